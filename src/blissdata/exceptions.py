@@ -1,0 +1,246 @@
+"""Every error of the package, under one root, branched by what the caller can do.
+
+    BlissdataError
+    ├── StoreError                              the server, as a whole
+    │   ├── ProtocolVersionError                (RuntimeError) not ours, or of another version
+    │   ├── ServerNotEmptyError                 (RuntimeError) will not prepare a server in use
+    │   ├── StoreConnectionError                (ConnectionError) nobody answers
+    │   ├── ServerRefusedError                  the server would not do it
+    │   │   └── ServerFullError                 memory limit reached; nothing was stored
+    │   └── LocalServerError                    (RuntimeError) the embedded server would not start
+    ├── ScanError
+    │   ├── ScanLoadError
+    │   │   ├── ScanNotFoundError               (KeyError) no such scan, or deleted
+    │   │   └── ScanValidationError             (ValueError) its document cannot be understood
+    │   ├── ScanTooLargeError                   (RuntimeError) metadata above the limit
+    │   ├── UnauthorizeStateTransition          (RuntimeError) not from this state
+    │   ├── ScanInfoError                       (RuntimeError) info changed where nobody can see it
+    │   └── NoScanAvailable                     (LookupError) none, or none in time
+    ├── StreamError
+    │   ├── StreamConflictError                 somebody else wrote at this index
+    │   ├── StreamSealedError                   (RuntimeError) sealed: it takes no more points
+    │   ├── StreamRewoundError                  the server lost what it had confirmed
+    │   ├── StreamVanishedError                 its key left the server
+    │   ├── PublishError                        (RuntimeError) points that were not confirmed
+    │   │   └── PublishTimeoutError             (TimeoutError) not in the time allowed
+    │   ├── PayloadError                        (ValueError) an entry that lies or is damaged
+    │   ├── UnknownEncodingError                (ValueError)
+    │   └── MissingPluginException              a plugin that is not installed
+    ├── IndexNotYetThereError                   (IndexError) later
+    ├── IndexNoMoreThereError                   (IndexError) gone from the server
+    ├── IndexWontBeThereError                   (IndexError) never
+    ├── EndOfStream                             every point was read
+    │   └── StreamAbandonedError                … of a stream that nobody will ever seal
+    ├── EmptyViewException                      a plugin has no view yet
+    ├── NoWritePermission                       (PermissionError) a read-only scan or stream
+    └── MissingExtraError                       (ImportError) an optional dependency, and its name
+
+Errors that come from the server are raised in a flavour that is also the Redis client's error
+(see `blissdata.redis_engine.backends.client`), so that this module stays cheap to import.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "BlissdataError",
+    "EmptyViewException",
+    "EndOfStream",
+    "IndexNoMoreThereError",
+    "IndexNotYetThereError",
+    "IndexWontBeThereError",
+    "LocalServerError",
+    "MissingExtraError",
+    "MissingPluginException",
+    "NoScanAvailable",
+    "NoWritePermission",
+    "PayloadError",
+    "ProtocolVersionError",
+    "PublishError",
+    "PublishTimeoutError",
+    "ScanError",
+    "ScanInfoError",
+    "ScanLoadError",
+    "ScanNotFoundError",
+    "ScanTooLargeError",
+    "ScanValidationError",
+    "ServerFullError",
+    "ServerNotEmptyError",
+    "ServerRefusedError",
+    "StoreConnectionError",
+    "StoreError",
+    "StreamAbandonedError",
+    "StreamConflictError",
+    "StreamError",
+    "StreamRewoundError",
+    "StreamSealedError",
+    "StreamVanishedError",
+    "UnauthorizeStateTransition",
+    "UnknownEncodingError",
+]
+
+
+class BlissdataError(Exception):
+    """The root: `except BlissdataError` catches everything that this package raises on purpose,
+    except plain `TypeError` and `ValueError` for arguments of the wrong kind."""
+
+
+# ---------------------------------------------------------------------------------- the server
+
+
+class StoreError(BlissdataError):
+    """The server as a whole cannot be used as asked."""
+
+
+class ProtocolVersionError(StoreError, RuntimeError):
+    """The database is not prepared for blissdata, or for another version of it."""
+
+
+class ServerNotEmptyError(StoreError, RuntimeError):
+    """`init_db=True` prepares empty servers only; this one holds data."""
+
+
+class StoreConnectionError(StoreError, ConnectionError):
+    """Nobody answers at that address, or the connection was lost."""
+
+
+class ServerRefusedError(StoreError):
+    """The server answered with a refusal; nothing was stored."""
+
+
+class ServerFullError(ServerRefusedError):
+    """The server reached its memory limit; nothing of this request was stored. It passes when
+    memory is freed (memory tracker, deleted scans) or the limit is raised."""
+
+
+class LocalServerError(StoreError, RuntimeError):
+    """The embedded server could not be started, found or stopped."""
+
+
+# ---------------------------------------------------------------------------------- scans
+
+
+class ScanError(BlissdataError):
+    """About one scan."""
+
+
+class ScanLoadError(ScanError):
+    """The scan cannot be loaded."""
+
+
+class ScanNotFoundError(ScanLoadError, KeyError):
+    """There is no scan under that key: never was, was deleted, or expired."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return Exception.__str__(self)
+
+
+class ScanValidationError(ScanLoadError, ValueError):
+    """There is something under that key, but not a scan document that we understand."""
+
+
+class ScanTooLargeError(ScanError, RuntimeError):
+    """The scan's metadata are above the limit."""
+
+
+class UnauthorizeStateTransition(ScanError, RuntimeError):
+    """A scan steps CREATED → PREPARED → STARTED → STOPPED → CLOSED; `close` from any state."""
+
+    def __init__(self, orig_state: Any, dest_state: Any, hint: str = "") -> None:
+        def name(state: Any) -> str:
+            return str(getattr(state, "name", state))
+
+        message = f"Unauthorize scan transition from {name(orig_state)} to {name(dest_state)}"
+        super().__init__(f"{message}: {hint}" if hint else message)
+        self.orig_state = orig_state
+        self.dest_state = dest_state
+
+
+class ScanInfoError(ScanError, RuntimeError):
+    """`scan.info` was changed at a time when readers would never learn of it."""
+
+
+class NoScanAvailable(ScanError, LookupError):
+    """No scan (yet)."""
+
+
+# ---------------------------------------------------------------------------------- streams
+
+
+class StreamError(BlissdataError):
+    """About one stream."""
+
+
+class StreamConflictError(StreamError):
+    """Somebody else wrote into the stream at the index that this publisher was about to fill."""
+
+
+class StreamSealedError(StreamError, RuntimeError):
+    """The stream is sealed: its length is final."""
+
+
+class StreamRewoundError(StreamError):
+    """The server ends before what it had confirmed: it was restarted from an older state."""
+
+
+class StreamVanishedError(StreamError):
+    """The stream, or its scan, left the server while it was in use."""
+
+
+class PublishError(StreamError, RuntimeError):
+    """Points that were sent are not confirmed, and the publisher has given up on them."""
+
+
+class PublishTimeoutError(PublishError, TimeoutError):
+    """Points could not be confirmed in the time allowed."""
+
+
+class PayloadError(StreamError, ValueError):
+    """An entry on the server is damaged or does not match the stream's encoding."""
+
+
+class UnknownEncodingError(StreamError, ValueError):
+    """The stream declares an encoding that this version does not know."""
+
+
+class MissingPluginException(StreamError):
+    """The plugin that interprets the stream is not installed here."""
+
+    def __init__(self, stream_name: str, plugin_name: str, hint: str = "") -> None:
+        message = f"Stream '{stream_name}' needs the plugin '{plugin_name}', which is not installed"
+        super().__init__(f"{message}: {hint}" if hint else message)
+        self.stream_name = stream_name
+        self.plugin_name = plugin_name
+
+
+class IndexNotYetThereError(BlissdataError, IndexError):
+    """That point is not published yet; it may come."""
+
+
+class IndexNoMoreThereError(BlissdataError, IndexError):
+    """That point was published and has left the server."""
+
+
+class IndexWontBeThereError(BlissdataError, IndexError):
+    """The stream is sealed before that point; it will never come."""
+
+
+class EndOfStream(BlissdataError):  # noqa: N818 — the name that clients import
+    """Every point of the stream was read, and it is sealed."""
+
+
+class StreamAbandonedError(EndOfStream):
+    """Every point that there is was read; the scan is closed, but nobody sealed the stream."""
+
+
+class EmptyViewException(BlissdataError):  # noqa: N818 — the name that clients import
+    """Raised by a plugin whose events carry no readable point yet."""
+
+
+class NoWritePermission(BlissdataError, PermissionError):  # noqa: N818 — the name that clients import
+    """The scan or stream was opened for reading."""
+
+
+class MissingExtraError(BlissdataError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""

@@ -1,0 +1,136 @@
+"""How a local server is to run: what a person may choose, and what it is otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+__all__ = ["IDLE_S", "Fsync", "ServerOptions", "add_arguments", "from_arguments"]
+
+Fsync = Literal["always", "everysec", "no"]
+
+IDLE_S = 300.0
+"""A server that was started on demand leaves when nobody has been connected for this long [s]:
+long enough to restart a kernel or to edit a script between two runs; `$BLISSDATA_IDLE_S` changes it."""
+
+MEMORY_SHARE = 4
+"""`maxmemory` is one part in so many of the machine's memory, unless it is chosen."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What was asked for; None means: whatever a running server has, else the default.
+
+    Raises `ValueError` for values that no server takes.
+    """
+
+    fsync: Fsync | None = None
+    """When data reach the disk: `always` before a write is acknowledged (default), `everysec`
+    within about a second, `no` when the operating system likes."""
+    maxmemory: int | None = None
+    """The memory that data may take [bytes]; default: a quarter of the machine's. 0: no limit."""
+    port: int | None = None
+    """Serve TCP as well, with a password; default 0: the socket only."""
+    bind: str | None = None
+    """The address to listen at for TCP; default 127.0.0.1, this machine only."""
+    idle_s: float | None = None
+    """After how long without anybody a server started on demand leaves [s]."""
+
+    def __post_init__(self) -> None:
+        if self.fsync is not None and self.fsync not in get_args(Fsync):
+            raise ValueError(f"fsync is {self.fsync!r}; expected one of {get_args(Fsync)}")
+        if self.maxmemory is not None and self.maxmemory < 0:
+            raise ValueError(f"maxmemory is {self.maxmemory} bytes; expected 0 or more")
+        if self.port is not None and not 0 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port}; expected 1 to 65535, or 0 for no TCP")
+        if self.bind is not None and not re.fullmatch(r"[\w.:%*-]+", self.bind):
+            raise ValueError(f"bind is {self.bind!r}; expected an address such as 127.0.0.1")
+        if self.idle_s is not None and not self.idle_s > 0:
+            raise ValueError(f"idle_s is {self.idle_s}; expected a time above 0 s")
+
+    def resolved(self) -> tuple[Fsync, int, int, str, float]:
+        """(fsync, maxmemory [bytes], port, bind, idle_s [s]) for a server that starts now."""
+        return (
+            self.fsync or "always",
+            _default_memory() if self.maxmemory is None else self.maxmemory,
+            self.port or 0,
+            self.bind or "127.0.0.1",
+            self.idle_s or _default_idle(),
+        )
+
+    def arguments(self) -> list[str]:
+        """The command line that `from_arguments` turns back into these options."""
+        return [
+            f"--{name.replace('_', '-')}={value}"
+            for name in ("fsync", "maxmemory", "port", "bind", "idle_s")
+            if (value := getattr(self, name)) is not None
+        ]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Let a command line choose the options."""
+    parser.add_argument(
+        "--fsync",
+        choices=get_args(Fsync),
+        help="when data reach the disk: before a write is acknowledged (always, the default), "
+        "within about a second, or when the operating system likes",
+    )
+    parser.add_argument(
+        "--maxmemory",
+        type=_size,
+        metavar="SIZE",
+        help="memory for data, such as 4gb or 500mb (default: a quarter of the machine's)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        metavar="N",
+        help="serve TCP at this port as well, with a password (default: a unix socket only)",
+    )
+    parser.add_argument(
+        "--bind",
+        metavar="ADDR",
+        help="the address for TCP (default 127.0.0.1: this machine only; 0.0.0.0: everybody)",
+    )
+    parser.add_argument("--idle-s", type=float, metavar="S", help=argparse.SUPPRESS)
+
+
+def from_arguments(arguments: argparse.Namespace) -> ServerOptions:
+    """The options that a command line chose. Raises `ValueError`."""
+    return ServerOptions(
+        fsync=arguments.fsync,
+        maxmemory=arguments.maxmemory,
+        port=arguments.port,
+        bind=arguments.bind,
+        idle_s=arguments.idle_s,
+    )
+
+
+def _size(text: str) -> int:
+    """`4gb`, `500mb`, `1048576` in bytes; units are powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 4gb or 500mb")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _default_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY_SHARE
+
+
+def _default_idle() -> float:
+    given = os.environ.get("BLISSDATA_IDLE_S", "")
+    if not given:
+        return IDLE_S
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ValueError(f"$BLISSDATA_IDLE_S is {given!r}; expected a number of seconds above 0")
+    return seconds

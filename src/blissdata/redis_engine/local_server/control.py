@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from blissdata.exceptions import LocalServerError, StoreConnectionError, StoreError
+from blissdata.exceptions import LocalServerError, ServerBusyError, StoreConnectionError, StoreError
 from blissdata.redis_engine.local_server import valkey
 from blissdata.redis_engine.local_server.options import ServerOptions
 from blissdata.redis_engine.local_server.place import Place, StartedBy, unlock
@@ -215,7 +215,7 @@ def url_status(url: str) -> ServerStatus:
 
     try:
         return ServerStatus(running=True, **_look_at(url))
-    except StoreConnectionError as error:
+    except (StoreConnectionError, ServerBusyError) as error:
         return ServerStatus(running=False, url=redacted(url), problem=str(error))
 
 
@@ -226,6 +226,9 @@ def _look_at(url: str) -> dict[str, Any]:
     """What a server says about itself, in our words."""
     with valkey.Connection(url, "status") as server:
         info = server.info()
+        if int(info.get("loading", 0)):
+            done = info.get("loading_loaded_perc", "?")
+            raise ServerBusyError(f"the server is loading its data ({done} % done)")
         settings = server.settings("maxmemory", "appendfsync", "port")
         clients = server.clients()
     name = info.get("server_name", "redis")
@@ -265,10 +268,9 @@ def _url_if_serving(place: Place) -> str | None:
     url = place.url(record.socket, password=bool(record.port))
     try:
         with valkey.Connection(url, "finder") as server:
-            server.ping()
+            return None if server.loading() else url
     except StoreConnectionError:
         return None
-    return url
 
 
 def _url_when_serving(place: Place, deadline: float) -> str | None:
@@ -322,8 +324,10 @@ def _start(place: Place, options: ServerOptions, started_by: StartedBy, deadline
             raise LocalServerError(f"{sys.executable} cannot be run: {error.strerror}") from error
         finally:
             os.close(writing)
-        _wait_for_report(place, reading, deadline)
-        launcher.wait()  # it ended when the supervisor, its child, began
+        try:
+            _wait_for_report(place, reading, deadline)
+        finally:
+            launcher.wait()  # it ended when the supervisor, its child, began
     finally:
         os.close(reading)
     if url := _url_if_serving(place):

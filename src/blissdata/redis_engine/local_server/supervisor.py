@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from blissdata.exceptions import LocalServerError, StoreConnectionError, StoreError
+from blissdata.exceptions import LocalServerError, StoreError
 from blissdata.redis_engine.local_server import valkey
 from blissdata.redis_engine.local_server.options import ServerOptions
 from blissdata.redis_engine.local_server.place import Place, Record, StartedBy, unlock
@@ -95,8 +95,9 @@ class Supervisor:
 
     def _run(self) -> None:
         place = self._place
+        record = self._new_record()
         data_lock = place.lock(place.data_lock, PROBE_PATIENCE_S)
-        serving = self._adopt() if data_lock is None else self._start(data_lock, self._new_record())
+        serving = self._adopt() if data_lock is None else self._start(data_lock, record)
         if serving is None:  # told to leave before it was up
             return
         try:
@@ -123,6 +124,7 @@ class Supervisor:
             Path(record.socket).unlink(missing_ok=True)  # whoever made it is gone
             place.write_privately(place.config, valkey.configuration(place, record))
             log_start = place.log.stat().st_size if place.log.exists() else 0
+            place.write_record(record)  # before: whoever comes after a kill must find it
             process = valkey.start(place, program, data_lock)
         finally:
             os.close(data_lock)  # without unlocking: Valkey holds it now
@@ -169,12 +171,11 @@ class Supervisor:
                 raise self._explain(serving, f"did not start: it {process.how_it_ended()}")
             try:
                 with valkey.Connection(serving.url, "supervisor") as server:
-                    server.ping()
-            except StoreConnectionError as error:
-                if "loading" in str(error).lower():
+                    if not server.loading():
+                        return True
                     silent_since = time.monotonic()
-            else:
-                return True
+            except StoreError as error:
+                _LOG.debug("not yet: %s", error)
             if time.monotonic() - silent_since > SILENCE_LIMIT_S:
                 raise self._explain(serving, f"did not answer for {SILENCE_LIMIT_S:.0f} s")
             self._signals.wait(ANSWER_POLL_S, process)
@@ -200,7 +201,9 @@ class Supervisor:
                 with valkey.Connection(url, "supervisor") as server:
                     pid = int(server.info()["process_id"])
                     directory = server.settings("dir")["dir"]
-                break
+                    if not server.loading():
+                        break
+                    deadline = time.monotonic() + SILENCE_LIMIT_S
             except StoreError as error:
                 if time.monotonic() > deadline:
                     raise LocalServerError(

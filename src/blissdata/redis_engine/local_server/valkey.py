@@ -120,9 +120,11 @@ class Connection:
     def close(self) -> None:
         self._client.connection_pool.disconnect()
 
-    def ping(self) -> None:
-        with self._errors(f"Greeting {self._address}"):
-            self._client.ping()
+    def loading(self) -> bool:
+        """Whether the server still loads its data; until then it does nothing else."""
+        with self._errors(f"Asking {self._address} whether it is ready"):
+            found: Mapping[str, Any] = self._client.info("persistence")
+        return bool(int(found["loading"]))
 
     def info(self) -> Mapping[str, Any]:
         with self._errors(f"Asking {self._address} how it is"):

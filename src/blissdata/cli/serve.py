@@ -1,0 +1,89 @@
+"""`blissdata serve`: run the user's local server because a person wants it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blissdata.redis_engine.local_server import ServerStatus
+
+__all__ = ["add_to"]
+
+_DESCRIPTION = """\
+Run a server for your scans. It is a real Valkey that only you can reach, through a unix socket; it
+keeps its data on disk, and they are there again at the next start.
+
+In the foreground it runs until Ctrl-C (or `blissdata stop`). A server that DataStore() had already
+started goes on serving and is told to stay; nothing else happens then."""
+
+_EXAMPLES = """\
+examples:
+  blissdata serve                        until Ctrl-C
+  blissdata serve --background           until `blissdata stop`
+  blissdata serve --maxmemory 4gb        data may take so much memory; a publisher waits when it is full
+  blissdata serve --port 6380 --bind 0.0.0.0
+                                         reachable from other machines, with a password
+  blissdata serve --directory /data/run7
+                                         a server of its own; DataStore("/data/run7") finds it
+  blissdata serve --fsync everysec       faster on slow disks; a power cut may lose the last second
+
+exit codes: 0 it ran (or runs), 1 it could not (the reason is on stderr), 2 wrong usage
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Make the command known to the parser."""
+    from blissdata.redis_engine.local_server.options import add_arguments
+
+    parser = commands.add_parser(
+        "serve",
+        help="run a server for your scans",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--directory",
+        metavar="D",
+        help="keep the data there (default: your own place on this host)",
+    )
+    parser.add_argument(
+        "--background", action="store_true", help="return once it serves; it stays until stopped"
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=lambda arguments: _run(arguments, parser))
+
+
+def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from blissdata.redis_engine import local_server
+    from blissdata.redis_engine.local_server.options import from_arguments
+
+    try:
+        options = from_arguments(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.bind is not None and not options.port:
+        parser.error("--bind needs --port: without it there is no TCP to listen at")
+    in_foreground = False
+
+    def ready(seen: ServerStatus) -> None:
+        nonlocal in_foreground
+        in_foreground = True
+        print(_greeting(seen), "Ctrl-C stops it.", sep="\n", flush=True)
+
+    seen = local_server.serve(
+        arguments.directory, background=arguments.background, options=options, ready=ready
+    )
+    if in_foreground or not seen.running:
+        print("Stopped; the data are there again at the next start.")
+    else:
+        print(_greeting(seen), "It stays until `blissdata stop`.", sep="\n")
+    return 0
+
+
+def _greeting(seen: ServerStatus) -> str:
+    lines = [f"Serving {seen.url}", f"data in {seen.data_directory}"]
+    if seen.port:
+        lines.append(f"TCP at {seen.bind}:{seen.port}, password in {seen.password_file}")
+    return "\n".join(lines)

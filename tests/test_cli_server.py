@@ -1,0 +1,187 @@
+"""`blissdata serve | status | stop` as a shell sees them: exit codes, output, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blissdata.cli import main
+from blissdata.redis_engine.local_server import ensure_running, status, stop
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home and a socket directory for one test; what runs there is stopped."""
+    with tempfile.TemporaryDirectory(prefix="bd-", dir="/tmp") as runtime:
+        monkeypatch.setenv("BLISSDATA_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        yield tmp_path / "home"
+        stop()
+        stop(tmp_path / "private")
+
+
+@pytest.fixture
+def foreground(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """`blissdata serve` in the foreground, ready."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from blissdata.cli import main; sys.exit(main())",
+            "serve",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 — some runners ignore it
+    )
+    try:
+        for line in process.stdout:
+            if "Ctrl-C" in line:
+                break
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_serve_runs_until_it_is_told_to_end_and_leaves_nothing(
+    foreground: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    seen = status()
+    assert seen.running
+    assert seen.started_by == "person"
+    assert seen.supervisor_pid == foreground.pid
+    foreground.send_signal(number)
+    out, err = foreground.communicate(timeout=20)
+    assert foreground.returncode == 0
+    assert "Stopped" in out
+    assert err == ""
+    assert not status().running
+    assert not seen.socket.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(seen.pid, 0)
+
+
+def test_stop_ends_a_serve_in_the_foreground(foreground: subprocess.Popen[str]) -> None:
+    assert main(["stop"]) == 0
+    assert foreground.wait(20) == 0
+
+
+def test_serve_in_the_foreground_leaves_alone_what_was_running(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ensure_running()
+    before = status()
+    assert main(["serve"]) == 0
+    assert "stays" in capsys.readouterr().out
+    after = status()
+    assert (after.pid, after.supervisor_pid) == (before.pid, before.supervisor_pid)
+    assert after.started_by == "person"
+
+
+def test_serve_in_the_background_status_and_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 3
+    assert "No server is running" in capsys.readouterr().out
+    assert main(["serve", "--background", "--fsync", "everysec", "--maxmemory", "100mb"]) == 0
+    assert "Serving unix://" in capsys.readouterr().out
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert "everysec" in shown
+    assert "of 100 MB" in shown
+    assert "until it is stopped" in shown
+    assert main(["stop"]) == 0
+    assert "Stopped" in capsys.readouterr().out
+    assert main(["stop"]) == 0
+    assert "No server was running" in capsys.readouterr().out
+
+
+def test_status_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["running"] is False
+    private = tmp_path / "private"
+    assert main(["serve", "--background", "--directory", str(private)]) == 0
+    capsys.readouterr()
+    assert main(["status", "--json", "--directory", str(private)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["running"] is True
+    assert found["data_directory"] == str(private)
+    assert found["clients"] == 0
+    assert found["fsync"] == "always"
+    assert main(["stop", "--directory", str(private)]) == 0
+
+
+def test_status_of_a_url(capsys: pytest.CaptureFixture[str]) -> None:
+    url = ensure_running()
+    assert main(["status", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pid"] == status().pid
+    stop()
+    assert main(["status", url]) == 3
+
+
+def test_no_password_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "redis://:secret@127.0.0.1:1"]) == 3
+    assert main(["status", "nonsense://:secret@127.0.0.1:1"]) == 1
+    shown = capsys.readouterr()
+    assert "secret" not in shown.out + shown.err
+    assert "***" in shown.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["serve", "--fsync", "often"],
+        ["serve", "--maxmemory", "lots"],
+        ["serve", "--port", "70000"],
+        ["serve", "--bind", "0.0.0.0"],  # noqa: S104 — nothing is bound, that is what is tested
+        ["status", "redis://localhost", "--directory", "there"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_a_failure_is_exit_code_1_and_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BLISSDATA_HOME", str(tmp_path / "file"))
+    assert main(["serve", "--background"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("blissdata: The local server keeps its data in")
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("command", ["serve", "status", "stop", ""])
+def test_help_teaches_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "examples:" in shown
+    assert "exit codes:" in shown
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("blissdata ")

@@ -6,17 +6,21 @@
     │   ├── ServerNotEmptyError                 (RuntimeError) will not prepare a server in use
     │   ├── StoreConnectionError                (ConnectionError) nobody answers
     │   ├── ServerRefusedError                  the server would not do it
-    │   │   └── ServerFullError                 memory limit reached; nothing was stored
+    │   │   ├── ServerFullError                 memory limit reached; nothing was stored
+    │   │   └── ServerBusyError                 not now: loading, disk trouble, read-only replica
     │   └── LocalServerError                    (RuntimeError) the embedded server would not start
     ├── ScanError
     │   ├── ScanLoadError
     │   │   ├── ScanNotFoundError               (KeyError) no such scan, or deleted
     │   │   └── ScanValidationError             (ValueError) its document cannot be understood
+    │   ├── ScanKeyError                        (RuntimeError) that cannot be the key of a scan
+    │   ├── ScanNotClosedError                  (RuntimeError) still open, and not to be touched
     │   ├── ScanTooLargeError                   (RuntimeError) metadata above the limit
     │   ├── UnauthorizeStateTransition          (RuntimeError) not from this state
     │   ├── ScanInfoError                       (RuntimeError) info changed where nobody can see it
     │   └── NoScanAvailable                     (LookupError) none, or none in time
     ├── StreamError
+    │   ├── StreamExistsError                   (RuntimeError) the name is taken
     │   ├── StreamConflictError                 somebody else wrote at this index
     │   ├── StreamSealedError                   (RuntimeError) sealed: it takes no more points
     │   ├── StreamRewoundError                  the server lost what it had confirmed
@@ -61,10 +65,13 @@ __all__ = [
     "PublishTimeoutError",
     "ScanError",
     "ScanInfoError",
+    "ScanKeyError",
     "ScanLoadError",
+    "ScanNotClosedError",
     "ScanNotFoundError",
     "ScanTooLargeError",
     "ScanValidationError",
+    "ServerBusyError",
     "ServerFullError",
     "ServerNotEmptyError",
     "ServerRefusedError",
@@ -73,6 +80,7 @@ __all__ = [
     "StreamAbandonedError",
     "StreamConflictError",
     "StreamError",
+    "StreamExistsError",
     "StreamRewoundError",
     "StreamSealedError",
     "StreamVanishedError",
@@ -114,6 +122,11 @@ class ServerFullError(ServerRefusedError):
     memory is freed (memory tracker, deleted scans) or the limit is raised."""
 
 
+class ServerBusyError(ServerRefusedError):
+    """The server cannot do it at the moment (it loads its data, its disk is full, it is a read-only
+    replica, a script blocks it); nothing of this request was stored."""
+
+
 class LocalServerError(StoreError, RuntimeError):
     """The embedded server could not be started, found or stopped."""
 
@@ -138,6 +151,14 @@ class ScanNotFoundError(ScanLoadError, KeyError):
 
 class ScanValidationError(ScanLoadError, ValueError):
     """There is something under that key, but not a scan document that we understand."""
+
+
+class ScanKeyError(ScanError, RuntimeError):
+    """That text cannot be the key of a scan in this store."""
+
+
+class ScanNotClosedError(ScanError, RuntimeError):
+    """The scan is still open."""
 
 
 class ScanTooLargeError(ScanError, RuntimeError):
@@ -170,6 +191,10 @@ class NoScanAvailable(ScanError, LookupError):
 
 class StreamError(BlissdataError):
     """About one stream."""
+
+
+class StreamExistsError(StreamError, RuntimeError):
+    """The scan has a stream of that name."""
 
 
 class StreamConflictError(StreamError):

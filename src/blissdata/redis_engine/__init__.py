@@ -1,0 +1,1 @@
+"""Everything that knows the server: keys, documents, backends, scans, the store."""

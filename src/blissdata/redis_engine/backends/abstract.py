@@ -1,0 +1,179 @@
+"""The seam: what the engine needs from a server besides streams. Each kind of server implements it.
+
+`EventLog` (in `blissdata.streams.event_log`) is about points, `Catalog` about scans, `Backend` holds
+both. Every method is one round trip and may be repeated after a lost reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from blissdata.redis_engine.documents import ScanDocument, StreamDocument
+from blissdata.streams.event_log import EventLog
+
+__all__ = ["Announcement", "Backend", "Catalog", "LoadedScan", "ServerInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedScan:
+    """A scan as the server has it at one instant."""
+
+    document: ScanDocument
+    """The document."""
+
+    state: int
+    """Its state, 0 to 4."""
+
+    state_id: str
+    """Id of the state event that said so; `Catalog.wait_state` waits for the one after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One entry of the history of scans."""
+
+    timetag: str
+    """When, as `<ms>-<n>` on the server's clock; grows from scan to scan."""
+
+    key: str
+    """The scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a backend says about its server."""
+
+    kind: str
+    """`plain`, `memory`, …: how scans are stored."""
+
+    why: str
+    """Why this kind was chosen."""
+
+    protocol: int | None
+    """Version of the database; None: not prepared."""
+
+    server: str
+    """Product and version."""
+
+    used_memory: int
+    """[bytes]"""
+
+    max_memory: int
+    """[bytes]; 0: no limit."""
+
+    clients: int
+    """Open connections."""
+
+    time: float
+    """The server's clock, Unix time [s]."""
+
+
+class Catalog(Protocol):
+    """Scans on a server."""
+
+    def create(self, document: ScanDocument) -> LoadedScan:
+        """Stores the document, in state 0, and announces the scan."""
+        ...
+
+    def load(self, key: str) -> LoadedScan:
+        """The scan. Raises `ScanNotFoundError`, also for one that is deleted, and
+        `ScanValidationError`."""
+        ...
+
+    def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
+        """Stores the document and the new state, if the scan is in `from_state`; gives the id of
+        the state event. Works on a full server. Raises `UnauthorizeStateTransition` naming the
+        state that was found otherwise, `ScanNotFoundError`."""
+        ...
+
+    def wait_state(self, key: str, state_id: str, wait: float) -> bool:
+        """Waits up to `wait` [s] for a state event after `state_id`; True if there is one."""
+        ...
+
+    def states(self, keys: Sequence[str]) -> dict[str, int | None]:
+        """The state of each scan; None for those that are gone."""
+        ...
+
+    def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """The newest timetag, and the keys of all scans that are not deleted and whose fields are
+        these, at one instant and in order of creation. Texts ignore case; `*` at their start or
+        end stands for anything. `ValueError` for a `*` elsewhere."""
+        ...
+
+    def timetag(self) -> str:
+        """The timetag of the newest scan, deleted or not; `0-0` if there was none."""
+        ...
+
+    def newest(self) -> Announcement | None:
+        """The newest scan that is not deleted."""
+        ...
+
+    def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
+        """The next scans after the timetag `since` that are not deleted, oldest first, and the
+        timetag up to which that is all. Scans older than the server's history are included. Waits
+        up to `wait` [s] for a new one if there is none."""
+        ...
+
+    def expire(self, key: str, seconds: int) -> None:
+        """Lets the scan and all its streams expire, at once, in at most that time; never lengthens.
+        A scan that is gone already is none of its business."""
+        ...
+
+    def is_scan_key(self, key: str) -> bool:
+        """True if the key could be a scan's."""
+        ...
+
+    def scan_key(self, pk: str) -> str:
+        """The key of the scan with that primary key."""
+        ...
+
+    def new_stream(
+        self, scan_pk: str, encoding: dict[str, Any], info: dict[str, Any]
+    ) -> StreamDocument:
+        """A new data stream for a scan; nothing is stored."""
+        ...
+
+    def new_state_pk(self, scan_pk: str) -> str:
+        """The primary key for a new scan's state stream."""
+        ...
+
+
+class Backend(Protocol):
+    """One server, of one kind."""
+
+    @property
+    def event_log(self) -> EventLog:
+        """Its streams."""
+        ...
+
+    @property
+    def client(self) -> Any:
+        """The Redis client, None if there is none."""
+        ...
+
+    def catalog(self, prefix: str, identity_fields: Sequence[str]) -> Catalog:
+        """Its scans under one prefix."""
+        ...
+
+    def info(self) -> ServerInfo:
+        """What it says about itself. One round trip."""
+        ...
+
+    def protocol(self) -> int | str | None:
+        """The version of the database; a text if that is no number, None if it is not prepared."""
+        ...
+
+    def initialise(self) -> None:
+        """Prepares an empty server; raises `ServerNotEmptyError` for one that holds anything, but
+        is content with one that is prepared already and holds no scan."""
+        ...
+
+    def flush(self) -> None:
+        """Forgets everything on the server."""
+        ...
+
+    def close(self) -> None:
+        """Closes its connections. Repeatable."""
+        ...

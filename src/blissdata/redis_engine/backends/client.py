@@ -1,0 +1,177 @@
+"""The one place that makes Redis clients, and turns their errors into ours.
+
+Every error that leaves the engine is one of `blissdata.exceptions` *and* the Redis client's own
+class, because existing programs catch `redis.ConnectionError` and `redis.exceptions.ResponseError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from blissdata.exceptions import (
+    ServerBusyError,
+    ServerFullError,
+    ServerRefusedError,
+    StoreConnectionError,
+    StoreError,
+    StreamConflictError,
+    StreamRewoundError,
+    StreamSealedError,
+    StreamVanishedError,
+)
+
+__all__ = [
+    "RedisConflictError",
+    "RedisRewoundError",
+    "RedisSealedError",
+    "RedisServerBusyError",
+    "RedisServerFullError",
+    "RedisServerRefusedError",
+    "RedisStoreConnectionError",
+    "RedisStoreTimeoutError",
+    "RedisVanishedError",
+    "make_client",
+    "redacted",
+    "refusal",
+    "translated_errors",
+]
+
+SOCKET_TIMEOUT_S = 30.0
+"""How long a reply may take before the connection counts as lost [s]; `?socket_timeout=` in the
+URL changes it. Blocking reads ask the server for less than this."""
+
+CONNECT_TIMEOUT_S = 10.0
+
+_NOT_NOW = ("LOADING", "MISCONF", "READONLY", "BUSY", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS")
+_NOT_NOW_ERRORS = (redis.exceptions.ReadOnlyError, redis.exceptions.BusyLoadingError)
+"""redis-py strips the word that these begin with."""
+
+_SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "unix": "unix",
+}
+
+
+class RedisStoreConnectionError(StoreConnectionError, redis.ConnectionError):
+    """Also a `redis.ConnectionError`."""
+
+
+class RedisStoreTimeoutError(StoreConnectionError, redis.TimeoutError):
+    """Also a `redis.TimeoutError`."""
+
+
+class RedisServerRefusedError(ServerRefusedError, redis.exceptions.ResponseError):
+    """Also a `redis.exceptions.ResponseError`."""
+
+
+class RedisServerFullError(ServerFullError, redis.exceptions.ResponseError):
+    """Also a `redis.exceptions.ResponseError`."""
+
+
+class RedisServerBusyError(ServerBusyError, redis.exceptions.ResponseError):
+    """Also a `redis.exceptions.ResponseError`."""
+
+
+class RedisConflictError(StreamConflictError, redis.exceptions.ResponseError):
+    """Also a `redis.exceptions.ResponseError`."""
+
+
+class RedisSealedError(StreamSealedError, redis.exceptions.ResponseError):
+    """Also a `redis.exceptions.ResponseError`."""
+
+
+class RedisRewoundError(StreamRewoundError, redis.exceptions.ResponseError):
+    """Also a `redis.exceptions.ResponseError`."""
+
+
+class RedisVanishedError(StreamVanishedError, redis.exceptions.ResponseError):
+    """Also a `redis.exceptions.ResponseError`."""
+
+
+def redacted(url: str) -> str:
+    """The URL without its password, fit for messages and logs."""
+    url = re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
+
+
+def make_client(url: str, options: Mapping[str, Any] | None = None) -> redis.Redis:
+    """A synchronous client with bytes replies for a `redis: rediss: valkey: valkeys: unix:` URL.
+
+    Nothing is sent before the first command. The client never repeats a command by itself: whether
+    a repeat is harmless is decided by whoever sent it. `options` are redis-py's connection options;
+    those in the URL's query win. Raises `StoreError` for another scheme.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        if scheme in ("redis+cluster", "valkey+cluster"):
+            raise StoreError(
+                f"{redacted(url)}: clusters are not supported yet; "
+                "give the URL of a single server (redis://, valkey://, unix://)"
+            )
+        raise StoreError(
+            f"{redacted(url)!r} is not the URL of a server: expected one of "
+            f"{', '.join(f'{s}://' for s in _SCHEMES)}, or the path of a directory"
+        )
+    url = f"{_SCHEMES[scheme]}://{rest}"
+    kwargs: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+    }
+    if scheme != "unix":
+        kwargs["socket_keepalive"] = True
+        kwargs["socket_connect_timeout"] = CONNECT_TIMEOUT_S
+    kwargs.update(options or {})
+    try:
+        pool = redis.ConnectionPool.from_url(url, **kwargs)
+    except ValueError as error:
+        raise StoreError(f"{redacted(url)}: {error}") from error
+    pool.connection_kwargs["decode_responses"] = False
+    return redis.Redis(connection_pool=pool)
+
+
+def socket_timeout(url: str) -> float:
+    """The reply timeout [s] that clients of this URL use."""
+    given = parse_qs(urlsplit(url).query).get("socket_timeout")
+    return float(given[-1]) if given else SOCKET_TIMEOUT_S
+
+
+def refusal(error: Exception, doing: str) -> ServerRefusedError:
+    """Our error for a refusal by the server, `doing` saying what was asked."""
+    text = str(error)
+    if text.startswith("OOM"):
+        return RedisServerFullError(
+            f"{doing}: the server has reached its memory limit and stored nothing. "
+            "Free memory (memory tracker, delete scans) or raise `maxmemory`"
+        )
+    if text.startswith(_NOT_NOW) or isinstance(error, _NOT_NOW_ERRORS):
+        return RedisServerBusyError(f"{doing}: the server cannot do it now: {text}")
+    return RedisServerRefusedError(f"{doing}: the server refused: {text}")
+
+
+@contextmanager
+def translated_errors(doing: str) -> Iterator[None]:
+    """Raises ours for whatever the Redis client raises inside; `doing` names the work."""
+    try:
+        yield
+    except (StoreError, StreamConflictError):
+        raise
+    except redis.TimeoutError as error:
+        raise RedisStoreTimeoutError(f"{doing}: no answer in time ({error})") from error
+    except redis.exceptions.BusyLoadingError as error:
+        raise RedisServerBusyError(f"{doing}: the server is loading its data ({error})") from error
+    except redis.ConnectionError as error:
+        raise RedisStoreConnectionError(f"{doing}: connection failed ({error})") from error
+    except redis.exceptions.ResponseError as error:
+        raise refusal(error, doing) from error

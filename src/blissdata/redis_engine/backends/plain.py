@@ -1,0 +1,303 @@
+"""The plain layout: any Valkey or Redis from 7 on, no modules. Written down in `docs/reference/wire.md`.
+
+Documents are JSON texts, the search index is sorted sets, and every key of a scan carries one hash
+tag. What must happen at one instant is a server function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from secrets import token_hex
+from typing import Any
+
+import redis
+
+from blissdata.exceptions import (
+    ScanNotFoundError,
+    ScanValidationError,
+    ServerNotEmptyError,
+    UnauthorizeStateTransition,
+)
+from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo
+from blissdata.redis_engine.backends.client import translated_errors
+from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute, raw_client
+from blissdata.redis_engine.backends.search import criteria, index_entries
+from blissdata.redis_engine.documents import ScanDocument, StreamDocument
+from blissdata.redis_engine.keys import (
+    DELETION_GRACE_S,
+    HISTORY,
+    HISTORY_LENGTH,
+    PLAIN_PROTOCOL,
+    PROTOCOL,
+    PlainKeys,
+    new_ulid,
+)
+
+__all__ = ["PlainBackend", "PlainCatalog"]
+
+ANNOUNCED_AT_ONCE = 256
+"""How many announcements are looked at in one round trip."""
+
+
+class PlainCatalog:
+    """`Catalog` in the plain layout, under one prefix."""
+
+    def __init__(
+        self,
+        raw: redis.Redis,
+        functions: Functions,
+        prefix: str,
+        identity_fields: Sequence[str],
+        max_block: float,
+    ) -> None:
+        self._raw = raw
+        self._functions = functions
+        self._keys = PlainKeys(prefix)
+        self._fields = tuple(identity_fields)
+        self._max_block = max_block
+        before, after = self._keys.scan("|").split("|")
+        self._around_pk = [before, after]
+
+    # ------------------------------------------------------------------------------ one scan
+
+    def create(self, document: ScanDocument) -> LoadedScan:
+        pk = document.pk
+        entries = index_entries(document.identity, pk)
+        keys = [
+            self._keys.scan(pk),
+            self._keys.state(pk),
+            HISTORY,
+            self._keys.index("created"),
+            *(self._keys.index(name) for name, _, _ in entries),
+        ]
+        args: list[Any] = [document.to_json(), pk, HISTORY_LENGTH]
+        for _, score, member in entries:
+            args += (score, member)
+        with translated_errors(f"creating scan {keys[0]}"):
+            state_id = self._functions.call("bd1_create", keys, args)
+        return LoadedScan(document, 0, state_id.decode())
+
+    def load(self, key: str) -> LoadedScan:
+        with translated_errors(f"loading scan {key}"):
+            found = self._functions.call("bd1_load", self._both(key))
+        if not found:
+            raise _not_found(key)
+        if len(found) < 3:
+            raise ScanValidationError(f"{key} is not a scan: it has no state stream")
+        text, state_id, state = found
+        pk = self._keys.scan_pk(key)
+        document = ScanDocument.from_json(key, text, lambda s: self._keys.stream(pk, s))
+        if state is None or not state.isdigit():
+            raise ScanValidationError(f"{key} is in the state {state!r}, expected a number")
+        return LoadedScan(document, int(state), state_id.decode())
+
+    def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
+        args = [int(from_state), int(to_state), document.to_json(), token_hex(8)]
+        with translated_errors(f"advancing scan {key}"):
+            try:
+                word, value = self._functions.call("bd1_advance", self._both(key), args)
+            except (redis.ConnectionError, redis.TimeoutError):
+                # The reply may be lost, not the step: the token tells.
+                word, value = self._functions.call("bd1_advance", self._both(key), args)
+        if word == b"VANISHED":
+            raise _not_found(key)
+        if word == b"CONFLICT":
+            raise UnauthorizeStateTransition(
+                value.decode(),
+                str(to_state),
+                f"somebody else moved scan {key}, this publisher had left it in state {from_state}",
+            )
+        text: str = value.decode()
+        return text
+
+    def wait_state(self, key: str, state_id: str, wait: float) -> bool:
+        state_key = self._both(key)[1]
+        block = max(1, math.ceil(min(wait, self._max_block) * 1000))
+        blocking = ("BLOCK", block) if wait > 0 else ()
+        command = ("XREAD", "COUNT", 1, *blocking, "STREAMS", state_key, state_id)
+        with translated_errors(f"waiting for scan {key}"):
+            return bool(self._raw.execute_command(*command))
+
+    def expire(self, key: str, seconds: int) -> None:
+        pk = self._keys.scan_pk(key)
+        keys = [*self._both(key), self._members(key)]
+        args: list[Any] = [seconds]
+        if seconds <= DELETION_GRACE_S:
+            try:
+                document = self.load(key).document
+            except ScanNotFoundError:
+                return
+            except ScanValidationError:
+                entries = []  # its identity is not known; `find` skips what is gone
+            else:
+                entries = index_entries(document.identity, pk)
+            keys += [self._keys.index(name) for name, _, _ in entries]
+            args += [member for _, _, member in entries]
+        with translated_errors(f"deleting scan {key}"):
+            self._functions.call("bd1_expire", keys, args)
+
+    # ------------------------------------------------------------------------------ many scans
+
+    def states(self, keys: Sequence[str]) -> dict[str, int | None]:
+        if not keys:
+            return {}
+        pairs = [k for key in keys for k in self._both(key)]
+        with translated_errors(f"asking for the states of {len(keys)} scans"):
+            found = self._functions.call("bd1_states", pairs)
+        return {
+            key: None if state < 0 else int(state) for key, state in zip(keys, found, strict=True)
+        }
+
+    def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
+        wanted = criteria(fields, self._fields)
+        keys = [
+            HISTORY,
+            self._keys.index("created"),
+            *(self._keys.index(name) for name, _, _ in wanted),
+        ]
+        args: list[Any] = list(self._around_pk)
+        for _, how, what in wanted:
+            args += (how, what)
+        with translated_errors("searching scans"):
+            timetag, *found = self._functions.call("bd1_find", keys, args)
+        return timetag.decode(), [key.decode() for key in found]
+
+    def timetag(self) -> str:
+        with translated_errors("asking for the newest scan"):
+            raw = self._raw.execute_command("XREVRANGE", HISTORY, "+", "-", "COUNT", 1)
+        return raw[0][0].decode() if raw else "0-0"
+
+    def newest(self) -> Announcement | None:
+        with translated_errors("asking for the newest scan"):
+            found = self._functions.call(
+                "bd1_newest", [self._keys.index("created")], self._around_pk
+            )
+        return Announcement(found[0].decode(), found[1].decode()) if found else None
+
+    def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
+        found = self._announced(since)
+        if wait <= 0 or found[1] or found[0] != since:
+            return found
+        block = max(1, math.ceil(min(wait, self._max_block) * 1000))
+        command = ("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", HISTORY, since)
+        with translated_errors("waiting for the next scan"):
+            came = self._raw.execute_command(*command)
+        return self._announced(since) if came else found
+
+    def _announced(self, since: str) -> tuple[str, list[Announcement]]:
+        args = [*self._around_pk, since, ANNOUNCED_AT_ONCE]
+        with translated_errors("asking for the next scan"):
+            last, *found = self._functions.call(
+                "bd1_announced", [self._keys.index("created")], args
+            )
+        texts = [text.decode() for text in found]
+        pairs = zip(texts[::2], texts[1::2], strict=True)
+        return last.decode(), [Announcement(timetag, key) for timetag, key in pairs]
+
+    # ------------------------------------------------------------------------------ names
+
+    def is_scan_key(self, key: str) -> bool:
+        return self._keys.is_scan(key)
+
+    def scan_key(self, pk: str) -> str:
+        return self._keys.scan(pk)
+
+    def new_stream(
+        self, scan_pk: str, encoding: dict[str, Any], info: dict[str, Any]
+    ) -> StreamDocument:
+        pk = new_ulid()
+        key = self._keys.stream(scan_pk, pk)
+        return StreamDocument(pk, encoding, info, key, self._keys.scan(scan_pk))
+
+    def new_state_pk(self, scan_pk: str) -> str:
+        return scan_pk
+
+    def _both(self, key: str) -> list[str]:
+        return [key, self._keys.state(self._keys.scan_pk(key))]
+
+    def _members(self, key: str) -> str:
+        return members_key(key)
+
+
+def members_key(scan_key: str) -> str:
+    """The set that lists the streams of a scan which have begun."""
+    prefix, _, tag = scan_key.rpartition(":scan:")
+    return f"{prefix}:streams:{tag}"
+
+
+def _not_found(key: str) -> ScanNotFoundError:
+    return ScanNotFoundError(
+        f"There is no scan {key}: it was deleted, it expired, or the key is wrong. "
+        "search_existing_scans() lists those that are there"
+    )
+
+
+class PlainBackend:
+    """A server in the plain layout."""
+
+    def __init__(self, client: redis.Redis, why: str, max_block: float) -> None:
+        """`why` says how it came to be chosen; `max_block` [s] bounds each blocking call."""
+        self._client = client
+        self._why = why
+        self._max_block = max_block
+        self._raw = raw_client(client)
+        self._functions = Functions(self._raw)
+        self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
+
+    @property
+    def event_log(self) -> RedisEventLog:
+        return self._event_log
+
+    @property
+    def client(self) -> redis.Redis:
+        return self._client
+
+    def catalog(self, prefix: str, identity_fields: Sequence[str]) -> PlainCatalog:
+        return PlainCatalog(
+            self._raw, self._functions, prefix, identity_fields, self._max_block
+        )
+
+    def info(self) -> ServerInfo:
+        with translated_errors("asking the server about itself"):
+            info, protocol, now = execute(self._client, [("INFO",), ("GET", PROTOCOL), ("TIME",)])
+            for reply in (info, protocol, now):
+                if isinstance(reply, Exception):
+                    raise reply
+        name = info.get("server_name", "redis")
+        version = info.get("valkey_version") or info.get("redis_version", "?")
+        return ServerInfo(
+            kind="plain",
+            why=self._why,
+            protocol=int(protocol) if protocol and protocol.isdigit() else None,
+            server=f"{name} {version}",
+            used_memory=int(info["used_memory"]),
+            max_memory=int(info.get("maxmemory", 0)),
+            clients=int(info["connected_clients"]),
+            time=now[0] + now[1] / 1e6,
+        )
+
+    def protocol(self) -> int | str | None:
+        with translated_errors("asking for the version of the database"):
+            found = self._raw.execute_command("GET", PROTOCOL)
+        if found is None:
+            return None
+        return int(found) if found.isdigit() else str(found[:40])
+
+    def initialise(self) -> None:
+        with translated_errors("preparing the database"):
+            reply = self._functions.call("bd1_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
+        if reply != b"OK":
+            raise ServerNotEmptyError(
+                f"the server already holds {reply.decode()} keys, and only an empty one is prepared. "
+                "Open it without init_db=True if it is a blissdata database; use another server or "
+                "database otherwise"
+            )
+
+    def flush(self) -> None:
+        with translated_errors("emptying the database"):
+            self._raw.execute_command("FLUSHALL")
+
+    def close(self) -> None:
+        self._client.close()
+        self._client.connection_pool.disconnect()

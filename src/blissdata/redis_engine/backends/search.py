@@ -1,0 +1,85 @@
+"""What a search means: pure rules that every catalogue shares.
+
+Texts ignore case, as TAG fields of blissdata 2.x do; `*` at their start or end stands for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["criteria", "index_entries", "matches"]
+
+
+def criteria(fields: Mapping[str, Any], known: Sequence[str]) -> list[tuple[str, str, Any]]:
+    """For each field its name, how to compare (`number`, `exact`, `prefix`, `suffix`, `infix`), and
+    with what; a text that is `*` alone asks for nothing and is left out.
+
+    Raises `ValueError` for an unknown field or a `*` inside a text, `TypeError` for another type."""
+    wanted: list[tuple[str, str, Any]] = []
+    for name, value in fields.items():
+        if name not in known:
+            raise ValueError(
+                f"Scans cannot be searched by '{name}'; the fields are {', '.join(known)}"
+            )
+        if isinstance(value, str):
+            if value.strip("*") or not value:
+                wanted.append((name, *_text_criterion(name, value)))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            wanted.append((name, "number", value))
+        else:
+            raise TypeError(
+                f"Scans are searched by texts and numbers, not {name}={value!r}; "
+                "leave a field out to allow anything"
+            )
+    return wanted
+
+
+def _text_criterion(name: str, text: str) -> tuple[str, str]:
+    before, after = text.startswith("*"), text.endswith("*")
+    inner = text[before : len(text) - after]
+    if "*" in inner:
+        raise ValueError(
+            f"{name}={text!r}: a '*' may stand at the start and at the end of a text, not inside"
+        )
+    how = {
+        (False, False): "exact",
+        (False, True): "prefix",
+        (True, False): "suffix",
+        (True, True): "infix",
+    }[before, after]
+    return how, inner.casefold()
+
+
+def index_entries(identity: Mapping[str, Any], pk: str) -> list[tuple[str, float | int, str]]:
+    """For each field that is set: its name, and the score and member under which it is found in a
+    sorted set. Numbers are scores; texts, case folded, begin the member."""
+    entries: list[tuple[str, float | int, str]] = []
+    for name, value in identity.items():
+        if value is None:
+            continue
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            entries.append((name, value, pk))
+        else:
+            entries.append((name, 0, f"{str(value).casefold()}\0{pk}"))
+    return entries
+
+
+def matches(identity: Mapping[str, Any], wanted: Sequence[tuple[str, str, Any]]) -> bool:
+    """True if an identity is what all criteria ask for."""
+    return all(_matches(identity.get(name), how, what) for name, how, what in wanted)
+
+
+def _matches(value: Any, how: str, what: Any) -> bool:
+    if value is None:
+        return False
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return how == "number" and value == what
+    text = str(value).casefold()
+    comparisons: dict[str, Callable[[str], bool]] = {
+        "exact": text.__eq__,
+        "prefix": text.startswith,
+        "suffix": text.endswith,
+        "infix": text.__contains__,
+    }
+    return how != "number" and comparisons[how](what)

@@ -1,0 +1,68 @@
+"""Who a scan is: the searchable fields, as pydantic models that users may replace by their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["ESRFIdentityModel", "identity_fields", "identity_prefix", "validated_identity"]
+
+
+class ESRFIdentityModel(BaseModel):
+    """The fields by which the ESRF finds its scans; unknown ones are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    """What kind of scan, for example `loopscan`."""
+
+    number: int
+    """Number of the scan in its dataset, from 1."""
+
+    data_policy: str
+    """`esrf`, `none`, …: which rules the file names follow."""
+
+    session: str | None = None
+    """Name of the acquisition session."""
+
+    proposal: str | None = None
+    """Name of the proposal."""
+
+    collection: str | None = None
+    """Name of the collection in the proposal."""
+
+    dataset: str | None = None
+    """Name of the dataset in the collection."""
+
+    path: str | None = None
+    """The file that the scan is, or would be, saved to."""
+
+    class Meta:
+        """Where such scans are stored."""
+
+        global_key_prefix: ClassVar[str] = "esrf"
+
+
+def identity_prefix(model: type[BaseModel]) -> str:
+    """The prefix of all keys of scans with this identity model. Raises `TypeError` without one."""
+    prefix = getattr(getattr(model, "Meta", None), "global_key_prefix", None)
+    if not isinstance(prefix, str) or not prefix or set(prefix) & set("{}*"):
+        raise TypeError(
+            f"{model.__name__} cannot be an identity model: its Meta.global_key_prefix must be the "
+            f"text that its keys begin with, not {prefix!r}"
+        )
+    return prefix
+
+
+def identity_fields(model: type[BaseModel]) -> list[str]:
+    """The names of the searchable fields."""
+    return [name for name in model.model_fields if name != "pk"]
+
+
+def validated_identity(model: type[BaseModel], identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity as JSON gives it back. Raises `pydantic.ValidationError` for a misfit."""
+    fields = identity_fields(model)
+    values: dict[str, Any] = model.model_validate(dict(identity)).model_dump(mode="json")
+    return {name: values.get(name) for name in fields}

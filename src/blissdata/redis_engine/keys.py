@@ -1,0 +1,87 @@
+"""Every key name, hash tag and version number on the server; written down in `docs/reference/wire.md`."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+__all__ = [
+    "DELETION_GRACE_S",
+    "HISTORY",
+    "HISTORY_LENGTH",
+    "PLAIN_PROTOCOL",
+    "PROTOCOL",
+    "STACK_PROTOCOL",
+    "PlainKeys",
+    "new_ulid",
+]
+
+PROTOCOL = "_PROTOCOL_VERSION_"
+"""Holds the version of the layout of the whole database."""
+
+PLAIN_PROTOCOL = 1001
+"""Our layout, for servers without modules. blissdata 2.x refuses it with a clear message."""
+
+STACK_PROTOCOL = 1
+"""The layout that deployed blissdata 2.x shares, which needs RedisJSON and RediSearch."""
+
+HISTORY = "_SCAN_HISTORY_"
+"""A stream with one entry per created scan, field `key`; an entry's id is the scan's timetag."""
+
+HISTORY_LENGTH = 2048
+"""How many entries the history keeps, about. Older scans are found through the index."""
+
+DELETION_GRACE_S = 10
+"""A key that expires within this time [s] counts as deleted for every reader (protocol 1)."""
+
+
+class PlainKeys:
+    """Key names of the plain layout under one prefix. All keys of one scan carry the same hash tag,
+    so that a cluster keeps a scan in one slot."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.scan_prefix = f"{prefix}:scan:"
+
+    def scan(self, pk: str) -> str:
+        """The scan document."""
+        return f"{self.scan_prefix}{{{pk}}}"
+
+    def is_scan(self, key: str) -> bool:
+        """True if the key could be that of a scan."""
+        return key.startswith(self.scan_prefix + "{") and key.endswith("}")
+
+    def scan_pk(self, key: str) -> str:
+        """The primary key in a scan's key."""
+        return key[len(self.scan_prefix) + 1 : -1]
+
+    def stream(self, scan_pk: str, pk: str) -> str:
+        """A data stream of a scan."""
+        return f"{self.prefix}:stream:{{{scan_pk}}}:{pk}"
+
+    def state(self, scan_pk: str) -> str:
+        """The state stream of a scan: it has the scan's own primary key."""
+        return self.stream(scan_pk, scan_pk)
+
+    def index(self, name: str) -> str:
+        """One sorted set of the search index: `created`, or the name of an identity field."""
+        return f"{self.prefix}:index:{name}"
+
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_lock = threading.Lock()
+_last = 0
+
+
+def new_ulid() -> str:
+    """A primary key: 26 characters that sort by time of creation, strictly within a process.
+
+    The form is that of https://github.com/ulid/spec: 48 bits of milliseconds, 80 of chance."""
+    global _last
+    with _lock:
+        value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+        if value <= _last:
+            value = _last + 1
+        _last = value
+    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,383 @@
+"""A scan: a JSON header over streams, and the table of steps it goes through.
+
+    CREATED ──prepare──▶ PREPARED ──start──▶ STARTED ──stop──▶ STOPPED ──close──▶ CLOSED
+       └──────────────────────┴──────────────────┴────────────close──────────────────▲
+
+Readers learn of streams at PREPARED, and of changes of `info` at PREPARED and CLOSED. Only
+`Scan._advance` changes the state of a scan that is written, only `Scan._adopt` that of one that is
+read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, Protocol
+
+from numpy.typing import DTypeLike
+
+from blissdata.exceptions import (
+    NoWritePermission,
+    ScanInfoError,
+    ScanNotFoundError,
+    ScanValidationError,
+    StreamExistsError,
+    UnauthorizeStateTransition,
+    UnknownEncodingError,
+)
+from blissdata.redis_engine.backends.abstract import Catalog, LoadedScan
+from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
+from blissdata.streams import plugins
+from blissdata.streams.base import BaseStream, StreamDefinition
+from blissdata.streams.deadline import Deadline
+from blissdata.streams.default import Stream
+from blissdata.streams.encoding import StreamEncoder
+from blissdata.streams.event_log import StoreLike
+from blissdata.streams.event_stream import WAIT_SLICE_S, EventStream
+
+__all__ = ["Scan", "ScanState"]
+
+_logger = logging.getLogger(__name__)
+
+
+class ScanState(IntEnum):
+    """How far a scan is (protocol 1, "Life of a scan")."""
+
+    CREATED = 0
+    """Announced; nothing is known of its streams."""
+    PREPARED = 1
+    """The streams are known."""
+    STARTED = 2
+    """Points are coming."""
+    STOPPED = 3
+    """No more points: every stream is sealed."""
+    CLOSED = 4
+    """The header is final."""
+
+
+_STEPS: dict[ScanState, frozenset[ScanState]] = {
+    ScanState.PREPARED: frozenset({ScanState.CREATED}),
+    ScanState.STARTED: frozenset({ScanState.PREPARED}),
+    ScanState.STOPPED: frozenset({ScanState.STARTED}),
+    ScanState.CLOSED: frozenset(ScanState) - {ScanState.CLOSED},
+}
+"""From which states each state is reached."""
+
+_INFO_REACHES_READERS = frozenset({ScanState.PREPARED, ScanState.CLOSED})
+"""The steps with which readers learn of changes of `info`."""
+
+_SEALING = frozenset({ScanState.STOPPED, ScanState.CLOSED})
+"""The steps that end every stream of this publisher first."""
+
+
+class ScanStore(StoreLike, Protocol):
+    """What a scan needs from the data store that it belongs to."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The server's scans."""
+        ...
+
+
+class Scan:
+    """One scan, for writing (`DataStore.create_scan`) or for reading (`DataStore.load_scan`).
+
+    The identity fields (`name`, `number`, `path`, …) are attributes as well. As a context manager
+    it closes itself, and says in `info["end_reason"]` whether that was a success.
+    """
+
+    def __init__(self, data_store: ScanStore, key: str, loaded: LoadedScan, writable: bool) -> None:
+        self._data_store = data_store
+        self._key = key
+        self._writable = writable
+        self._streams: dict[str, BaseStream] = {}
+        self._writers: dict[str, BaseStream] = {}
+        self._announced: set[str] = set()
+        self._adopt(loaded)
+
+    def _adopt(self, loaded: LoadedScan) -> None:
+        """Takes over what the server has."""
+        self._document = loaded.document
+        try:
+            self._state = ScanState(loaded.state)
+        except ValueError:
+            raise ScanValidationError(
+                f"Scan {self._key} is in state {loaded.state}, which this version does not know"
+            ) from None
+        self._state_id = loaded.state_id
+        self._info = loaded.document.info
+        self._announced = set(loaded.document.streams)
+        self._published_info = "" if not self._writable else json.dumps(loaded.document.info)
+
+    # ------------------------------------------------------------------------------ what it is
+
+    @property
+    def key(self) -> str:
+        """The scan's key on the server."""
+        return self._key
+
+    @property
+    def state(self) -> ScanState:
+        """How far the scan is; on the reading side, at the last `update`."""
+        return self._state
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The searchable fields (a copy)."""
+        return dict(self._document.identity)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the publisher says about the scan: a plain dict, to be changed in place.
+
+        Readers learn of changes at `prepare` and `close`; each step replaces it by a copy as JSON
+        gives it back (NaN and infinities become None, tuples lists). Changes on a read-only scan
+        stay local."""
+        return self._info
+
+    @info.setter
+    def info(self, info: dict[str, Any]) -> None:
+        self._require_writable("replace the info of")
+        if not isinstance(info, dict):
+            raise TypeError(f"scan.info is a dict, not a {type(info).__name__}")
+        self._info = info
+
+    @property
+    def streams(self) -> dict[str, BaseStream]:
+        """The scan's streams by name, for reading: empty before PREPARED, then the same objects
+        each time. No round trip."""
+        if self._state < ScanState.PREPARED:
+            return {}
+        for name, document in self._document.streams.items():
+            if name in self._announced and name not in self._streams:
+                self._streams[name] = self._open_stream(name, document)
+        return dict(self._streams)
+
+    def __getattr__(self, name: str) -> Any:
+        document = self.__dict__.get("_document")
+        if document is not None and name in document.identity:
+            return document.identity[name]
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._document.identity})
+
+    def __repr__(self) -> str:
+        return f'Scan(key:"{self._key}")'
+
+    # ------------------------------------------------------------------------------ reading
+
+    def update(self, block: bool = True, timeout: float = 0) -> bool:
+        """Waits until the state changes and takes over what the server has; True if it changed.
+
+        False when the time is up (`timeout` [s], 0: for ever; `block=False` does not wait), and at
+        once when the scan is CLOSED. Raises `ScanNotFoundError` once the scan is deleted."""
+        deadline = Deadline.from_2x(block, timeout)
+        while True:
+            loaded = self._data_store.catalog.load(self._key)
+            if loaded.state_id != self._state_id:
+                changed = loaded.state != self._state
+                self._adopt(loaded)
+                if changed:
+                    return True
+            if self._state == ScanState.CLOSED or deadline.passed:
+                return False
+            self._data_store.catalog.wait_state(
+                self._key, self._state_id, deadline.remaining(WAIT_SLICE_S)
+            )
+
+    def wait_state(self, state: ScanState, timeout: float | None = None) -> bool:
+        """Waits until the scan has reached `state` or a later one, `timeout` [s] at most (None: for
+        ever); True if it has. Raises `ScanNotFoundError` once the scan is deleted."""
+        deadline = Deadline(timeout)
+        self.update(block=False)
+        while self._state < state:
+            if deadline.passed:
+                return False
+            self.update(timeout=max(deadline.remaining(WAIT_SLICE_S), 0.001))
+        return True
+
+    def _open_stream(self, name: str, document: StreamDocument) -> BaseStream:
+        try:
+            events = EventStream.open(self._data_store, name, document)
+        except UnknownEncodingError as error:
+            stand_in = EventStream.undecodable(self._data_store, name, document, error)
+            return plugins.broken_stream(stand_in, error)
+        return plugins.open_stream(events)
+
+    # ------------------------------------------------------------------------------ writing
+
+    def create_stream(
+        self,
+        definition: StreamDefinition | str,
+        encoder: StreamEncoder | None = None,
+        info: Mapping[str, Any] | None = None,
+        *,
+        dtype: DTypeLike | None = None,
+        shape: Sequence[int] | None = None,
+        **metadata: Any,
+    ) -> BaseStream:
+        """A new stream, which writes and reads. Readers see it from the next step on.
+
+        Either from a definition (`Stream.make_definition(…)`, or that of a plugin), or by name:
+        `create_stream("diode", dtype="float64", unit="A")`, where `dtype` may be `"json"`, `shape`
+        is that of one point and further keywords go into the stream's info.
+
+        Raises `RuntimeError` if the name is taken, `UnauthorizeStateTransition` once the scan is
+        stopped, `MissingPluginException`, or what the plugin's constructor raises.
+        """
+        self._require_writable("add a stream to")
+        if isinstance(definition, str):
+            extra = {**(info or {}), **metadata}
+            if encoder is not None:
+                definition = StreamDefinition(definition, extra, encoder)
+            elif dtype is not None:
+                definition = Stream.make_definition(definition, dtype, shape, extra)
+            else:
+                raise TypeError(f"create_stream({definition!r}) needs the dtype of its points")
+        elif encoder is not None or dtype is not None or info is not None or metadata:
+            raise TypeError("create_stream(definition) takes nothing else: it is all in there")
+        if self._state >= ScanState.STOPPED:
+            raise UnauthorizeStateTransition(
+                self._state, self._state, f"scan {self._key} takes no more streams"
+            )
+        if definition.name in self._document.streams:
+            raise StreamExistsError(f'Stream "{definition.name}" already exists in scan {self._key}.')
+        stream_info = json.loads(info_text(definition.info))
+        document = self._data_store.catalog.new_stream(
+            self._document.pk, definition.encoder.info(), stream_info
+        )
+        events = EventStream.create(self._data_store, definition.name, document)
+        stream = plugins.create_stream(events)
+        self._document.streams[definition.name] = document
+        self._writers[definition.name] = stream
+        return stream
+
+    def get_writer_stream(self, name: str) -> BaseStream:
+        """One stream of a prepared scan, for writing, from its present end on; also on a scan that
+        was loaded for reading. One round trip. Raises `KeyError` for an unknown name.
+
+        Only one publisher may write at a time: whichever comes second gets `StreamConflictError`."""
+        if name not in self.streams:
+            raise KeyError(
+                f"Scan {self._key} has no stream '{name}', only: {', '.join(self.streams) or 'none'}"
+            )
+        document = self._document.streams[name]
+        end = len(EventStream.open(self._data_store, name, document))
+        return plugins.create_stream(EventStream.create(self._data_store, name, document, end))
+
+    def prepare(self) -> None:
+        """Makes the streams known. CREATED → PREPARED."""
+        self._advance(ScanState.PREPARED)
+
+    def start(self) -> None:
+        """Says that points are coming. PREPARED → STARTED."""
+        self._advance(ScanState.STARTED)
+
+    def stop(self) -> None:
+        """Seals every stream that this object created. STARTED → STOPPED."""
+        self._advance(ScanState.STOPPED)
+
+    def close(self) -> None:
+        """Seals what is not sealed yet and makes the header final; from any state. Closing again
+        does nothing. Raises what was left unreported of points that could not be published; then
+        nothing is closed yet, and closing again closes."""
+        self._require_writable("close")
+        if self._state != ScanState.CLOSED:
+            self._advance(ScanState.CLOSED)
+
+    def _advance(self, target: ScanState) -> None:
+        """The one place that moves a written scan on. All or nothing: a failed step changes no
+        state."""
+        self._require_writable(f"move to {target.name}")
+        if self._state not in _STEPS[target]:
+            raise UnauthorizeStateTransition(
+                self._state, target, f"allowed from {_names(_STEPS[target])}"
+            )
+        text = info_text(self._info)
+        if target not in _INFO_REACHES_READERS and text != self._published_info:
+            raise ScanInfoError(
+                f"The info of scan {self._key} changed between PREPARED and {target.name}, where "
+                f"readers do not see it (changed: {self._changed_fields(text)}). Change it before "
+                "prepare() or between stop() and close()"
+            )
+        if target in _SEALING:
+            self._seal_streams()
+        document = ScanDocument(
+            self._document.pk,
+            self._document.identity,
+            json.loads(text),
+            self._document.state_pk,
+            self._document.streams,
+        )
+        try:
+            state_id = self._data_store.catalog.advance(self._key, self._state, target, document)
+        except UnauthorizeStateTransition as error:
+            self._follow_the_server()
+            raise UnauthorizeStateTransition(
+                self._state, target, "somebody else, the memory tracker perhaps, moved the scan"
+            ) from error
+        self._document = document
+        self._info = document.info
+        self._published_info = text
+        self._state = target
+        self._state_id = state_id
+        self._announced = set(document.streams)
+
+    def _changed_fields(self, text: str) -> str:
+        before, now = json.loads(self._published_info), json.loads(text)
+        changed = [k for k in {**before, **now} if before.get(k, ...) != now.get(k, ...)]
+        return ", ".join(changed)
+
+    def _seal_streams(self) -> None:
+        sinks = [
+            stream.event_stream for stream in self._writers.values() if stream.event_stream.writable
+        ]
+        self._data_store.publisher.seal([events.sink for events in sinks if events.sink])
+
+    def _follow_the_server(self) -> None:
+        try:
+            loaded = self._data_store.catalog.load(self._key)
+        except ScanNotFoundError:
+            return
+        self._state, self._state_id = ScanState(loaded.state), loaded.state_id
+
+    def _require_writable(self, verb: str) -> None:
+        if not self._writable:
+            raise NoWritePermission(
+                f"Scan {self._key} is read-only here, you cannot {verb} it; only the object that "
+                "create_scan() gave can"
+            )
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._writable or self._state == ScanState.CLOSED:
+            return
+        if kind is None:
+            reason = "SUCCESS"
+        else:
+            reason = "USER_ABORT" if issubclass(kind, KeyboardInterrupt) else "FAILURE"
+        self._info.setdefault("end_reason", reason)
+        now = datetime.datetime.now(datetime.UTC).astimezone()
+        self._info.setdefault("end_time", now.isoformat())
+        try:
+            self.close()
+        except Exception:
+            if kind is None:
+                raise
+            _logger.exception("Scan %s could not be closed after a failure", self._key)
+
+
+def _names(states: frozenset[ScanState]) -> str:
+    return ", ".join(state.name for state in sorted(states))

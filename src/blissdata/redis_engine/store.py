@@ -1,0 +1,269 @@
+"""The entrance: a data store is a server, and the scans on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from blissdata.exceptions import (
+    NoScanAvailable,
+    ScanKeyError,
+    ScanNotClosedError,
+    ScanNotFoundError,
+)
+from blissdata.redis_engine.documents import ScanDocument, info_text
+from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid
+from blissdata.redis_engine.scan import Scan, ScanState
+from blissdata.streams.deadline import Deadline
+from blissdata.streams.event_log import SealRequest
+from blissdata.streams.event_stream import WAIT_SLICE_S
+from blissdata.streams.sink import PUBLISH_TIMEOUT_S, Publisher
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from blissdata.redis_engine.backends.abstract import Backend, Catalog
+    from blissdata.streams.event_log import EventLog
+
+__all__ = ["DataStore", "reset_redis_db"]
+
+
+class DataStore:
+    """A server and its scans.
+
+    `url` is one of `redis:// rediss:// valkey:// valkeys:// unix://` (with redis-py's options, as in
+    `?socket_timeout=30`), or a directory: then a private embedded server keeps its data there.
+    Without `url`: `$BLISSDATA_URL`, else your own local server, which is started if it is not
+    running.
+
+    `identity_model_cls` is the pydantic model of the searchable fields (default:
+    `blissdata.redis_engine.identities.ESRFIdentityModel`). `init_db` prepares an empty server.
+    `publish_timeout` [s] is how long points are offered to a server that is away or full.
+
+    Raises `StoreConnectionError` (also a `redis.ConnectionError`) when nobody answers, and
+    `ProtocolVersionError` or `ServerNotEmptyError` (both `RuntimeError`) for a server that is not
+    prepared for this version, or must not be prepared. One round trip.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str] | None = None,
+        identity_model_cls: type[BaseModel] | None = None,
+        init_db: bool = False,
+        *,
+        publish_timeout: float = PUBLISH_TIMEOUT_S,
+        backend: Backend | None = None,
+    ) -> None:
+        if identity_model_cls is None:
+            from blissdata.redis_engine.identities import ESRFIdentityModel
+
+            identity_model_cls = ESRFIdentityModel
+        from blissdata.redis_engine.identities import identity_fields, identity_prefix
+
+        self._identity_model = identity_model_cls
+        self._fields = identity_fields(identity_model_cls)
+        prefix = identity_prefix(identity_model_cls)
+        self._backend = _open(url, init_db) if backend is None else backend
+        self._catalog = self._backend.catalog(prefix, self._fields)
+        self._publisher = Publisher(self._backend.event_log, publish_timeout)
+        self._redis = self._backend.client
+
+    # ------------------------------------------------------------------------------ for the layers
+
+    @property
+    def backend(self) -> Backend:
+        """The server's kind."""
+        return self._backend
+
+    @property
+    def catalog(self) -> Catalog:
+        """The server's scans."""
+        return self._catalog
+
+    @property
+    def event_log(self) -> EventLog:
+        """The server's streams."""
+        return self._backend.event_log
+
+    @property
+    def publisher(self) -> Publisher:
+        """The one publisher of this store in this process."""
+        return self._publisher
+
+    def scan_states(self, keys: Sequence[str]) -> dict[str, int | None]:
+        """The state of each scan, None for those that are gone. One round trip."""
+        return self._catalog.states(keys)
+
+    # ------------------------------------------------------------------------------ scans
+
+    def create_scan(
+        self, identity: Mapping[str, Any], info: Mapping[str, Any] | None = None
+    ) -> Scan:
+        """A new scan, in state CREATED, announced to everybody who waits for one. One round trip.
+
+        Raises `pydantic.ValidationError` if the identity does not fit the model (unknown fields are
+        ignored), `TypeError` if JSON cannot hold the info, `ScanTooLargeError` above 2**20
+        characters."""
+        from blissdata.redis_engine.identities import validated_identity
+
+        fields = validated_identity(self._identity_model, identity)
+        plain_info = _json_copy({} if info is None else info)
+        pk = new_ulid()
+        document = ScanDocument(pk, fields, plain_info, self._catalog.new_state_pk(pk))
+        loaded = self._catalog.create(document)
+        return Scan(self, self._catalog.scan_key(pk), loaded, writable=True)
+
+    def load_scan(self, key: str) -> Scan:
+        """The scan under that key, for reading. One round trip.
+
+        Raises `ScanNotFoundError` (also once it is deleted), `ScanValidationError`, and
+        `RuntimeError` for a key that cannot be a scan's."""
+        self._check_key(key)
+        return Scan(self, key, self._catalog.load(key), writable=False)
+
+    def get_last_scan(self) -> tuple[str, str]:
+        """`(timetag, key)` of the newest scan that is not deleted. Raises `NoScanAvailable`."""
+        newest = self._catalog.newest()
+        if newest is None:
+            raise NoScanAvailable("There is no scan on this server")
+        return newest.timetag, newest.key
+
+    def get_last_scan_timetag(self) -> str:
+        """The timetag of the newest scan, deleted or not; `"0-0"` if there was none."""
+        return self._catalog.timetag()
+
+    def get_next_scan(
+        self, since: str | int | None = None, block: bool = True, timeout: float = 0
+    ) -> tuple[str, str]:
+        """`(timetag, key)` of the first scan after the timetag `since` (0: of all; None: from now
+        on) that is not deleted.
+
+        Waits for one, `timeout` [s] at most (0: for ever); `block=False` does not wait. Raises
+        `NoScanAvailable` when the time is up, `ValueError` for what is no timetag."""
+        deadline = Deadline.from_2x(block, timeout)
+        after = self._catalog.timetag() if since is None else _timetag(since)
+        while True:
+            after, found = self._catalog.announced(after, wait=deadline.remaining(WAIT_SLICE_S))
+            if found:
+                return found[0].timetag, found[0].key
+            if deadline.passed:
+                raise NoScanAvailable(f"No scan came after {after}")
+
+    def search_existing_scans(self, **fields: Any) -> tuple[str, list[str]]:
+        """The newest timetag, and the keys of all scans whose identity fields are these, oldest
+        first: `search_existing_scans(session="ihr*", number=7)`. One round trip.
+
+        Texts ignore case; `*` at the start or end of a text stands for anything; without fields,
+        all scans. Both parts are taken at one instant, so `get_next_scan(since=timetag)` misses
+        nothing. Raises `ValueError` for an unknown field or a `*` inside a text."""
+        return self._catalog.find(fields)
+
+    def get_scans_state(self, keys: Sequence[str]) -> dict[str, ScanState]:
+        """The state of each scan. One round trip. Raises `ScanNotFoundError` naming those that are
+        not there."""
+        for key in keys:
+            self._check_key(key)
+        found = self._catalog.states(list(keys))
+        missing = [key for key, state in found.items() if state is None]
+        if missing:
+            raise ScanNotFoundError(f"There is no scan {', '.join(missing)}: deleted or expired")
+        return {key: ScanState(state) for key, state in found.items() if state is not None}
+
+    def delete_scan(self, key: str, force: bool = False) -> None:
+        """Deletes a scan that is CLOSED, with its streams; for readers it is gone at once, the
+        server forgets it within seconds. Unknown or deleted already: nothing happens.
+
+        An open scan is a `RuntimeError`, or is closed first with `force`: its streams are sealed and
+        its info says `end_reason: "DELETION"`."""
+        self._check_key(key)
+        try:
+            loaded = self._catalog.load(key)
+        except ScanNotFoundError:
+            return
+        if loaded.state != ScanState.CLOSED:
+            if not force:
+                raise ScanNotClosedError(
+                    f"Scan {key} is not terminated (it is {ScanState(loaded.state).name}), use "
+                    "force=True to delete anyway."
+                )
+            self._close_by_force(key)
+        self._catalog.expire(key, DELETION_GRACE_S)
+
+    def _close_by_force(self, key: str) -> None:
+        loaded = self._catalog.load(key)
+        document = loaded.document
+        document.info["end_reason"] = "DELETION"
+        self._catalog.advance(key, loaded.state, ScanState.CLOSED, document)
+        self.event_log.seal(
+            {stream.key(): SealRequest(None, key) for stream in document.streams.values()}
+        )
+
+    def _check_key(self, key: str) -> None:
+        if not isinstance(key, str) or not self._catalog.is_scan_key(key):
+            example = self._catalog.scan_key("…")
+            raise ScanKeyError(f"Scan key should be like '{example}', not {key!r}")
+
+    # ------------------------------------------------------------------------------ the end
+
+    def close(self) -> None:
+        """Waits until every point that was sent has arrived, and closes the connections. Raises
+        what went wrong with points that nobody was told of. Repeatable."""
+        try:
+            self._publisher.close()
+        finally:
+            self._backend.close()
+
+    def __enter__(self) -> DataStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<DataStore {self._backend!r}>"
+
+
+def reset_redis_db(data_store: DataStore) -> None:
+    """Empties the whole server (FLUSHALL) and prepares it again."""
+    data_store.backend.flush()
+    data_store.backend.initialise()
+
+
+def _open(url: str | os.PathLike[str] | None, init_db: bool) -> Backend:
+    from blissdata.redis_engine.backends.connect import open_backend
+
+    if url is None:
+        url = os.environ.get("BLISSDATA_URL") or None
+    if url is not None and not _is_directory(url):
+        return open_backend(str(url), prepare=init_db)
+    from blissdata.redis_engine import local_server
+
+    local_url = local_server.ensure_running(None if url is None else Path(url))
+    return open_backend(local_url, prepare=init_db, prepare_if_empty=True)
+
+
+def _is_directory(url: str | os.PathLike[str]) -> bool:
+    """A path-like is a directory, and so is a text that is no URL but names a path."""
+    return not isinstance(url, str) or ("://" not in url and ("/" in url or Path(url).is_dir()))
+
+
+def _json_copy(info: Mapping[str, Any]) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(info_text(info))
+    return copy
+
+
+def _timetag(since: str | int) -> str:
+    """As `<ms>-<n>`. Raises `ValueError`."""
+    ms, _, n = str(since).partition("-")
+    if not ms.isdigit() or not (n or "0").isdigit():
+        raise ValueError(f"A timetag is like '1716393600000-0', not {since!r}")
+    return f"{int(ms)}-{int(n or 0)}"

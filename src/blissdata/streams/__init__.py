@@ -1,0 +1,17 @@
+"""How events become data: streams, views, cursors. Knows no Redis client."""
+
+from __future__ import annotations
+
+from blissdata.streams.base import BaseStream, BaseView, EventRange, StreamDefinition
+from blissdata.streams.cursor import Cursor, CursorGroup
+from blissdata.streams.event_stream import EventStream
+
+__all__ = [
+    "BaseStream",
+    "BaseView",
+    "Cursor",
+    "CursorGroup",
+    "EventRange",
+    "EventStream",
+    "StreamDefinition",
+]

@@ -1,0 +1,198 @@
+"""What every stream and every view is: the classes that plugins subclass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from blissdata.streams.encoding import StreamEncoder
+from blissdata.streams.event_stream import EventStream
+
+if TYPE_CHECKING:
+    from blissdata.streams.cursor import Cursor
+
+__all__ = ["BaseStream", "BaseView", "EventRange", "StreamDefinition"]
+
+
+@dataclass
+class StreamDefinition:
+    """What `scan.create_stream` needs to make a stream."""
+
+    name: str
+    """Unique in the scan."""
+
+    info: dict[str, Any]
+    """Metadata of the stream (JSON); `plugin` names the entry point that interprets it."""
+
+    encoder: StreamEncoder
+    """How its points travel."""
+
+
+@dataclass
+class EventRange:
+    """Consecutive events of a stream, as a plugin gets them."""
+
+    index: int
+    """Index of the first event."""
+
+    nb_expired: int
+    """How many at the start have left the server."""
+
+    data: Any
+    """The rest, decoded: an array (or list) whose first axis counts events."""
+
+    end_of_stream: bool
+    """True if the seal stands right behind them."""
+
+    def __len__(self) -> int:
+        """How many events, expired ones included."""
+        return self.nb_expired + len(self.data)
+
+
+class BaseView(ABC):
+    """Points that a cursor has passed, readable as often as needed.
+
+        index                          last_index
+        │ expired points │ points there │
+        0                               len(view)      ← what get_data counts in
+    """
+
+    @property
+    @abstractmethod
+    def index(self) -> int:
+        """Index in the stream of the view's first point."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many points, expired ones included."""
+
+    @abstractmethod
+    def get_data(self, start: int | None = None, stop: int | None = None) -> Any:
+        """The points from `start` to `stop` (exclusive), relative to the view, by slice rules.
+
+        Raises `IndexNoMoreThereError` if one of them has left the server."""
+
+    @property
+    def last_index(self) -> int:
+        """Index in the stream of the view's last point."""
+        return self.index + len(self) - 1
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.get_data())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of points {self.index} to {self.last_index}>"
+
+
+class BaseStream(ABC):
+    """A named stream of a scan. Plugins subclass it; see `docs/explanations/design.md`.
+
+    The constructor takes one argument, the `EventStream`.
+    """
+
+    def __init__(self, event_stream: EventStream) -> None:
+        self._event_stream = event_stream
+
+    # ---- what a plugin defines
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What the points are: `array`, `json`, `scan`, or the plugin's own word."""
+
+    @property
+    @abstractmethod
+    def plugin(self) -> str | None:
+        """The entry point that interprets the stream; None for a plain one."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of a point."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one point."""
+
+    @staticmethod
+    @abstractmethod
+    def make_definition(*args: Any, **kwargs: Any) -> StreamDefinition:
+        """What to give `scan.create_stream` for such a stream."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many points there are, or were."""
+
+    @abstractmethod
+    def __getitem__(self, key: int | slice) -> Any:
+        """A point, or the points of a slice. Never waits."""
+
+    @abstractmethod
+    def _need_last_only(self, last_only: bool) -> bool:
+        """True if the newest event is enough to build the view that a cursor was asked for."""
+
+    @abstractmethod
+    def _build_view_from_events(self, index: int, events: EventRange, last_only: bool) -> BaseView:
+        """The view over `events`, which are never empty, for a cursor at point `index`; the cursor
+        then stands at `view.index + len(view)`. Raises `EmptyViewException`: no view yet."""
+
+    # ---- what every stream has
+
+    @property
+    def name(self) -> str:
+        """The stream's name in its scan."""
+        return self._event_stream.name
+
+    @property
+    def key(self) -> str:
+        """The stream's key on the server."""
+        return self._event_stream.key
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The stream's metadata."""
+        return self._event_stream.info
+
+    @property
+    def event_stream(self) -> EventStream:
+        """The events underneath."""
+        return self._event_stream
+
+    def cursor(self) -> Cursor:
+        """A reader's place in the stream, at its first point."""
+        from blissdata.streams.cursor import Cursor  # the cursor knows streams, not the reverse
+
+        return Cursor(self)
+
+    def send(self, data: Any) -> None:
+        """Adds one point or a batch, and returns at once; see `EventStream.send`."""
+        self._event_stream.send(data)
+
+    def join(self) -> None:
+        """Waits until the server has confirmed everything sent before; see `EventStream.join`."""
+        self._event_stream.join()
+
+    def seal(self) -> int:
+        """Ends the stream for good and gives its length; see `EventStream.seal`."""
+        return self._event_stream.seal()
+
+    def is_sealed(self) -> bool:
+        """True if the length is final. One round trip."""
+        return self._event_stream.is_sealed()
+
+    def wait_seal(self, timeout: float = 0) -> bool:
+        """Waits for the seal, `timeout` [s] at most (0: for ever); see `EventStream.wait_seal`."""
+        return self._event_stream.wait_seal(timeout)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The points one by one, from the first on; waits for new ones until the stream ends."""
+        for view in self.cursor():
+            yield from view
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self.key}>"

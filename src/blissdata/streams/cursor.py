@@ -1,0 +1,307 @@
+"""A reader's place in one stream, or in many at once: read at any time, at any speed.
+
+The server wakes a reader that waits. No call blocks on it for longer than a few seconds: then the
+scan is looked at, so that a reader of a scan that nobody continues is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from blissdata.exceptions import (
+    EmptyViewException,
+    EndOfStream,
+    PayloadError,
+    StreamAbandonedError,
+    StreamRewoundError,
+)
+from blissdata.streams.base import BaseStream, BaseView, EventRange
+from blissdata.streams.deadline import Deadline
+from blissdata.streams.entries import Entry, Run, Tail, entries_per_read
+from blissdata.streams.event_log import Arrivals, EventLog, SpanRequest
+from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
+
+__all__ = ["Cursor", "CursorGroup"]
+
+_logger = logging.getLogger(__name__)
+
+
+class Cursor:
+    """A place in a stream; `read` gives what came since, as a view, and moves on.
+
+    Two positions, because a plugin's points may not be its events: `_ll_index` counts events
+    (where to read next), `_hl_index` counts points (what `position` says).
+    """
+
+    def __init__(self, stream: BaseStream) -> None:
+        self._stream = stream
+        self._hl_index = 0
+        self._ll_index = 0
+        self.ended = False
+        """True once the last point was read."""
+        self.trouble: Exception | None = None
+        """What went wrong in a read that gave other streams' points; raised by the next one."""
+
+    @property
+    def stream(self) -> BaseStream:
+        """The stream that is read."""
+        return self._stream
+
+    @property
+    def position(self) -> int:
+        """Index of the next point to read."""
+        return self._hl_index
+
+    def read(
+        self, block: bool = True, timeout: float = 0, last_only: bool = False
+    ) -> BaseView | None:
+        """The points that came since the last read, as a view.
+
+        Points that left the server in between belong to the view as well (`len` counts them).
+        `last_only` jumps to the newest point. Waits for news, `timeout` [s] at most (0: for ever);
+        `block=False` does not wait. None when the time is up. Raises `EndOfStream` after the last
+        point, `StreamAbandonedError` (an `EndOfStream`) if the scan is closed but nobody sealed the
+        stream, `StreamVanishedError` if the scan was deleted, `StreamRewoundError` if the server
+        lost points that were read before.
+        """
+        deadline = Deadline.from_2x(block, timeout)
+        views = _read([self], deadline, last_only)
+        if self in views:
+            return views[self]
+        if self.ended:
+            raise EndOfStream(f"{self.events.what} was read to its end, {self._ll_index} events")
+        return None
+
+    def __iter__(self) -> Iterator[BaseView]:
+        """Views, as points come, until the stream ends."""
+        while True:
+            try:
+                view = self.read()
+            except StreamAbandonedError:
+                raise
+            except EndOfStream:
+                return
+            if view is not None:
+                yield view
+
+    def __repr__(self) -> str:
+        return f"<Cursor at {self._hl_index} of {self._stream!r}>"
+
+    # ------------------------------------------------------------------------------ for groups too
+
+    @property
+    def events(self) -> EventStream:
+        """The events underneath the stream."""
+        return self._stream.event_stream
+
+    @property
+    def event_index(self) -> int:
+        """Index of the next event to read."""
+        return self._ll_index
+
+    def needs_newest_only(self, last_only: bool) -> bool:
+        """True if the newest event is all that the stream needs for the view asked for."""
+        return self._stream._need_last_only(last_only)  # noqa: SLF001 — the plugin contract's own name
+
+    def take(self, run: Run | None, last_only: bool) -> BaseView | None:
+        """Moves over the run and gives the view of it, if it makes one."""
+        if run is None:
+            return None
+        view = None
+        if run.nb_expired or run.count:
+            data = self.events.decode_run(run)
+            events = EventRange(run.index, run.nb_expired, data, run.end_of_stream)
+            with suppress(EmptyViewException):
+                view = self._stream._build_view_from_events(self._hl_index, events, last_only)  # noqa: SLF001 — the plugin contract's own name
+        self._ll_index = run.end
+        self.ended = run.end_of_stream
+        if view is not None:
+            self._hl_index = view.index + len(view)
+        return view
+
+    def take_arrivals(
+        self, found: Arrivals | PayloadError, last_only: bool
+    ) -> BaseView | None:
+        """Takes the next consecutive points out of what a read found."""
+        if isinstance(found, PayloadError):
+            raise PayloadError(f"{self.events.what}: {found}") from found
+        if found.entries and found.entries[0].index < self._ll_index < found.entries[0].end:
+            raise StreamRewoundError(
+                f"{self.events.what}: index {self._ll_index} was the end of an entry when it was "
+                "read, and now lies inside one: the server lost points and somebody wrote others"
+            )
+        return self.take(
+            self.events.next_run(self._ll_index, found.entries, found.seal), last_only
+        )
+
+    def take_newest(
+        self, found: tuple[Tail, Entry | None], last_only: bool
+    ) -> BaseView | None:
+        """Jumps to the newest event, unless the cursor is past it."""
+        tail, newest = found
+        self.check_rewound(tail)
+        if tail.length == self._ll_index:
+            self.ended = tail.sealed
+            return None
+        last = tail.length - 1
+        if newest is None:
+            run = Run(last, 1, (), 0, 0, tail.sealed)
+        else:
+            run = Run(last, 0, (newest.batch,), newest.batch.len - 1, 1, tail.sealed)
+        return self.take(run, last_only)
+
+    def check_rewound(self, tail: Tail) -> None:
+        """Raises `StreamRewoundError` if the stream ends before what was read of it."""
+        if tail.length < self._ll_index:
+            raise StreamRewoundError(
+                f"{self.events.what}: {self._ll_index} points were read, and now the server has "
+                f"only {tail.length}: it was restarted from an older state. The points read before "
+                "are no longer on the server"
+            )
+
+
+class CursorGroup:
+    """A place in each of many streams of one store; one `read` waits for all of them at once."""
+
+    def __init__(self, streams: Iterable[BaseStream] | Mapping[str, BaseStream]) -> None:
+        values = streams.values() if isinstance(streams, Mapping) else streams
+        cursors = [Cursor(stream) for stream in values]
+        stores = {id(cursor.events.data_store) for cursor in cursors}
+        if len(stores) > 1:
+            raise ValueError(
+                f"A cursor group reads streams of one store, these are of {len(stores)} stores"
+            )
+        self._cursors = cursors
+        self._active_cursors = {cursor.stream.key: cursor for cursor in cursors}
+
+    @property
+    def position(self) -> dict[BaseStream, int]:
+        """For each stream, finished ones too, the index of the next point to read."""
+        return {cursor.stream: cursor.position for cursor in self._cursors}
+
+    def read(
+        self, block: bool = True, timeout: float = 0, last_only: bool = False
+    ) -> dict[BaseStream, BaseView]:
+        """What came since the last read, for those streams that have news; see `Cursor.read`.
+
+        Returns as soon as one stream has. Streams that end are dropped; `EndOfStream` once there is
+        none left. `{}` when the time is up.
+        """
+        deadline = Deadline.from_2x(block, timeout)
+        while True:
+            for key in [key for key, cursor in self._active_cursors.items() if cursor.ended]:
+                del self._active_cursors[key]
+            cursors = list(self._active_cursors.values())
+            if not cursors:
+                raise EndOfStream("All streams have been read until the end")
+            try:
+                views = _read(cursors, deadline, last_only)
+            except StreamAbandonedError as error:
+                _logger.warning("%s", error)
+                continue
+            if views:
+                return {cursor.stream: view for cursor, view in views.items()}
+            if deadline.passed and not any(cursor.ended for cursor in cursors):
+                return {}
+
+    def __iter__(self) -> Iterator[dict[BaseStream, BaseView]]:
+        """What comes, until every stream has ended."""
+        while True:
+            try:
+                views = self.read()
+            except EndOfStream:
+                return
+            yield views
+
+
+def _read(cursors: Sequence[Cursor], deadline: Deadline, last_only: bool) -> dict[Cursor, BaseView]:
+    """Views for the cursors that have news; empty when the time is up or one of them has ended.
+
+    Raises `StreamAbandonedError` when some of them, which then count as ended, will get no more
+    although they have no seal."""
+    _raise_trouble(cursors)
+    log = cursors[0].events.event_log
+    watch = AbandonWatch(cursors[0].events.data_store)
+    jumping = [cursor for cursor in cursors if cursor.needs_newest_only(last_only)]
+    reading = [cursor for cursor in cursors if cursor not in jumping] if jumping else cursors
+    while True:
+        if jumping:
+            views = _jump(log, jumping, last_only)
+            if reading:
+                views |= _collect(log, reading, last_only, wait=0)[0]
+            woken = False
+        else:
+            wait = deadline.remaining(WAIT_SLICE_S)
+            views, woken = _collect(log, reading, last_only, wait=wait)
+        if views or any(cursor.ended for cursor in cursors) or deadline.passed:
+            return views
+        if jumping:
+            # Which event is newest is asked again above; this only waits for there to be one.
+            positions = {cursor.events.key: cursor.event_index for cursor in cursors}
+            woken = bool(log.read(positions, wait=deadline.remaining(WAIT_SLICE_S), max_entries=1))
+        if not woken and not deadline.passed:
+            _check(log, cursors, watch)
+
+
+def _jump(log: EventLog, cursors: Sequence[Cursor], last_only: bool) -> dict[Cursor, BaseView]:
+    found = log.newest([cursor.events.key for cursor in cursors])
+    return _each(cursors, lambda cursor: cursor.take_newest(found[cursor.events.key], last_only))
+
+
+def _collect(
+    log: EventLog, cursors: Sequence[Cursor], last_only: bool, wait: float
+) -> tuple[dict[Cursor, BaseView], bool]:
+    """Takes what is after each cursor's place; also whether there was anything at all."""
+    positions = {cursor.events.key: cursor.event_index for cursor in cursors}
+    counts = {
+        cursor.events.key: entries_per_read(cursor.events.encoder.point_nbytes, len(cursors))
+        for cursor in cursors
+    }
+    arrivals = log.read(positions, wait=wait, max_entries=counts)
+    arrived = [cursor for cursor in cursors if cursor.events.key in arrivals]
+    views = _each(arrived, lambda c: c.take_arrivals(arrivals[c.events.key], last_only))
+    return views, bool(arrivals)
+
+
+def _each(
+    cursors: Iterable[Cursor], take: Callable[[Cursor], BaseView | None]
+) -> dict[Cursor, BaseView]:
+    """The views of those that have one. What goes wrong in one stream does not cost the points of
+    the others: it is raised at once only if there are none."""
+    views: dict[Cursor, BaseView] = {}
+    for cursor in cursors:
+        try:
+            view = take(cursor)
+        except Exception as error:  # noqa: BLE001 — a plugin may raise anything; kept and raised
+            cursor.trouble = error
+            continue
+        if view is not None:
+            views[cursor] = view
+    if not views:
+        _raise_trouble(cursors)
+    return views
+
+
+def _raise_trouble(cursors: Iterable[Cursor]) -> None:
+    for cursor in cursors:
+        error, cursor.trouble = cursor.trouble, None
+        if error is not None:
+            raise error
+
+
+def _check(log: EventLog, cursors: Sequence[Cursor], watch: AbandonWatch) -> None:
+    """After a wait in vain: did the server lose points, is somebody still writing?"""
+    requests = [SpanRequest(cursor.events.key, only_tail=True) for cursor in cursors]
+    for cursor, (tail, _) in zip(cursors, log.span(requests), strict=True):
+        cursor.check_rewound(tail)
+    left = watch.abandoned([cursor.events for cursor in cursors])
+    for cursor in cursors:
+        cursor.ended = cursor.events in left
+    if left:
+        names = ", ".join(sorted(f"'{stream.name}'" for stream in left))
+        raise StreamAbandonedError(
+            f"Scan {left[0].scan_key} is closed, but nobody sealed {names}: "
+            "what was read is all there is"
+        )

@@ -1,0 +1,168 @@
+"""The plain stream, whose points are in its events; and the stand-ins for streams that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from blissdata.exceptions import MissingPluginException
+from blissdata.streams.base import BaseStream, BaseView, EventRange, StreamDefinition
+from blissdata.streams.encoding.base import StreamEncoder
+from blissdata.streams.encoding.json import JsonStreamEncoder
+from blissdata.streams.encoding.numeric import NumericStreamEncoder
+from blissdata.streams.entries import no_more_there
+from blissdata.streams.event_stream import EventStream
+
+__all__ = ["BrokenPluginStream", "BrokenStream", "MissingPluginStream", "Stream", "View"]
+
+
+class View(BaseView):
+    """Points of a plain stream."""
+
+    def __init__(self, events: EventRange) -> None:
+        self._events = events
+
+    @property
+    def index(self) -> int:
+        return self._events.index
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def get_data(self, start: int | None = None, stop: int | None = None) -> Any:
+        """An array of shape `(points, *shape)`, or a list for JSON and for points whose shapes
+        differ."""
+        first, last, _ = slice(start, stop).indices(len(self))
+        expired = self._events.nb_expired
+        if first < expired and first < last:
+            gone = min(last, expired)
+            raise no_more_there("This view", self.index + first, self.index + gone)
+        return self._events.data[max(first - expired, 0) : max(last - expired, 0)]
+
+
+class Stream(BaseStream):
+    """A stream of numbers (any shape) or of JSON values, carried by the events themselves."""
+
+    @staticmethod
+    def make_definition(
+        name: str,
+        dtype: DTypeLike | str,
+        shape: Sequence[int] | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> StreamDefinition:
+        """What to give `scan.create_stream`. `dtype` is anything that numpy takes, or `"json"`;
+        `shape` that of one point (None: scalars), -1 for dimensions that vary. `info` is copied.
+
+        Raises `ValueError` for a shape with JSON, or a dtype that a stream cannot carry.
+        """
+        described = dict(info or {})
+        encoder: StreamEncoder
+        if isinstance(dtype, str) and dtype == "json":
+            if shape is not None:
+                raise ValueError(
+                    f"Stream '{name}': JSON points have no shape, but {shape!r} was given"
+                )
+            encoder = JsonStreamEncoder()
+        else:
+            try:
+                encoder = NumericStreamEncoder(dtype, () if shape is None else shape)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"Stream '{name}': {error}") from error
+            described["dtype"] = encoder.dtype.name
+            described["shape"] = encoder.shape
+        return StreamDefinition(name, described, encoder)
+
+    @property
+    def kind(self) -> str:
+        """`json` or `array`."""
+        return "json" if self.dtype == object else "array"
+
+    @property
+    def plugin(self) -> str | None:
+        return None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.event_stream.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.event_stream.shape
+
+    def __len__(self) -> int:
+        """How many points were published so far, forgotten ones included. One round trip."""
+        return len(self.event_stream)
+
+    def __getitem__(self, key: int | slice) -> Any:
+        """A point (numpy scalar, array or JSON value), or the points of a slice: an array whose
+        first axis counts them, a list for JSON. One round trip; never waits.
+
+        Raises `IndexNotYetThereError`, `IndexNoMoreThereError`, `IndexWontBeThereError` (all
+        `IndexError`); `TypeError` for anything but integers and slices. Negative indices have a
+        meaning once the stream is sealed. A slice past the end gives what is there."""
+        return self.event_stream[key]
+
+    def _need_last_only(self, last_only: bool) -> bool:
+        return last_only
+
+    def _build_view_from_events(self, index: int, events: EventRange, last_only: bool) -> View:
+        return View(events)
+
+
+class BrokenStream(BaseStream):
+    """In the place of a stream that cannot be made here: what its points would need raises
+    `error`; its name, key and info, and the rest of the scan, work."""
+
+    def __init__(self, event_stream: EventStream, error: Exception) -> None:
+        super().__init__(event_stream)
+        self._error = error
+
+    def _fail(self) -> NoReturn:
+        raise self._error
+
+    @staticmethod
+    def make_definition(*args: Any, **kwargs: Any) -> StreamDefinition:
+        raise TypeError("A broken stream is never made on purpose")
+
+    @property
+    def kind(self) -> str:
+        self._fail()
+
+    @property
+    def plugin(self) -> str | None:
+        plugin = self.info.get("plugin")
+        return plugin if isinstance(plugin, str) else None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        self._fail()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        self._fail()
+
+    def __len__(self) -> int:
+        self._fail()
+
+    def __getitem__(self, key: int | slice) -> Any:
+        self._fail()
+
+    def _need_last_only(self, last_only: bool) -> bool:
+        self._fail()
+
+    def _build_view_from_events(self, index: int, events: EventRange, last_only: bool) -> BaseView:
+        self._fail()
+
+
+class BrokenPluginStream(BrokenStream):
+    """In the place of a stream whose plugin is there but does not work."""
+
+
+class MissingPluginStream(BrokenStream):
+    """In the place of a stream whose plugin is not installed."""
+
+    def __init__(self, event_stream: EventStream, error: MissingPluginException) -> None:
+        super().__init__(event_stream, error)

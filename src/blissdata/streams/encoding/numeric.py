@@ -1,0 +1,221 @@
+"""Numbers as bytes: points of one dtype, of a fixed shape or with dimensions that vary.
+
+Fixed shape: the payload is the C-order bytes of the points. A shape with `-1`: msgpack of
+`[shape of one point, bytes]`; all points of one entry share that shape (protocol 1, "Events").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import DTypeLike
+
+from blissdata.exceptions import PayloadError
+from blissdata.streams.encoding.base import EncodedBatch, StreamEncoder, as_batches
+
+__all__ = ["NumericStreamEncoder"]
+
+_KINDS = "biufc"
+_MAX_NDIM = 32
+_MAX_EMPTY_POINTS = 2**20
+"""Points without a single byte are not bounded by their payload, so by this."""
+
+
+class NumericStreamEncoder(StreamEncoder):
+    """Encoder of numpy's kinds b, i, u, f and c, byte order included.
+
+    `shape` is that of one point, `()` for a scalar; `-1` marks a dimension that varies. Raises
+    `ValueError` for another kind of dtype (object, text, dates, structured) or a bad shape.
+    """
+
+    def __init__(self, dtype: DTypeLike, shape: Sequence[int] = ()) -> None:
+        self.dtype = np.dtype(dtype)
+        if self.dtype.kind not in _KINDS or self.dtype.subdtype is not None:
+            raise ValueError(
+                f"A numeric stream holds booleans, integers, floats or complex numbers, not {self.dtype}"
+            )
+        try:
+            self.shape = tuple(_dimension(n) for n in shape)
+        except TypeError:
+            raise ValueError(
+                f"The shape of a point is a sequence of integers, not {shape!r}"
+            ) from None
+        if len(self.shape) > _MAX_NDIM or any(n < -1 for n in self.shape):
+            raise ValueError(
+                f"The shape of a point has at most {_MAX_NDIM} dimensions, each ≥ 0 or -1, not {self.shape}"
+            )
+        self._varies = -1 in self.shape
+        self.joinable = not self._varies
+        self.point_nbytes = None if self._varies else prod(self.shape) * self.dtype.itemsize
+
+    def info(self) -> dict[str, Any]:
+        return {"type": "numeric", "dtype_str": self.dtype.str, "shape": list(self.shape)}
+
+    @classmethod
+    def from_info(cls, info: dict[str, Any]) -> NumericStreamEncoder:
+        dtype_str = info.get("dtype_str")
+        if not isinstance(dtype_str, str):
+            raise ValueError(f"A numeric encoding names its dtype_str by a text, not {dtype_str!r}")
+        try:
+            dtype = np.dtype(dtype_str)
+        except (TypeError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{dtype_str!r} is not a dtype that numpy knows: {error}") from error
+        shape = info.get("shape", ())
+        if not isinstance(shape, list | tuple):
+            raise ValueError(f"A numeric encoding has a list as shape, not {shape!r}")
+        return cls(dtype, shape)
+
+    # ------------------------------------------------------------------------------ encode
+
+    def encode(self, data: Any) -> EncodedBatch:
+        array = np.asarray(data)
+        if array.size == 0:
+            raise ValueError("Cannot encode empty data")
+        if array.dtype is not self.dtype and array.dtype != self.dtype:
+            self._refuse_dtype(array.dtype)
+        ndim = len(self.shape)
+        batched = array.ndim == ndim + 1
+        point_shape = array.shape[1:] if batched else array.shape
+        if not self._fits(point_shape):
+            raise ValueError(
+                f"Expected shape {self.shape} or {(-1, *self.shape)}, but received {array.shape}"
+            )
+        npoints = array.shape[0] if batched else 1
+        payload = array.tobytes()
+        if self._varies:
+            payload = msgpack.packb([list(point_shape), payload], use_bin_type=True)
+        return EncodedBatch(payload, npoints)
+
+    def _refuse_dtype(self, dtype: np.dtype[Any]) -> None:
+        if dtype.newbyteorder("=") == self.dtype.newbyteorder("="):
+            words = {"<": "little", ">": "big"}
+            received = words.get(dtype.str[0], "native")
+            expected = words.get(self.dtype.str[0], "native")
+            raise TypeError(
+                f"Expected {expected} endian, received {received} endian: "
+                f"convert with data.astype({self.dtype.str!r})"
+            )
+        raise TypeError(f"Expected numpy.{self.dtype.name}, received numpy.{_name(dtype)}")
+
+    def _fits(self, point_shape: tuple[int, ...]) -> bool:
+        return len(point_shape) == len(self.shape) and all(
+            expected in (-1, found) for expected, found in zip(self.shape, point_shape, strict=True)
+        )
+
+    # ------------------------------------------------------------------------------ decode
+
+    def empty(self) -> np.ndarray[Any, Any]:
+        return np.empty((0, *(max(n, 0) for n in self.shape)), self.dtype)
+
+    def decode(self, batches: EncodedBatch | Iterable[EncodedBatch]) -> Any:
+        """An array of shape `(points, *shape)`. With a `-1` dimension: the same where all points
+        agree, else a list of arrays."""
+        found = as_batches(batches)
+        if not found:
+            return self.empty()
+        if not self._varies:
+            for batch in found:
+                self._check_fixed(batch)
+            joined = found[0].payload if len(found) == 1 else b"".join([b.payload for b in found])
+            points = sum(batch.len for batch in found)
+            return np.frombuffer(bytearray(joined), self.dtype).reshape(points, *self.shape)
+        parts = [self._unpack(batch) for batch in found]
+        if all(part.shape[1:] == parts[0].shape[1:] for part in parts):
+            return np.concatenate(parts)
+        return [np.array(point) for part in parts for point in part]
+
+    def decode_range(self, batches: Sequence[EncodedBatch], start: int, stop: int) -> Any:
+        """As `decode`, but copies only the points asked for."""
+        points = sum(batch.len for batch in batches)
+        if (start, stop) == (0, points):
+            return self.decode(batches)
+        if not self._varies:
+            for batch in batches:
+                self._check_fixed(batch)
+            size = self.point_nbytes or 0
+            views = [memoryview(batch.payload) for batch in batches]
+            if len(views) == 1:
+                views[0] = views[0][start * size : stop * size]
+            elif views:
+                views[-1] = views[-1][: (batches[-1].len - (points - stop)) * size]
+                views[0] = views[0][start * size :]
+            joined = bytearray().join(views)
+            return np.frombuffer(joined, self.dtype).reshape(stop - start, *self.shape)
+        # The shapes of the points that were not asked for do not matter: agree among the rest.
+        wanted, at = [], 0
+        for batch in batches:
+            part = self._unpack(batch)
+            piece = part[max(start - at, 0) : max(stop - at, 0)]
+            at += batch.len
+            if len(piece):
+                wanted.append(piece)
+        if not wanted:
+            return self.empty()
+        if all(piece.shape[1:] == wanted[0].shape[1:] for piece in wanted):
+            return np.concatenate(wanted)
+        return [np.array(point) for piece in wanted for point in piece]
+
+    def decode_point(self, batch: EncodedBatch, offset: int) -> Any:
+        """A numpy scalar for scalar points, else an array of shape `shape`."""
+        if self._varies:
+            return np.array(self._unpack(batch)[offset])
+        self._check_fixed(batch)
+        size = self.point_nbytes or 0
+        piece = batch.payload[offset * size : (offset + 1) * size]
+        if not self.shape:
+            return np.frombuffer(piece, self.dtype)[0]
+        return np.frombuffer(bytearray(piece), self.dtype).reshape(self.shape)
+
+    def _check_fixed(self, batch: EncodedBatch) -> None:
+        expected = batch.len * (self.point_nbytes or 0)
+        if len(batch.payload) != expected:
+            raise PayloadError(
+                f"found {len(batch.payload)} bytes, expected {expected} "
+                f"for {batch.len} point(s) of {self.dtype} with shape {self.shape}"
+            )
+        if not expected and batch.len > _MAX_EMPTY_POINTS:
+            raise PayloadError(f"found {batch.len} points without any bytes")
+
+    def _unpack(self, batch: EncodedBatch) -> np.ndarray[Any, Any]:
+        """The points of one entry with varying shape, read-only, first axis = points."""
+        try:
+            found = msgpack.unpackb(batch.payload, raw=False, max_ext_len=0, max_map_len=0)
+        except Exception as error:  # noqa: BLE001 — msgpack raises whatever the bytes provoke
+            raise PayloadError(
+                f"found {len(batch.payload)} bytes that are not msgpack ({error})"
+            ) from error
+        if not (isinstance(found, list) and len(found) == 2):
+            raise PayloadError("found msgpack that is not [shape of one point, bytes]")
+        shape, data = found
+        if not (
+            isinstance(shape, list)
+            and isinstance(data, bytes)
+            and all(type(n) is int and n >= 0 for n in shape)
+            and self._fits(tuple(shape))
+        ):
+            raise PayloadError(
+                f"found points of shape {str(shape)[:80]}, expected {self.shape} (-1: any) as bytes"
+            )
+        expected = batch.len * prod(shape) * self.dtype.itemsize
+        if len(data) != expected:
+            raise PayloadError(
+                f"found {len(data)} bytes, expected {expected} "
+                f"for {batch.len} point(s) of {self.dtype} with shape {tuple(shape)}"
+            )
+        if not expected and batch.len > _MAX_EMPTY_POINTS:
+            raise PayloadError(f"found {batch.len} points without any bytes")
+        return np.frombuffer(data, self.dtype).reshape(batch.len, *shape)
+
+
+def _dimension(n: Any) -> int:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError
+    return int(n.__index__())
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    return dtype.str if dtype.kind in "SUV" else dtype.name

@@ -1,0 +1,170 @@
+"""The port: what the streams need from a server. Backends implement it; nothing here does I/O.
+
+Every method is one round trip and takes a batch. Entries are the same on every server; see
+`docs/reference/wire.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from blissdata.exceptions import PayloadError
+from blissdata.streams.encoding.base import EncodedBatch
+from blissdata.streams.entries import Entry, Tail
+
+__all__ = ["AppendRequest", "Arrivals", "EventLog", "SealRequest", "SpanRequest", "StoreLike"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRequest:
+    """Entries for the end of one stream, which stand or fall together."""
+
+    index: int
+    """Index of the first point: where the stream must end now."""
+
+    batches: tuple[EncodedBatch, ...]
+    """One entry each, in order. Frozen: a repeat carries the very same ones."""
+
+    scan_key: str | None = None
+    """The scan that owns the stream; a stream is not begun for a scan that is gone."""
+
+    repeat: bool = False
+    """True if these entries may have arrived before (the reply was lost): then finding the same
+    bytes at the same indices means success."""
+
+    @property
+    def end(self) -> int:
+        """Index after the last point."""
+        return self.index + sum(batch.len for batch in self.batches)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the payloads [bytes]."""
+        return sum(len(batch.payload) for batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class SealRequest:
+    """The end of one stream."""
+
+    length: int | None = None
+    """Where the stream must end; None: wherever it does."""
+
+    scan_key: str | None = None
+    """The scan that owns the stream; an empty stream is not sealed for a scan that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What a read found in one stream."""
+
+    entries: tuple[Entry, ...]
+    """In ascending order."""
+
+    seal: int | None
+    """The stream's final length, if the seal stands behind these entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRequest:
+    """The entries that hold the points from `start` to `stop` of one stream, as far as they are
+    there. The entry that holds `start` is included although it may begin before it."""
+
+    key: str
+    start: int = 0
+
+    stop: int | None = None
+    """Exclusive; None: to the end."""
+
+    only_tail: bool = False
+    """True to ask for nothing but where the stream ends."""
+
+
+class EventLog(Protocol):
+    """Streams of entries on a server. Safe to use from several threads.
+
+    Every method raises `StoreConnectionError` when the server cannot be reached; what the server
+    refuses for one stream is that stream's outcome and does not touch the others.
+    """
+
+    max_payload: int
+    """Size of the largest payload that the server accepts [bytes]."""
+
+    def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:
+        """Adds entries to many streams. For each key the index after its last point, or the error:
+
+        `ServerFullError` (nothing was stored, may be sent again), `StreamConflictError` (somebody
+        else's points are there), `StreamSealedError`, `StreamRewoundError` (the stream ends before
+        `index`), `StreamVanishedError` (it is gone, or its scan is). A refused request leaves no
+        entry at all, so no hole either."""
+        ...
+
+    def read(
+        self, positions: Mapping[str, int], *, wait: float = 0.0, max_entries: int | Mapping[str, int]
+    ) -> dict[str, Arrivals | PayloadError]:
+        """What came at or after each position, at most `max_entries` entries a stream. An entry
+        that is damaged is given as an error, once those before it were read.
+
+        Waits up to `wait` [s] until one stream has news; streams without news are left out. A
+        position is 0 or the end of an entry that was read; `MAX_INDEX` sees the seal alone."""
+        ...
+
+    def span(self, requests: Sequence[SpanRequest]) -> list[tuple[Tail, tuple[Entry, ...]]]:
+        """For each request, where the stream ends and the entries in that range. Never waits. The
+        end is taken first: points that come in between may be among the entries."""
+        ...
+
+    def holding(self, key: str, index: int) -> Entry | None:
+        """The entry that holds the point at `index`, if it is there. Never waits."""
+        ...
+
+    def newest(self, keys: Sequence[str]) -> dict[str, tuple[Tail, Entry | None]]:
+        """For each stream, where it ends and its last entry, if that is still there. Never waits."""
+        ...
+
+    def seal(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
+        """Seals streams. For each key the length, or the error: `StreamConflictError` if the stream
+        does not end where it must, `StreamVanishedError` if its scan is gone. Repeatable: a sealed
+        stream gives its length. Works on a full server."""
+        ...
+
+    def trim(self, indices: Mapping[str, int]) -> dict[str, int | Exception]:
+        """Forgets the entries that end at or before the given index; for each key how many went.
+        The last entry of an unsealed stream stays. Works on a full server."""
+        ...
+
+
+class PublisherLike(Protocol):
+    """What opens a stream for writing: `blissdata.streams.sink.Publisher`."""
+
+    def open(self, key: str, name: str, encoder: Any, *, scan_key: str | None, index: int) -> Any:
+        """A sink for the stream that ends at `index` now."""
+        ...
+
+    def seal(self, sinks: Any) -> list[int]:
+        """Seals many streams in one round trip."""
+        ...
+
+
+class StoreLike(Protocol):
+    """What streams need from the data store that they belong to."""
+
+    @property
+    def event_log(self) -> EventLog:
+        """The server's streams."""
+        ...
+
+    @property
+    def publisher(self) -> PublisherLike:
+        """The one publisher of this store in this process."""
+        ...
+
+    def scan_states(self, keys: Sequence[str]) -> dict[str, int | None]:
+        """The state of each scan, None for those that are gone. One round trip."""
+        ...
+
+    def load_scan(self, key: str) -> Any:
+        """The scan under that key, read-only."""
+        ...

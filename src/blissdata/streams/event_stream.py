@@ -1,0 +1,412 @@
+"""One stream of events on the server: plain points by index, whatever a plugin makes of them.
+
+Plugins receive an `EventStream`; `blissdata.streams.default.Stream` is the plain one over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from blissdata.exceptions import (
+    NoWritePermission,
+    PayloadError,
+    StreamAbandonedError,
+    StreamVanishedError,
+    UnknownEncodingError,
+)
+from blissdata.streams.deadline import Deadline
+from blissdata.streams.encoding import EncodedBatch, StreamEncoder, encoder_from_info
+from blissdata.streams.entries import (
+    MAX_INDEX,
+    Entry,
+    Run,
+    Tail,
+    check_index,
+    cut,
+    next_run,
+    no_more_there,
+    resolve_slice,
+)
+from blissdata.streams.event_log import EventLog, SpanRequest, StoreLike
+from blissdata.streams.sink import StreamSink
+
+__all__ = ["EventStream", "StreamModel"]
+
+WAIT_SLICE_S = 2.0
+"""How long one call blocks on the server before scan and stream are looked at again [s]."""
+
+CLOSED = 4
+"""The state of a scan that takes no more points (protocol 1, "Life of a scan")."""
+
+T = TypeVar("T")
+
+
+class StreamModel(Protocol):
+    """How the scan document describes a stream."""
+
+    @property
+    def encoding(self) -> Any:
+        """What the stream's encoder says of itself."""
+        ...
+
+    @property
+    def info(self) -> Any:
+        """The stream's metadata."""
+        ...
+
+    def key(self) -> str:
+        """The stream's key on the server."""
+        ...
+
+
+class EventStream:
+    """Points of one dtype and shape, counted from 0, in a stream on the server.
+
+    `open` gives one for reading, `create` one that also writes. Plugins get one and build on it.
+    """
+
+    def __init__(
+        self,
+        data_store: StoreLike,
+        name: str,
+        model: StreamModel,
+        encoder: StreamEncoder,
+        sink: StreamSink | None = None,
+    ) -> None:
+        self._data_store = data_store
+        self._name = name
+        self._model = model
+        self._key = model.key()
+        self._encoder = encoder
+        self._sink = sink
+        self._final_length: int | None = None
+
+    @classmethod
+    def open(cls, data_store: StoreLike, name: str, model: StreamModel) -> EventStream:
+        """The stream for reading. No round trip. Raises `UnknownEncodingError`."""
+        return cls(data_store, name, model, encoder_from_info(model.encoding, name))
+
+    @classmethod
+    def create(
+        cls, data_store: StoreLike, name: str, model: StreamModel, index: int = 0
+    ) -> EventStream:
+        """The stream for writing from point `index` on, where it must end now. No round trip:
+        the server meets the stream with its first point. Raises `UnknownEncodingError`."""
+        encoder = encoder_from_info(model.encoding, name)
+        sink = data_store.publisher.open(
+            model.key(), name, encoder, scan_key=_scan_key(model), index=index
+        )
+        return cls(data_store, name, model, encoder, sink)
+
+    @classmethod
+    def undecodable(
+        cls, data_store: StoreLike, name: str, model: StreamModel, error: UnknownEncodingError
+    ) -> EventStream:
+        """A stand-in for a stream whose encoding is unknown: its points raise `error`."""
+        return cls(data_store, name, model, _Undecodable(error))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r} {self._key}>"
+
+    # ------------------------------------------------------------------------------ from memory
+
+    @property
+    def name(self) -> str:
+        """The stream's name in its scan."""
+        return self._name
+
+    @property
+    def key(self) -> str:
+        """The stream's key on the server."""
+        return self._key
+
+    @property
+    def scan_key(self) -> str | None:
+        """The key of the scan that owns the stream, if it is known."""
+        return _scan_key(self._model)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The stream's metadata."""
+        return self._model.info or {}
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The encoding as the scan document has it."""
+        return self._model.encoding or {}
+
+    @property
+    def encoder(self) -> StreamEncoder:
+        """What encodes and decodes the points."""
+        return self._encoder
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of a point; `object` for JSON."""
+        return self._encoder.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one point; -1 for a dimension that varies."""
+        return self._encoder.shape
+
+    @property
+    def writable(self) -> bool:
+        """True if this object can send."""
+        return self._sink is not None
+
+    @property
+    def sink(self) -> StreamSink | None:
+        """Where points that are sent go; None on a read-only stream."""
+        return self._sink
+
+    @property
+    def data_store(self) -> StoreLike:
+        """The store that the stream lives in."""
+        return self._data_store
+
+    @property
+    def event_log(self) -> EventLog:
+        """The server's streams."""
+        return self._data_store.event_log
+
+    @property
+    def what(self) -> str:
+        """The stream as messages name it."""
+        scan = f" of scan {self.scan_key}" if self.scan_key else f" ({self._key})"
+        return f"Stream '{self._name}'{scan}"
+
+    # ------------------------------------------------------------------------------ writing
+
+    def send(self, data: Any) -> None:
+        """Adds one point, or a batch of points with one more leading dimension, and returns at once.
+
+        `data` is copied; `join` waits until the server has it. Waits only while the publisher's
+        queue is full. Raises `TypeError` or `ValueError` for data that do not fit the stream,
+        `NoWritePermission` on a read-only stream, `StreamSealedError` after `seal`, and whatever
+        went wrong with points sent before (`StreamConflictError`, `PublishError`, …).
+        """
+        if self._sink is None:
+            raise self._read_only()
+        try:
+            batch = self._encoder.encode(data)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Encoding of '{self._name}': {error}") from error
+        self._sink.put(batch)
+
+    def join(self) -> None:
+        """Waits until the server has confirmed every point sent before. Raises what went wrong,
+        after the publisher's timeout at the latest."""
+        if self._sink is None:
+            raise self._read_only()
+        self._sink.join()
+
+    def seal(self) -> int:
+        """Waits for the points sent before, then ends the stream for good; gives its length.
+
+        Repeatable. If somebody else wrote into the stream, logs a warning, seals it where it ends
+        on the server and gives that length. Other trouble is raised, once, after sealing."""
+        if self._sink is None:
+            raise self._read_only()
+        return self._sink.seal()
+
+    def _read_only(self) -> NoWritePermission:
+        return NoWritePermission(
+            f"{self.what} is read-only; scan.get_writer_stream({self._name!r}) gives one that writes"
+        )
+
+    # ------------------------------------------------------------------------------ reading
+
+    def _tail(self) -> Tail:
+        """Where the stream ends now. One round trip, none once the seal was seen."""
+        if self._final_length is not None:
+            return Tail(self._final_length, True)
+        ((tail, _),) = self.event_log.span([SpanRequest(self._key, only_tail=True)])
+        return self._noted(tail)
+
+    def _noted(self, tail: Tail) -> Tail:
+        if tail.sealed:
+            self._final_length = tail.length
+        return tail
+
+    def __len__(self) -> int:
+        """How many points were published so far, forgotten ones included. One round trip."""
+        return self._tail().length
+
+    def is_sealed(self) -> bool:
+        """True if the length is final. One round trip, none once it was True."""
+        return self._tail().sealed
+
+    def wait_seal(self, timeout: float = 0) -> bool:
+        """Waits until the stream is sealed, `timeout` [s] at most (0: for ever); True if it is.
+
+        Raises `StreamVanishedError` when the scan is deleted meanwhile, `StreamAbandonedError` when
+        it was closed without sealing this stream."""
+        deadline = Deadline.from_2x(True, timeout)
+        watch = AbandonWatch(self._data_store)
+        while not self.is_sealed():
+            arrivals = self.event_log.read(
+                {self._key: MAX_INDEX}, wait=deadline.remaining(WAIT_SLICE_S), max_entries=1
+            )
+            if arrivals:
+                continue
+            if deadline.passed:
+                return False
+            if watch.abandoned([self]):
+                raise StreamAbandonedError(f"{self.what}: the scan is closed, but nobody sealed it")
+        return True
+
+    def __getitem__(self, selection: int | slice) -> Any:
+        """A point by index, or the points of a slice, as the encoding gives them.
+
+        Never waits. Raises as `blissdata.streams.entries.check_index` and `resolve_slice` say, and
+        `IndexNoMoreThereError` if a selected point has left the server."""
+        if isinstance(selection, slice):
+            return self._slice(selection)
+        if isinstance(selection, bool | np.bool_) or not hasattr(selection, "__index__"):
+            raise TypeError(
+                f"stream indices must be integers or slices, not {type(selection).__name__}"
+            )
+        return self._point(selection.__index__())
+
+    def _point(self, index: int) -> Any:
+        if index < 0:
+            index = check_index(index, self._tail(), self.what)
+        if index < MAX_INDEX:
+            entry = self.event_log.holding(self._key, index)
+            if entry is not None:
+                return self.decoding(
+                    index, lambda: self._encoder.decode_point(entry.batch, index - entry.index)
+                )
+        check_index(index, self._tail(), self.what)
+        raise no_more_there(self.what, index, index + 1)
+
+    def _slice(self, selection: slice) -> Any:
+        start, stop, step = (_bound(b) for b in (selection.start, selection.stop, selection.step))
+        selection = slice(start, stop, step)
+        forward = step is None or step > 0
+        if forward and (start is None or start >= 0) and (stop is None or stop >= 0):
+            # One round trip: where the stream ends, and the entries in the range.
+            request = SpanRequest(self._key, min(start or 0, MAX_INDEX - 1), stop)
+            ((tail, entries),) = self.event_log.span([request])
+            wanted = resolve_slice(selection, self._noted(tail), self.what)
+        else:
+            wanted = resolve_slice(selection, self._tail(), self.what)
+            if not wanted:
+                return self._encoder.empty()
+            low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+            ((_, entries),) = self.event_log.span([SpanRequest(self._key, low, high)])
+        return self._pick(wanted, entries)
+
+    def _pick(self, wanted: range, entries: Sequence[Entry]) -> Any:
+        if not wanted:
+            return self._encoder.empty()
+        low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+        found = self.decoding(low, lambda: cut(entries, low, high))
+        if found is None:
+            raise no_more_there(self.what, low, high)
+        batches, skip = found
+        points = self.decoding(
+            low, lambda: self._encoder.decode_range(batches, skip, skip + high - low)
+        )
+        if wanted.step == 1:
+            return points
+        if wanted.step > 0:
+            return points[:: wanted.step]
+        return points[::-1][:: -wanted.step]
+
+    def decoding(self, index: int, decode: Callable[[], T]) -> T:
+        """Calls `decode`; a payload that lies is reported with the stream and the index."""
+        try:
+            return decode()
+        except PayloadError as error:
+            raise PayloadError(
+                f"{self.what}, from index {index} on: {error}. The publisher wrote something that "
+                f"is not its declared encoding {str(self.encoding)[:120]}"
+            ) from error
+
+    def decode_run(self, run: Run) -> Any:
+        """The points of a run that are there, decoded."""
+        return self.decoding(
+            run.index + run.nb_expired,
+            lambda: (
+                self._encoder.decode_range(run.batches, run.skip, run.skip + run.count)
+                if run.count
+                else self._encoder.empty()
+            ),
+        )
+
+    def next_run(self, position: int, entries: Sequence[Entry], seal: int | None) -> Run | None:
+        """`blissdata.streams.entries.next_run`, with the stream's name in what it raises."""
+        return self.decoding(position, lambda: next_run(position, entries, seal))
+
+
+class AbandonWatch:
+    """Tells a reader that waits whether somebody may still write: looked at between two waits."""
+
+    def __init__(self, data_store: StoreLike) -> None:
+        self._data_store = data_store
+        self._closed_before: set[str] = set()
+
+    def abandoned(self, streams: Sequence[EventStream]) -> list[EventStream]:
+        """Those of the streams, all at the end of what there is, whose scan is closed since the
+        last look at least. One round trip. Raises `StreamVanishedError` for a scan that is gone."""
+        owned = {stream.scan_key: stream for stream in streams if stream.scan_key}
+        if not owned:
+            return []
+        states = self._data_store.scan_states([key for key in owned if key])
+        for key, state in states.items():
+            if state is None:
+                raise StreamVanishedError(
+                    f"{owned[key].what}: the scan was deleted from the server while it was being read"
+                )
+        closed = {key for key, state in states.items() if state is not None and state >= CLOSED}
+        confirmed = closed & self._closed_before
+        self._closed_before = closed
+        return [stream for stream in streams if stream.scan_key in confirmed]
+
+
+class _Undecodable(StreamEncoder):
+    """In the place of an encoding that this version does not know."""
+
+    def __init__(self, error: UnknownEncodingError) -> None:
+        self._error = error
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        raise self._error
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        raise self._error
+
+    def info(self) -> dict[str, Any]:
+        raise self._error
+
+    @classmethod
+    def from_info(cls, info: dict[str, Any]) -> StreamEncoder:
+        raise UnknownEncodingError(str(info))
+
+    def encode(self, data: Any) -> EncodedBatch:
+        raise self._error
+
+    def decode(self, batches: Any) -> Any:
+        raise self._error
+
+    def empty(self) -> Any:
+        raise self._error
+
+
+def _scan_key(model: StreamModel) -> str | None:
+    return getattr(model, "scan_key", None)
+
+
+def _bound(bound: Any) -> int | None:
+    if bound is None:
+        return None
+    if isinstance(bound, bool | np.bool_) or not hasattr(bound, "__index__"):
+        raise TypeError(f"slice indices must be integers or None, not {type(bound).__name__}")
+    return int(bound.__index__())

@@ -1,0 +1,553 @@
+"""The background publisher in front of `event_log.append`: coalesces, bounds memory, resends.
+
+One publisher per store and process, with one thread, however many streams. A stream has at most one
+unconfirmed request on the way; points that are sent meanwhile wait, and are joined into few entries
+when their turn comes. So an idle publisher sends at once, and load itself makes entries longer.
+
+    send → pending ──form──▶ request (frozen) ──append──▶ confirmed
+                              ▲                  │
+                              └── resent as it is ┘ after a lost connection or a full server
+
+Invariants, all under the publisher's lock:
+  * `confirmed ≤ formed ≤ accepted`, all of them indices in the stream; only `_settle` moves
+    `confirmed`, only `_form` moves `formed`, only `put` moves `accepted`;
+  * a request never changes once it was sent;
+  * a sink that has failed holds no points and takes none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from blissdata.exceptions import (
+    PublishError,
+    PublishTimeoutError,
+    ServerBusyError,
+    ServerFullError,
+    StoreConnectionError,
+    StreamConflictError,
+    StreamSealedError,
+)
+from blissdata.streams.encoding.base import EncodedBatch, StreamEncoder
+from blissdata.streams.event_log import AppendRequest, EventLog, SealRequest
+
+__all__ = ["Publisher", "StreamSink"]
+
+_logger = logging.getLogger(__name__)
+
+PUBLISH_TIMEOUT_S = 60.0
+"""How long the publisher tries before it gives points up [s]."""
+
+MAX_QUEUED = 128 * 2**20
+"""How many bytes of points may wait in the publisher before `send` waits [bytes]."""
+
+MAX_JOINED = 64 * 2**10
+"""Largest entry that is made by joining points [bytes]: one random index must not carry more."""
+
+MAX_REQUEST = 2**20
+"""Entries of one stream in one request end at about this size [bytes]; one entry may be larger."""
+
+MAX_REQUEST_ENTRIES = 1024
+"""Entries of one stream in one request, for points that cannot be joined."""
+
+MAX_TRIP = 4 * 2**20
+"""Requests that travel together end at about this size [bytes]."""
+
+IDLE_S = 5.0
+"""An idle publisher's thread ends after this [s]; the next `send` starts another."""
+
+RETRY_S = (0.02, 0.05, 0.1, 0.2, 0.5)
+"""Pauses between attempts at a server that is full or away [s]; the last one repeats."""
+
+EXIT_GRACE_S = 10.0
+"""How long the end of the program waits for points that are still on their way [s]."""
+
+_PASSING = (StoreConnectionError, ServerFullError, ServerBusyError)
+"""Troubles that may pass: the request is sent again until the publisher's timeout."""
+
+T = TypeVar("T")
+
+
+class StreamSink:
+    """Where one stream's points go; made by `Publisher.open`. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        key: str,
+        name: str,
+        encoder: StreamEncoder,
+        scan_key: str | None,
+        index: int,
+    ) -> None:
+        self.key = key
+        self.name = name
+        self.encoder = encoder
+        self.scan_key = scan_key
+        self.accepted = index
+        self.formed = index
+        self.confirmed = index
+        self.pending: deque[EncodedBatch] = deque()
+        self.request: AppendRequest | None = None
+        self.trouble_since: float | None = None
+        self.failure: Exception | None = None
+        self.failure_known = False
+        self.sealed: int | None = None
+        self._publisher = publisher
+
+    def put(self, batch: EncodedBatch) -> None:
+        """Takes the batch and returns, or waits while the queue is full; see `EventStream.send`."""
+        self._publisher.put(self, batch)
+
+    def join(self) -> None:
+        """Waits until everything taken so far is confirmed; see `EventStream.join`."""
+        self._publisher.join(self)
+
+    def seal(self) -> int:
+        """Waits for everything taken so far, then seals; see `EventStream.seal`."""
+        return self._publisher.seal([self])[0]
+
+    @property
+    def what(self) -> str:
+        """The stream as messages name it."""
+        return f"Stream '{self.name}'" + (f" of scan {self.scan_key}" if self.scan_key else "")
+
+
+class Publisher:
+    """Delivers what the streams of one store send. Close it to be sure that all has arrived."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        publish_timeout: float = PUBLISH_TIMEOUT_S,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
+        self._log = event_log
+        self.publish_timeout = publish_timeout
+        self.max_queued = max_queued
+        self._queued = 0
+        self._busy: dict[str, StreamSink] = {}  # in the order in which they came to have work
+        self._failed: set[StreamSink] = set()  # failures that no caller has been told
+        self._sinks: weakref.WeakSet[StreamSink] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._last_trouble: Exception | None = None
+        self._reset_locks()
+        _publishers.add(self)
+
+    def _reset_locks(self) -> None:
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
+        self._progress = threading.Condition(self._lock)
+
+    def open(
+        self, key: str, name: str, encoder: StreamEncoder, *, scan_key: str | None, index: int
+    ) -> StreamSink:
+        """A sink for the stream that ends at `index` now. No round trip."""
+        sink = StreamSink(self, key, name, encoder, scan_key, index)
+        with self._lock:
+            self._sinks.add(sink)
+        return sink
+
+    # ------------------------------------------------------------------------------ callers
+
+    def put(self, sink: StreamSink, batch: EncodedBatch) -> None:
+        """Queues a batch; waits while the queue is full, `publish_timeout` at most."""
+        size = len(batch.payload)
+        if size > self._log.max_payload:
+            raise ValueError(
+                f"{sink.what}: a payload of {size} bytes is larger than the server accepts "
+                f"({self._log.max_payload} bytes). Send fewer points at once, or let a plugin carry "
+                "the data"
+            )
+        with self._lock:
+            self._raise_failure(sink)
+            if self._queued and self._queued + size > self.max_queued:
+                self._wait_for_room(sink, size)
+            sink.pending.append(batch)
+            sink.accepted += batch.len
+            self._queued += size
+            if sink.key not in self._busy:
+                self._busy[sink.key] = sink
+                self._wake()
+
+    def _wait_for_room(self, sink: StreamSink, size: int) -> None:
+        start = time.monotonic()
+        while self._queued and self._queued + size > self.max_queued:
+            waited = time.monotonic() - start
+            if waited >= self.publish_timeout:
+                reason = self._last_trouble or "the server takes points more slowly than they come"
+                raise PublishTimeoutError(
+                    f"{sink.what}: index {sink.accepted} was not taken, the queue of "
+                    f"{self.max_queued} bytes was full for {waited:.1f} s: {reason}"
+                )
+            self._progress.wait(self.publish_timeout - waited)
+            self._raise_failure(sink)
+
+    def _raise_failure(self, sink: StreamSink) -> None:
+        if sink.failure is not None:
+            sink.failure_known = True
+            self._failed.discard(sink)
+            raise _again(sink.failure)
+        if sink.sealed is not None:
+            raise StreamSealedError(
+                f"{sink.what} is sealed with {sink.sealed} points and takes no more"
+            )
+        if self._closing:
+            raise PublishError(f"{sink.what}: the data store was closed, it takes no more points")
+
+    def join(self, sink: StreamSink) -> None:
+        """Waits until the sink's points so far are confirmed, or have failed."""
+        with self._lock:
+            target = sink.accepted
+            while sink.failure is None and sink.confirmed < target:
+                self._progress.wait()
+            if sink.failure is not None:
+                self._raise_failure(sink)
+
+    def seal(self, sinks: Iterable[StreamSink]) -> list[int]:
+        """Seals the streams when all of their points are confirmed, in one round trip; gives their
+        lengths. Seals all that can be sealed before it raises what went wrong with another."""
+        sinks = list(sinks)
+        requests: dict[str, SealRequest] = {}
+        trouble: Exception | None = None
+        for sink in sinks:
+            if sink.sealed is not None:
+                continue
+            known = sink.failure_known
+            try:
+                self.join(sink)
+                requests[sink.key] = SealRequest(sink.confirmed, sink.scan_key)
+            except StreamConflictError:
+                requests[sink.key] = SealRequest(None, sink.scan_key)
+                _warn_of_discrepancy(sink)
+            except Exception as error:  # noqa: BLE001 — kept, and raised when the others are sealed
+                requests[sink.key] = SealRequest(None, sink.scan_key)
+                trouble = trouble or (None if known else error)
+        lengths, later = self._seal_on_server(requests, {sink.key: sink for sink in sinks})
+        with self._lock:
+            for sink in sinks:
+                sink.sealed = lengths.get(sink.key, sink.sealed)
+        trouble = trouble or later
+        if trouble is not None:
+            raise trouble
+        return [sink.sealed or 0 for sink in sinks]
+
+    def _seal_on_server(
+        self, requests: Mapping[str, SealRequest], sinks: Mapping[str, StreamSink]
+    ) -> tuple[dict[str, int], Exception | None]:
+        if not requests:
+            return {}, None
+        try:
+            outcomes = self.persist(lambda: self._log.seal(requests))
+            moved = [k for k, outcome in outcomes.items() if isinstance(outcome, StreamConflictError)]
+            for key in moved:
+                _warn_of_discrepancy(sinks[key])
+            if moved:
+                anywhere = {key: replace(requests[key], length=None) for key in moved}
+                outcomes |= self.persist(lambda: self._log.seal(anywhere))
+        except _PASSING as error:
+            return {}, error
+        lengths = {k: outcome for k, outcome in outcomes.items() if isinstance(outcome, int)}
+        errors = [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
+        return lengths, errors[0] if errors else None
+
+    def persist(self, call: Callable[[], T]) -> T:
+        """Calls until it succeeds, for calls that may be repeated; raises the last passing trouble
+        after `publish_timeout`, any other at once."""
+        start = time.monotonic()
+        attempt = 0
+        while True:
+            try:
+                return call()
+            except _PASSING:
+                pause = _pause(attempt)
+                attempt += 1
+                if time.monotonic() + pause > start + self.publish_timeout:
+                    raise
+                time.sleep(pause)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Waits until everything is confirmed or has failed, `timeout` [s] at most (None: as long
+        as the publisher tries), and ends the thread. Raises a failure that nobody has been told of,
+        `PublishTimeoutError` if points are still on their way. Repeatable."""
+        deadline = time.monotonic() + (2 * self.publish_timeout if timeout is None else timeout)
+        with self._lock:
+            self._closing = True
+            self._work.notify_all()
+            while self._busy and (left := deadline - time.monotonic()) > 0:
+                self._progress.wait(left)
+            for sink in list(self._busy.values()):
+                self._fail(sink, PublishTimeoutError(f"{_unconfirmed(sink)}: the program ended"))
+            failed, self._failed = list(self._failed), set()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
+        for sink in failed:
+            sink.failure_known = True
+        if failed:
+            raise _again(failed[0].failure or PublishError(failed[0].what))
+
+    # ------------------------------------------------------------------------------ the thread
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="blissdata-publisher", daemon=True)
+            self._thread.start()
+        else:
+            self._work.notify()
+
+    def _run(self) -> None:
+        attempt = 0
+        try:
+            while requests := self._next_requests(_pause(attempt - 1) if attempt else 0.0):
+                outcomes = self._deliver(requests)
+                with self._lock:
+                    settled = self._settle(requests, outcomes)
+                    attempt = 0 if settled else attempt + 1
+                    self._progress.notify_all()
+        except BaseException as error:
+            with self._lock:
+                self._thread = None
+                for sink in list(self._busy.values()):
+                    self._fail(sink, PublishError(f"{_unconfirmed(sink)}: {error!r}"))
+                self._progress.notify_all()
+            raise
+
+    def _next_requests(self, pause: float) -> dict[str, AppendRequest]:
+        """The requests of the next trip, after a pause; {} when the thread shall end."""
+        with self._lock:
+            if pause:
+                until = time.monotonic() + pause
+                while (left := until - time.monotonic()) > 0 and not self._closing:
+                    self._work.wait(left)
+                if self._closing and left > 0:
+                    self._progress.wait(min(left, 0.05))
+            while not self._busy:
+                if self._closing or not self._work.wait(IDLE_S):
+                    if self._busy:
+                        break
+                    self._thread = None
+                    return {}
+            requests: dict[str, AppendRequest] = {}
+            size = 0
+            for key, sink in list(self._busy.items()):
+                if sink.request is None:
+                    sink.request = _form(sink)
+                requests[key] = sink.request
+                size += sink.request.nbytes
+                if size >= MAX_TRIP:
+                    break
+            return requests
+
+    def _deliver(self, requests: Mapping[str, AppendRequest]) -> Mapping[str, int | Exception]:
+        try:
+            return self._log.append(requests)
+        except Exception as error:  # noqa: BLE001 — reaches the caller at the next send, join or seal
+            return dict.fromkeys(requests, error)
+
+    def _settle(
+        self, requests: Mapping[str, AppendRequest], outcomes: Mapping[str, int | Exception]
+    ) -> bool:
+        """Books the outcomes; False if nothing got through for a reason that may pass."""
+        now = time.monotonic()
+        moved = False
+        for key, request in requests.items():
+            sink = self._busy.get(key)
+            if sink is None or sink.request is not request:
+                continue  # failed meanwhile
+            outcome = outcomes[key]
+            if isinstance(outcome, int):
+                moved = True
+                self._confirm(sink, request)
+            elif isinstance(outcome, _PASSING):
+                self._last_trouble = outcome
+                self._keep(sink, request, outcome, now)
+            else:
+                moved = True
+                self._fail(sink, _explained(sink, outcome))
+        return moved
+
+    def _confirm(self, sink: StreamSink, request: AppendRequest) -> None:
+        sink.confirmed = request.end
+        sink.request = None
+        sink.trouble_since = None
+        self._last_trouble = None
+        self._queued -= request.nbytes
+        del self._busy[sink.key]
+        if sink.pending:
+            self._busy[sink.key] = sink  # behind the others
+
+    def _keep(
+        self, sink: StreamSink, request: AppendRequest, trouble: Exception, now: float
+    ) -> None:
+        """The request is sent again, as it is, until the time is up."""
+        if sink.trouble_since is None:
+            sink.trouble_since = now
+        tried = now - sink.trouble_since
+        if tried >= self.publish_timeout:
+            self._fail(
+                sink,
+                PublishTimeoutError(
+                    f"{_unconfirmed(sink)} in {tried:.1f} s: {trouble}. "
+                    "Points before these are on the server"
+                ),
+            )
+        elif isinstance(trouble, StoreConnectionError):
+            sink.request = replace(request, repeat=True)
+
+    def _fail(self, sink: StreamSink, error: Exception) -> None:
+        sink.failure = error
+        self._failed.add(sink)
+        self._queued -= sum(len(batch.payload) for batch in sink.pending)
+        sink.pending.clear()
+        if sink.request is not None:
+            self._queued -= sink.request.nbytes
+            sink.request = None
+        self._busy.pop(sink.key, None)
+        self._progress.notify_all()
+
+    # ------------------------------------------------------------------------------ forks
+
+    def before_fork(self) -> None:
+        """Nothing is half done while the process splits."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Goes on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """The parent delivers what was queued; here the streams must be opened anew."""
+        self._reset_locks()
+        self._thread = None
+        self._queued = 0
+        self._busy.clear()
+        self._failed.clear()
+        for sink in self._sinks:
+            sink.pending.clear()
+            sink.request = None
+            sink.failure = PublishError(
+                f"{sink.what} was opened for writing by process {os.getppid()}, of which this one "
+                f"is a fork; open it here with scan.get_writer_stream({sink.name!r})"
+            )
+
+
+# ---------------------------------------------------------------------------------- helpers
+
+
+def _form(sink: StreamSink) -> AppendRequest:
+    """A request with the sink's oldest pending points, joined into as few entries as allowed."""
+    entries: list[EncodedBatch] = []
+    group: list[EncodedBatch] = []
+    group_size = total = 0
+    joinable = sink.encoder.joinable
+    while sink.pending and len(entries) < MAX_REQUEST_ENTRIES:
+        size = len(sink.pending[0].payload)
+        if total and total + size > MAX_REQUEST:
+            break
+        if group and (not joinable or group_size + size > MAX_JOINED):
+            entries.append(_joined(group))
+            group, group_size = [], 0
+        group.append(sink.pending.popleft())
+        group_size += size
+        total += size
+    if group:
+        entries.append(_joined(group))
+    request = AppendRequest(sink.formed, tuple(entries), sink.scan_key)
+    sink.formed = request.end
+    return request
+
+
+def _joined(group: list[EncodedBatch]) -> EncodedBatch:
+    if len(group) == 1:
+        return group[0]
+    return EncodedBatch(b"".join([b.payload for b in group]), sum(b.len for b in group))
+
+
+def _pause(attempt: int) -> float:
+    return RETRY_S[min(attempt, len(RETRY_S) - 1)]
+
+
+def _unconfirmed(sink: StreamSink) -> str:
+    points = f"points {sink.confirmed} to {sink.accepted - 1}"
+    return f"{sink.what}: {points} were not confirmed by the server"
+
+
+def _explained(sink: StreamSink, error: Exception) -> Exception:
+    """The same kind of error, with the stream and what is not on the server."""
+    message = f"{_unconfirmed(sink)}: {error}"
+    try:
+        explained = type(error)(message)
+    except TypeError:
+        explained = PublishError(message)
+    explained.__cause__ = error
+    return explained
+
+
+def _again(error: Exception) -> Exception:
+    """A fresh copy, so that raising it many times does not pile up tracebacks."""
+    copy: Exception = type(error)(*error.args)
+    copy.__cause__ = error
+    return copy
+
+
+def _warn_of_discrepancy(sink: StreamSink) -> None:
+    _logger.warning(
+        "Cannot publish into stream '%s' due to index discrepancy: somebody else wrote into it "
+        "from index %d on (%s). It is sealed where it ends on the server",
+        sink.name,
+        sink.confirmed,
+        sink.scan_key or sink.key,
+    )
+
+
+_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    for publisher in list(_publishers):
+        try:
+            publisher.close(EXIT_GRACE_S)
+        except Exception as error:  # noqa: BLE001 — nobody is left to raise to
+            _logger.error("Points were lost at the end of the program: %s", error)
+
+
+_held: list[Publisher] = []
+"""Publishers whose lock is held while the process forks."""
+
+
+def _before_fork() -> None:
+    _held.extend(_publishers)
+    for publisher in _held:
+        publisher.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for publisher in _held:
+        publisher.after_fork_in_parent()
+    _held.clear()
+
+
+def _after_fork_in_child() -> None:
+    for publisher in _held:
+        publisher.after_fork_in_child()
+    _held.clear()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,421 @@
+"""A server that is a dictionary: passes the same suite as the real ones, and is the model beside them.
+
+It lives in one process, and forgets everything with it. Faults are switched on by hand: `full`,
+`away`, `lose_replies`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from blissdata.exceptions import (
+    PayloadError,
+    ScanNotFoundError,
+    ServerFullError,
+    ServerNotEmptyError,
+    StoreConnectionError,
+    StreamConflictError,
+    StreamRewoundError,
+    StreamSealedError,
+    StreamVanishedError,
+    UnauthorizeStateTransition,
+)
+from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo
+from blissdata.redis_engine.backends.search import criteria, matches
+from blissdata.redis_engine.documents import ScanDocument, StreamDocument
+from blissdata.redis_engine.keys import (
+    DELETION_GRACE_S,
+    HISTORY_LENGTH,
+    PLAIN_PROTOCOL,
+    PlainKeys,
+    new_ulid,
+)
+from blissdata.streams.entries import MAX_INDEX, Entry, Tail
+from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, SpanRequest
+
+__all__ = ["MemoryBackend"]
+
+
+@dataclass
+class _Stream:
+    entries: list[Entry] = field(default_factory=list)
+    end: int = 0
+    sealed: bool = False
+
+    @property
+    def tail(self) -> Tail:
+        return Tail(self.end, self.sealed)
+
+
+@dataclass
+class _StoredScan:
+    text: str
+    identity: dict[str, Any]
+    timetag: tuple[int, int]
+    states: list[int] = field(default_factory=lambda: [0])
+    streams: set[str] = field(default_factory=set)
+    expires: float | None = None
+
+    @property
+    def deleted(self) -> bool:
+        return self.expires is not None and self.expires - time.monotonic() <= DELETION_GRACE_S
+
+
+class MemoryBackend:
+    """`Backend`, `EventLog` and the source of `Catalog`s, in memory."""
+
+    max_payload = 512 * 2**20
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.full = False
+        """True: refuse new points and scans, as a server at its memory limit does."""
+        self.away = False
+        """True: raise `StoreConnectionError` at every call."""
+        self.lose_replies = 0
+        """How many of the next appends are carried out but answered by a lost connection."""
+        self.streams: dict[str, _Stream] = {}
+        self.scans: dict[str, _StoredScan] = {}
+        self.history: list[tuple[tuple[int, int], str]] = []
+        self.last_timetag = (0, 0)
+        self.version: int | None = None
+
+    # ------------------------------------------------------------------------------ backend
+
+    @property
+    def event_log(self) -> MemoryBackend:
+        return self
+
+    @property
+    def client(self) -> None:
+        return None
+
+    def catalog(self, prefix: str, identity_fields: Sequence[str]) -> _MemoryCatalog:
+        return _MemoryCatalog(self, prefix, identity_fields)
+
+    def info(self) -> ServerInfo:
+        self.check()
+        size = sum(len(e.batch.payload) for s in self.streams.values() for e in s.entries)
+        return ServerInfo(
+            "memory", "for tests", self.version, "memory 1", size, 0, 1, time.time()
+        )
+
+    def protocol(self) -> int | str | None:
+        self.check()
+        return self.version
+
+    def initialise(self) -> None:
+        self.check()
+        with self.changed:
+            if self.scans or self.streams:
+                raise ServerNotEmptyError(f"the server already holds {len(self.scans)} scans")
+            self.version = PLAIN_PROTOCOL
+
+    def flush(self) -> None:
+        with self.changed:
+            self.streams.clear()
+            self.scans.clear()
+            self.history.clear()
+            self.version = None
+
+    def close(self) -> None:
+        """Nothing to close: the data stay for other stores on this backend."""
+
+    def check(self) -> None:
+        """Raises if the server is switched away."""
+        if self.away:
+            raise StoreConnectionError("the memory server is away")
+
+    # ------------------------------------------------------------------------------ event log
+
+    def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:
+        self.check()
+        with self.changed:
+            outcomes = {key: self._append(key, request) for key, request in requests.items()}
+            self.changed.notify_all()
+            if self.lose_replies:
+                self.lose_replies -= 1
+                raise StoreConnectionError("the reply was lost")
+        return outcomes
+
+    def _append(self, key: str, request: AppendRequest) -> int | Exception:
+        if self.full:
+            return ServerFullError("the memory server is full")
+        stream = self.streams.get(key)
+        if stream is None:
+            if request.scan_key is not None and not self._alive(request.scan_key):
+                return StreamVanishedError(f"{key}: its scan was deleted from the server")
+            if request.index:
+                return StreamRewoundError(f"{key}: the server has only 0 points")
+            stream = self._begin(key, request.scan_key)
+        if (stream.sealed or stream.end > request.index) and request.repeat:
+            there = {entry.index: entry for entry in stream.entries}
+            if all(there.get(entry.index) == entry for entry in _entries(request)):
+                return request.end
+        if stream.sealed:
+            return StreamSealedError(f"{key}: it is sealed with {stream.end} points")
+        if stream.end > request.index:
+            return StreamConflictError(f"{key}: the stream goes to index {stream.end}")
+        if stream.end < request.index:
+            return StreamRewoundError(f"{key}: the server has only {stream.end} points")
+        stream.entries += _entries(request)
+        stream.end = request.end
+        return request.end
+
+    def _begin(self, key: str, scan_key: str | None) -> _Stream:
+        stream = self.streams[key] = _Stream()
+        if scan_key is not None:
+            self.scans[scan_key].streams.add(key)
+        return stream
+
+    def _alive(self, scan_key: str) -> bool:
+        scan = self.scans.get(scan_key)
+        return scan is not None and not scan.deleted
+
+    def read(
+        self,
+        positions: Mapping[str, int],
+        *,
+        wait: float = 0.0,
+        max_entries: int | Mapping[str, int],
+    ) -> dict[str, Arrivals | PayloadError]:
+        self.check()
+        deadline = time.monotonic() + wait
+        with self.changed:
+            while not (found := self._read(positions, max_entries)):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self.changed.wait(left)
+                self.check()
+        return found
+
+    def _read(
+        self, positions: Mapping[str, int], max_entries: int | Mapping[str, int]
+    ) -> dict[str, Arrivals | PayloadError]:
+        found: dict[str, Arrivals | PayloadError] = {}
+        for key, position in positions.items():
+            stream = self.streams.get(key)
+            if stream is None:
+                continue
+            count = max_entries if isinstance(max_entries, int) else max_entries[key]
+            entries = [e for e in stream.entries if e.index >= position]
+            seal = stream.end if stream.sealed and len(entries) < count else None
+            if entries or seal is not None:
+                found[key] = Arrivals(tuple(entries[:count]), seal)
+        return found
+
+    def span(self, requests: Sequence[SpanRequest]) -> list[tuple[Tail, tuple[Entry, ...]]]:
+        self.check()
+        with self.changed:
+            return [self._span(request) for request in requests]
+
+    def _span(self, request: SpanRequest) -> tuple[Tail, tuple[Entry, ...]]:
+        stream = self.streams.get(request.key, _Stream())
+        stop = MAX_INDEX if request.stop is None else request.stop
+        wanted = () if request.only_tail else tuple(
+            e for e in stream.entries if e.end > request.start and e.index < stop
+        )
+        return stream.tail, wanted
+
+    def holding(self, key: str, index: int) -> Entry | None:
+        ((_, entries),) = self.span([SpanRequest(key, index, index + 1)])
+        return entries[0] if entries else None
+
+    def newest(self, keys: Sequence[str]) -> dict[str, tuple[Tail, Entry | None]]:
+        self.check()
+        with self.changed:
+            streams = {key: self.streams.get(key, _Stream()) for key in keys}
+            return {
+                key: (stream.tail, stream.entries[-1] if stream.entries else None)
+                for key, stream in streams.items()
+            }
+
+    def seal(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
+        self.check()
+        with self.changed:
+            outcomes = {key: self._seal(key, request) for key, request in requests.items()}
+            self.changed.notify_all()
+        return outcomes
+
+    def _seal(self, key: str, request: SealRequest) -> int | Exception:
+        stream = self.streams.get(key)
+        if stream is not None and stream.sealed:
+            return stream.end
+        if stream is None:
+            if request.scan_key is not None and not self._alive(request.scan_key):
+                return StreamVanishedError(f"{key}: its scan was deleted from the server")
+            if request.length:
+                return StreamConflictError(f"{key}: the stream goes to index 0")
+            stream = self._begin(key, request.scan_key)
+        if request.length is not None and request.length != stream.end:
+            return StreamConflictError(f"{key}: the stream goes to index {stream.end}")
+        stream.sealed = True
+        return stream.end
+
+    def trim(self, indices: Mapping[str, int]) -> dict[str, int | Exception]:
+        self.check()
+        with self.changed:
+            return {key: self._trim(key, index) for key, index in indices.items()}
+
+    def _trim(self, key: str, index: int) -> int:
+        stream = self.streams.get(key, _Stream())
+        last = None if stream.sealed or not stream.entries else stream.entries[-1]
+        kept = [e for e in stream.entries if e.end > index or e is last]
+        gone = len(stream.entries) - len(kept)
+        stream.entries = kept
+        return gone
+
+
+class _MemoryCatalog:
+    """`Catalog` over a `MemoryBackend`."""
+
+    def __init__(
+        self, server: MemoryBackend, prefix: str, identity_fields: Sequence[str]
+    ) -> None:
+        self._server = server
+        self._keys = PlainKeys(prefix)
+        self._fields = tuple(identity_fields)
+
+    def create(self, document: ScanDocument) -> LoadedScan:
+        self._server.check()
+        if self._server.full:
+            raise ServerFullError("the memory server is full")
+        key = self._keys.scan(document.pk)
+        with self._server.changed:
+            timetag = max(
+                (time.time_ns() // 1_000_000, 0),
+                (self._server.last_timetag[0], self._server.last_timetag[1] + 1),
+            )
+            self._server.last_timetag = timetag
+            self._server.scans[key] = _StoredScan(
+                document.to_json(), dict(document.identity), timetag
+            )
+            self._server.history = [*self._server.history, (timetag, key)][-HISTORY_LENGTH:]
+            self._server.changed.notify_all()
+        return self.load(key)
+
+    def _stored(self, key: str) -> _StoredScan:
+        self._server.check()
+        scan = self._server.scans.get(key)
+        if scan is None or scan.deleted:
+            raise ScanNotFoundError(f"There is no scan {key}: it was deleted, or the key is wrong")
+        return scan
+
+    def load(self, key: str) -> LoadedScan:
+        with self._server.changed:
+            scan = self._stored(key)
+            pk = self._keys.scan_pk(key)
+            document = ScanDocument.from_json(key, scan.text, lambda s: self._keys.stream(pk, s))
+            return LoadedScan(document, scan.states[-1], str(len(scan.states)))
+
+    def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
+        with self._server.changed:
+            scan = self._stored(key)
+            if scan.states[-1] != from_state:
+                raise UnauthorizeStateTransition(
+                    str(scan.states[-1]), str(to_state), f"somebody else moved scan {key}"
+                )
+            scan.text = document.to_json()
+            scan.states.append(to_state)
+            self._server.changed.notify_all()
+            return str(len(scan.states))
+
+    def wait_state(self, key: str, state_id: str, wait: float) -> bool:
+        self._server.check()
+
+        def moved() -> bool:
+            scan = self._server.scans.get(key)
+            return scan is not None and len(scan.states) > int(state_id)
+
+        with self._server.changed:
+            return self._server.changed.wait_for(moved, wait)
+
+    def states(self, keys: Sequence[str]) -> dict[str, int | None]:
+        self._server.check()
+        with self._server.changed:
+            scans = {key: self._server.scans.get(key) for key in keys}
+            return {
+                key: None if scan is None or scan.deleted else scan.states[-1]
+                for key, scan in scans.items()
+            }
+
+    def _living(self) -> list[tuple[str, _StoredScan]]:
+        prefix = self._keys.scan_prefix
+        return [
+            (key, scan)
+            for key, scan in self._server.scans.items()
+            if key.startswith(prefix) and not scan.deleted
+        ]
+
+    def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
+        wanted = criteria(fields, self._fields)
+        with self._server.changed:
+            self._server.check()
+            found = sorted(key for key, scan in self._living() if matches(scan.identity, wanted))
+            return self.timetag(), found
+
+    def timetag(self) -> str:
+        self._server.check()
+        return _text(self._server.history[-1][0]) if self._server.history else "0-0"
+
+    def newest(self) -> Announcement | None:
+        self._server.check()
+        with self._server.changed:
+            living = sorted((scan.timetag, key) for key, scan in self._living())
+        return Announcement(_text(living[-1][0]), living[-1][1]) if living else None
+
+    def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
+        self._server.check()
+        ms, _, n = since.partition("-")
+        after = (int(ms), int(n))
+
+        def newer() -> list[tuple[tuple[int, int], str]]:
+            return sorted((s.timetag, k) for k, s in self._living() if s.timetag > after)
+
+        with self._server.changed:
+            self._server.changed.wait_for(newer, wait)
+            found = newer()
+        last = max([after, *(timetag for timetag, _ in found)])
+        return _text(last), [Announcement(_text(timetag), key) for timetag, key in found]
+
+    def expire(self, key: str, seconds: int) -> None:
+        self._server.check()
+        with self._server.changed:
+            scan = self._server.scans.get(key)
+            if scan is not None:
+                at = time.monotonic() + seconds
+                scan.expires = at if scan.expires is None else min(at, scan.expires)
+            self._server.changed.notify_all()
+
+    def is_scan_key(self, key: str) -> bool:
+        return self._keys.is_scan(key)
+
+    def scan_key(self, pk: str) -> str:
+        return self._keys.scan(pk)
+
+    def new_stream(
+        self, scan_pk: str, encoding: dict[str, Any], info: dict[str, Any]
+    ) -> StreamDocument:
+        pk = new_ulid()
+        key = self._keys.stream(scan_pk, pk)
+        return StreamDocument(pk, encoding, info, key, self._keys.scan(scan_pk))
+
+    def new_state_pk(self, scan_pk: str) -> str:
+        return scan_pk
+
+
+def _entries(request: AppendRequest) -> list[Entry]:
+    entries, index = [], request.index
+    for batch in request.batches:
+        entries.append(Entry(index, batch))
+        index += batch.len
+    return entries
+
+
+def _text(timetag: tuple[int, int]) -> str:
+    return f"{timetag[0]}-{timetag[1]}"

@@ -217,6 +217,23 @@ def test_who_starts_it_has_no_child_afterwards() -> None:
     assert psutil.Process().children() == []
 
 
+def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", START],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    place = Place.of()
+    supervisor, _ = until(lambda: place.exists() and place.supervisor())
+    os.kill(supervisor, signal.SIGSTOP)  # so that it cannot be ready before the interrupt
+    starter.send_signal(signal.SIGINT)
+    _, err = starter.communicate(timeout=20)
+    os.kill(supervisor, signal.SIGCONT)
+    assert b"KeyboardInterrupt" in err
+    until(lambda: not servers_below(tmp_path))
+
+
 # ---------------------------------------------------------------------------------- only one
 
 

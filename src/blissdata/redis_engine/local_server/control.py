@@ -305,36 +305,42 @@ def _start(place: Place, options: ServerOptions, started_by: StartedBy, deadline
         )
     place.trim_log()
     reading, writing = os.pipe()
-    try:
-        command = [sys.executable, "-P", "-m", __package__, "--report-fd", str(writing)]
-        command += ["--directory", str(place.directory), "--started-by", started_by]
+    with open(reading, "rb", buffering=0) as reports:
         try:
-            with place.open_log() as log:
-                launcher = subprocess.Popen(  # noqa: S603 — our own module, run by our own Python
-                    command + options.arguments(),
-                    cwd=place.directory,
-                    env=_environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[writing],
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise LocalServerError(f"{sys.executable} cannot be run: {error.strerror}") from error
+            arguments = ["--started-by", started_by, *options.arguments()]
+            launcher = _launch(place, arguments, writing)
         finally:
             os.close(writing)
         try:
             _wait_for_report(place, reading, deadline)
         finally:
-            launcher.wait()  # it ended when the supervisor, its child, began
-    finally:
-        os.close(reading)
+            reports.close()  # a supervisor that finds it closed before it began leaves at once
+            launcher.wait()  # ends as soon as the supervisor, its child, is there
     if url := _url_if_serving(place):
         return url
     raise LocalServerError(
         f"The local server in {place.directory} came up and left; see {place.log}"
     )
+
+
+def _launch(place: Place, arguments: list[str], report_to: int) -> subprocess.Popen[bytes]:
+    """A process that leaves a supervisor behind, with nothing of ours but that descriptor."""
+    command = [sys.executable, "-P", "-m", "blissdata.redis_engine.local_server"]
+    command += ["--directory", str(place.directory), "--report-fd", str(report_to)]
+    try:
+        with place.open_log() as log:
+            return subprocess.Popen(  # noqa: S603 — our own module, run by our own Python
+                command + arguments,
+                cwd=place.directory,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[report_to],
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise LocalServerError(f"{sys.executable} cannot be run: {error.strerror}") from error
 
 
 def _wait_for_report(place: Place, reading: int, deadline: float) -> None:
@@ -362,6 +368,8 @@ def _wait_for_report(place: Place, reading: int, deadline: float) -> None:
                     f"Log: {place.log}, which ends with:\n{valkey.log_tail(place)}"
                 )
     except KeyboardInterrupt:  # nothing stays behind that nobody waited for
+        if pid is None and select.select([reading], [], [], 0)[0]:
+            pid = json.loads(os.read(reading, 4096).split(b"\n")[0] or b"{}").get("pid")
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)

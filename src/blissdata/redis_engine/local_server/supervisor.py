@@ -104,7 +104,8 @@ class Supervisor:
             self._ready()
             self._watch(serving)
         except LocalServerError as error:
-            place.write_record(replace(serving.record, server_pid=None, error=str(error)))
+            with suppress(LocalServerError):  # the disk may be full: then only the log says it
+                place.write_record(replace(serving.record, server_pid=None, error=str(error)))
             raise
         else:
             place.forget_record()
@@ -236,8 +237,11 @@ class Supervisor:
             if self._signals.stay:
                 self._signals.stay = False
                 serving.record = replace(serving.record, started_by="person")
-                self._place.write_record(serving.record)
                 _LOG.info("a person wants the server: it stays")
+                try:
+                    self._place.write_record(serving.record)
+                except LocalServerError as error:  # no reason to end a server that serves
+                    _LOG.error("%s", error)
             if self._signals.leave:
                 _LOG.info("told to leave")
                 return

@@ -1,0 +1,130 @@
+"""Real servers for tests: started on a unix socket (and a TCP port if asked for), killed at will."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import redis
+
+from blissdata.redis_engine.local_server.valkey import find_program
+
+__all__ = ["TestServer", "free_port"]
+
+START_TIMEOUT_S = 20.0
+
+
+class TestServer:
+    """A Valkey server of its own, in a temporary directory; a context manager.
+
+    `options` are lines of its configuration, as `{"maxmemory": "64mb"}`. Nothing is kept after
+    `close`; `kill` and `start` in between keep the data as far as the options say.
+    """
+
+    __test__ = False  # not a test, whatever its name begins with
+
+    def __init__(self, *, tcp: bool = False, **options: str | int) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="bd-"))
+        self.socket = self._directory / "s"
+        self.port = free_port() if tcp else 0
+        self._options = {"save": "", "appendonly": "no", **options}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Its address: TCP if it was asked for, else the unix socket."""
+        return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket}"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        if self._process is None:
+            raise RuntimeError("the test server is not running")
+        return self._process.pid
+
+    @property
+    def directory(self) -> Path:
+        """Where it keeps its data."""
+        return self._directory
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        command = [str(find_program()), "--port", str(self.port), "--unixsocket", str(self.socket)]
+        command += ["--dir", str(self._directory), "--bind", "127.0.0.1"]
+        for name, value in self._options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        with open(self._directory / "log", "ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 — our own server, our own arguments
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                with self.client() as client:
+                    client.ping()
+                return
+            except (redis.ConnectionError, redis.exceptions.BusyLoadingError) as error:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    log_text = (self._directory / "log").read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"the test server does not start:\n{log_text}") from error
+                time.sleep(0.01)
+
+    @contextmanager
+    def client(self) -> Iterator[redis.Redis]:
+        """A client of its own, for looking behind the scenes."""
+        client = redis.Redis(unix_socket_path=str(self.socket))
+        try:
+            yield client
+        finally:
+            client.close()
+            client.connection_pool.disconnect()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Ends it (by default at once, without a chance to save) and waits for its end."""
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGCONT)
+            os.kill(self._process.pid, number)
+            self._process.wait(timeout=START_TIMEOUT_S)
+            self._process = None
+
+    def pause(self) -> None:
+        """Stops it where it stands (SIGSTOP)."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on (SIGCONT)."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Ends it and removes its directory. Repeatable."""
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> TestServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

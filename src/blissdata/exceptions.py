@@ -165,7 +165,7 @@ class ScanTooLargeError(ScanError, RuntimeError):
     """The scan's metadata are above the limit."""
 
 
-class UnauthorizeStateTransition(ScanError, RuntimeError):
+class UnauthorizeStateTransition(ScanError, RuntimeError):  # noqa: N818 — the name that clients import
     """A scan steps CREATED → PREPARED → STARTED → STOPPED → CLOSED; `close` from any state."""
 
     def __init__(self, orig_state: Any, dest_state: Any, hint: str = "") -> None:
@@ -182,7 +182,7 @@ class ScanInfoError(ScanError, RuntimeError):
     """`scan.info` was changed at a time when readers would never learn of it."""
 
 
-class NoScanAvailable(ScanError, LookupError):
+class NoScanAvailable(ScanError, LookupError):  # noqa: N818 — the name that clients import
     """No scan (yet)."""
 
 
@@ -229,7 +229,7 @@ class UnknownEncodingError(StreamError, ValueError):
     """The stream declares an encoding that this version does not know."""
 
 
-class MissingPluginException(StreamError):
+class MissingPluginException(StreamError):  # noqa: N818 — the name that clients import
     """The plugin that interprets the stream is not installed here."""
 
     def __init__(self, stream_name: str, plugin_name: str, hint: str = "") -> None:

@@ -1,8 +1,8 @@
 """The scan document: what a scan is on the server, as values, and its JSON.
 
-    {"pk", "id": {"pk", identity fields…}, "info": {…},
-     "state_stream": {"pk", "encoding": null, "info": null},
-     "data_streams": {name: {"pk", "encoding": {…}, "info": {…}}}}
+{"pk", "id": {"pk", identity fields…}, "info": {…},
+ "state_stream": {"pk", "encoding": null, "info": null},
+ "data_streams": {name: {"pk", "encoding": {…}, "info": {…}}}}
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class ScanDocument:
         try:
             raw = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ScanValidationError(f"{key} is not a scan: its document is not JSON ({error})") from error
+            raise ScanValidationError(
+                f"{key} is not a scan: its document is not JSON ({error})"
+            ) from error
         try:
             streams = {
                 name: StreamDocument(
@@ -113,7 +115,9 @@ class ScanDocument:
                 streams=streams,
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ScanValidationError(f"{key} is not a scan that can be understood: {error.args[0]}") from error
+            raise ScanValidationError(
+                f"{key} is not a scan that can be understood: {error.args[0]}"
+            ) from error
 
 
 def _expect(raw: Any, name: str, kind: type) -> Any:

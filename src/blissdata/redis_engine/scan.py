@@ -246,7 +246,9 @@ class Scan:
                 self._state, self._state, f"scan {self._key} takes no more streams"
             )
         if definition.name in self._document.streams:
-            raise StreamExistsError(f'Stream "{definition.name}" already exists in scan {self._key}.')
+            raise StreamExistsError(
+                f'Stream "{definition.name}" already exists in scan {self._key}.'
+            )
         stream_info = json.loads(info_text(definition.info))
         document = self._data_store.catalog.new_stream(
             self._document.pk, definition.encoder.info(), stream_info

@@ -56,9 +56,9 @@ class EventRange:
 class BaseView(ABC):
     """Points that a cursor has passed, readable as often as needed.
 
-        index                          last_index
-        │ expired points │ points there │
-        0                               len(view)      ← what get_data counts in
+    index                          last_index
+    │ expired points │ points there │
+    0                               len(view)      ← what get_data counts in
     """
 
     @property

@@ -121,9 +121,7 @@ class Cursor:
             self._hl_index = view.index + len(view)
         return view
 
-    def take_arrivals(
-        self, found: Arrivals | PayloadError, last_only: bool
-    ) -> BaseView | None:
+    def take_arrivals(self, found: Arrivals | PayloadError, last_only: bool) -> BaseView | None:
         """Takes the next consecutive points out of what a read found."""
         if isinstance(found, PayloadError):
             raise PayloadError(f"{self.events.what}: {found}") from found
@@ -132,13 +130,9 @@ class Cursor:
                 f"{self.events.what}: index {self._ll_index} was the end of an entry when it was "
                 "read, and now lies inside one: the server lost points and somebody wrote others"
             )
-        return self.take(
-            self.events.next_run(self._ll_index, found.entries, found.seal), last_only
-        )
+        return self.take(self.events.next_run(self._ll_index, found.entries, found.seal), last_only)
 
-    def take_newest(
-        self, found: tuple[Tail, Entry | None], last_only: bool
-    ) -> BaseView | None:
+    def take_newest(self, found: tuple[Tail, Entry | None], last_only: bool) -> BaseView | None:
         """Jumps to the newest event, unless the cursor is past it."""
         tail, newest = found
         self.check_rewound(tail)

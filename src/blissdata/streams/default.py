@@ -144,7 +144,7 @@ class BrokenStream(BaseStream):
     def shape(self) -> tuple[int, ...]:
         self._fail()
 
-    def __len__(self) -> int:
+    def __len__(self) -> int:  # noqa: PLE0303 — it never returns
         self._fail()
 
     def __getitem__(self, key: int | slice) -> Any:

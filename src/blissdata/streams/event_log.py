@@ -102,7 +102,11 @@ class EventLog(Protocol):
         ...
 
     def read(
-        self, positions: Mapping[str, int], *, wait: float = 0.0, max_entries: int | Mapping[str, int]
+        self,
+        positions: Mapping[str, int],
+        *,
+        wait: float = 0.0,
+        max_entries: int | Mapping[str, int],
     ) -> dict[str, Arrivals | PayloadError]:
         """What came at or after each position, at most `max_entries` entries a stream. An entry
         that is damaged is given as an error, once those before it were read.

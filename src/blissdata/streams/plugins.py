@@ -71,9 +71,7 @@ def _plugin_of(event_stream: EventStream) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
-def _stream_class(
-    event_stream: EventStream, plugin: str
-) -> Callable[[EventStream], BaseStream]:
+def _stream_class(event_stream: EventStream, plugin: str) -> Callable[[EventStream], BaseStream]:
     entry = _entry_points().get(plugin)
     if entry is None:
         hint = _EXTRAS.get(plugin, f"install the package that provides '{plugin}'")

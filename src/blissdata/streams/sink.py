@@ -249,7 +249,9 @@ class Publisher:
             return {}, None
         try:
             outcomes = self.persist(lambda: self._log.seal(requests))
-            moved = [k for k, outcome in outcomes.items() if isinstance(outcome, StreamConflictError)]
+            moved = [
+                k for k, outcome in outcomes.items() if isinstance(outcome, StreamConflictError)
+            ]
             for key in moved:
                 _warn_of_discrepancy(sinks[key])
             if moved:
@@ -301,7 +303,9 @@ class Publisher:
 
     def _wake(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="blissdata-publisher", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, name="blissdata-publisher", daemon=True
+            )
             self._thread.start()
         else:
             self._work.notify()

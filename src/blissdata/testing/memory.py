@@ -100,9 +100,7 @@ class MemoryBackend:
     def info(self) -> ServerInfo:
         self.check()
         size = sum(len(e.batch.payload) for s in self.streams.values() for e in s.entries)
-        return ServerInfo(
-            "memory", "for tests", self.version, "memory 1", size, 0, 1, time.time()
-        )
+        return ServerInfo("memory", "for tests", self.version, "memory 1", size, 0, 1, time.time())
 
     def protocol(self) -> int | str | None:
         self.check()
@@ -217,8 +215,10 @@ class MemoryBackend:
     def _span(self, request: SpanRequest) -> tuple[Tail, tuple[Entry, ...]]:
         stream = self.streams.get(request.key, _Stream())
         stop = MAX_INDEX if request.stop is None else request.stop
-        wanted = () if request.only_tail else tuple(
-            e for e in stream.entries if e.end > request.start and e.index < stop
+        wanted = (
+            ()
+            if request.only_tail
+            else tuple(e for e in stream.entries if e.end > request.start and e.index < stop)
         )
         return stream.tail, wanted
 
@@ -274,9 +274,7 @@ class MemoryBackend:
 class _MemoryCatalog:
     """`Catalog` over a `MemoryBackend`."""
 
-    def __init__(
-        self, server: MemoryBackend, prefix: str, identity_fields: Sequence[str]
-    ) -> None:
+    def __init__(self, server: MemoryBackend, prefix: str, identity_fields: Sequence[str]) -> None:
         self._server = server
         self._keys = PlainKeys(prefix)
         self._fields = tuple(identity_fields)

@@ -197,7 +197,9 @@ class RedisEventLog:
         if not positions:
             return {}
         counts = (
-            max_entries if isinstance(max_entries, Mapping) else dict.fromkeys(positions, max_entries)
+            max_entries
+            if isinstance(max_entries, Mapping)
+            else dict.fromkeys(positions, max_entries)
         )
         with translated_errors(f"reading {len(positions)} streams"):
             groups = _by_count(positions, counts)
@@ -341,7 +343,9 @@ def _entry(key: str, item: Any) -> Entry:
     if payload is None:
         names = b", ".join(fields[::2]).decode(errors="replace")
         raise PayloadError(f"the entry {ident.decode()} of {key} has no payload, only: {names}")
-    return Entry(int(index), EncodedBatch(payload, 1 if count is None else _number(key, ident, count)))
+    return Entry(
+        int(index), EncodedBatch(payload, 1 if count is None else _number(key, ident, count))
+    )
 
 
 def _number(key: str, ident: bytes, text: bytes) -> int:
@@ -354,7 +358,7 @@ def _number(key: str, ident: bytes, text: bytes) -> int:
 
 
 def _sealed_length(key: str, item: Any) -> int:
-    ident, fields = item
+    _, fields = item
     found = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"id", b"")
     if not found.isdigit() or len(found) > 20:
         raise PayloadError(f"the seal of {key} says that it has {found[:40]!r} points")

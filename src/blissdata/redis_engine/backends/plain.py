@@ -254,9 +254,7 @@ class PlainBackend:
         return self._client
 
     def catalog(self, prefix: str, identity_fields: Sequence[str]) -> PlainCatalog:
-        return PlainCatalog(
-            self._raw, self._functions, prefix, identity_fields, self._max_block
-        )
+        return PlainCatalog(self._raw, self._functions, prefix, identity_fields, self._max_block)
 
     def info(self) -> ServerInfo:
         with translated_errors("asking the server about itself"):

@@ -184,7 +184,7 @@ class NumericStreamEncoder(StreamEncoder):
         """The points of one entry with varying shape, read-only, first axis = points."""
         try:
             found = msgpack.unpackb(batch.payload, raw=False, max_ext_len=0, max_map_len=0)
-        except Exception as error:  # noqa: BLE001 — msgpack raises whatever the bytes provoke
+        except Exception as error:  # msgpack raises whatever the bytes provoke
             raise PayloadError(
                 f"found {len(batch.payload)} bytes that are not msgpack ({error})"
             ) from error

@@ -213,8 +213,9 @@ def test_it_does_not_keep_the_terminal_or_the_pipes_of_who_started_it() -> None:
 
 
 def test_who_starts_it_has_no_child_afterwards() -> None:
+    before = psutil.Process().children()
     ensure_running()
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == before
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
@@ -222,7 +223,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", START],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 — some runners ignore it
     )
     place = Place.of()
     supervisor, _ = until(lambda: place.exists() and place.supervisor())
@@ -230,7 +231,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     starter.send_signal(signal.SIGINT)
     _, err = starter.communicate(timeout=20)
     os.kill(supervisor, signal.SIGCONT)
-    assert b"KeyboardInterrupt" in err
+    assert starter.returncode != 0, err
     until(lambda: not servers_below(tmp_path))
 
 

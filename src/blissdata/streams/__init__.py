@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from blissdata.streams.base import BaseStream, BaseView, EventRange, StreamDefinition
+from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.cursor import Cursor, CursorGroup
 from blissdata.streams.event_stream import EventStream
+from blissdata.streams.views import BaseView, EventRange
 
 __all__ = [
     "BaseStream",

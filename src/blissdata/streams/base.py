@@ -1,19 +1,18 @@
-"""What every stream and every view is: the classes that plugins subclass."""
+"""What every stream is: the class that plugins subclass."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from blissdata.streams.cursor import Cursor
 from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.event_stream import EventStream
-
-if TYPE_CHECKING:
-    from blissdata.streams.cursor import Cursor
+from blissdata.streams.views import BaseView, EventRange
 
 __all__ = ["BaseStream", "BaseView", "EventRange", "StreamDefinition"]
 
@@ -30,62 +29,6 @@ class StreamDefinition:
 
     encoder: StreamEncoder
     """How its points travel."""
-
-
-@dataclass
-class EventRange:
-    """Consecutive events of a stream, as a plugin gets them."""
-
-    index: int
-    """Index of the first event."""
-
-    nb_expired: int
-    """How many at the start have left the server."""
-
-    data: Any
-    """The rest, decoded: an array (or list) whose first axis counts events."""
-
-    end_of_stream: bool
-    """True if the seal stands right behind them."""
-
-    def __len__(self) -> int:
-        """How many events, expired ones included."""
-        return self.nb_expired + len(self.data)
-
-
-class BaseView(ABC):
-    """Points that a cursor has passed, readable as often as needed.
-
-    index                          last_index
-    │ expired points │ points there │
-    0                               len(view)      ← what get_data counts in
-    """
-
-    @property
-    @abstractmethod
-    def index(self) -> int:
-        """Index in the stream of the view's first point."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many points, expired ones included."""
-
-    @abstractmethod
-    def get_data(self, start: int | None = None, stop: int | None = None) -> Any:
-        """The points from `start` to `stop` (exclusive), relative to the view, by slice rules.
-
-        Raises `IndexNoMoreThereError` if one of them has left the server."""
-
-    @property
-    def last_index(self) -> int:
-        """Index in the stream of the view's last point."""
-        return self.index + len(self) - 1
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.get_data())
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of points {self.index} to {self.last_index}>"
 
 
 class BaseStream(ABC):
@@ -165,8 +108,6 @@ class BaseStream(ABC):
 
     def cursor(self) -> Cursor:
         """A reader's place in the stream, at its first point."""
-        from blissdata.streams.cursor import Cursor  # the cursor knows streams, not the reverse
-
         return Cursor(self)
 
     def send(self, data: Any) -> None:

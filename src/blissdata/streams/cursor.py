@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from blissdata.exceptions import (
     EmptyViewException,
@@ -17,15 +18,40 @@ from blissdata.exceptions import (
     StreamAbandonedError,
     StreamRewoundError,
 )
-from blissdata.streams.base import BaseStream, BaseView, EventRange
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.entries import Entry, Run, Tail, entries_per_read
 from blissdata.streams.event_log import Arrivals, EventLog, SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
+from blissdata.streams.views import BaseView, EventRange
 
 __all__ = ["Cursor", "CursorGroup"]
 
 _logger = logging.getLogger(__name__)
+
+
+class Followable(Protocol):
+    """What a cursor needs of a stream; `blissdata.streams.BaseStream` is one."""
+
+    @property
+    def name(self) -> str:
+        """The stream's name in its scan."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The stream's key on the server."""
+        ...
+
+    @property
+    def event_stream(self) -> EventStream:
+        """The events underneath."""
+        ...
+
+    def _need_last_only(self, last_only: bool) -> bool: ...
+
+    def _build_view_from_events(
+        self, index: int, events: EventRange, last_only: bool
+    ) -> BaseView: ...
 
 
 class Cursor:
@@ -35,7 +61,7 @@ class Cursor:
     (where to read next), `_hl_index` counts points (what `position` says).
     """
 
-    def __init__(self, stream: BaseStream) -> None:
+    def __init__(self, stream: Followable) -> None:
         self._stream = stream
         self._hl_index = 0
         self._ll_index = 0
@@ -45,7 +71,7 @@ class Cursor:
         """What went wrong in a read that gave other streams' points; raised by the next one."""
 
     @property
-    def stream(self) -> BaseStream:
+    def stream(self) -> Followable:
         """The stream that is read."""
         return self._stream
 
@@ -159,7 +185,7 @@ class Cursor:
 class CursorGroup:
     """A place in each of many streams of one store; one `read` waits for all of them at once."""
 
-    def __init__(self, streams: Iterable[BaseStream] | Mapping[str, BaseStream]) -> None:
+    def __init__(self, streams: Iterable[Followable] | Mapping[str, Followable]) -> None:
         values = streams.values() if isinstance(streams, Mapping) else streams
         cursors = [Cursor(stream) for stream in values]
         stores = {id(cursor.events.data_store) for cursor in cursors}
@@ -171,13 +197,13 @@ class CursorGroup:
         self._active_cursors = {cursor.stream.key: cursor for cursor in cursors}
 
     @property
-    def position(self) -> dict[BaseStream, int]:
+    def position(self) -> dict[Followable, int]:
         """For each stream, finished ones too, the index of the next point to read."""
         return {cursor.stream: cursor.position for cursor in self._cursors}
 
     def read(
         self, block: bool = True, timeout: float = 0, last_only: bool = False
-    ) -> dict[BaseStream, BaseView]:
+    ) -> dict[Followable, BaseView]:
         """What came since the last read, for those streams that have news; see `Cursor.read`.
 
         Returns as soon as one stream has. Streams that end are dropped; `EndOfStream` once there is
@@ -200,7 +226,7 @@ class CursorGroup:
             if deadline.passed and not any(cursor.ended for cursor in cursors):
                 return {}
 
-    def __iter__(self) -> Iterator[dict[BaseStream, BaseView]]:
+    def __iter__(self) -> Iterator[dict[Followable, BaseView]]:
         """What comes, until every stream has ended."""
         while True:
             try:

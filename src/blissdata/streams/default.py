@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from blissdata.exceptions import MissingPluginException
-from blissdata.streams.base import BaseStream, BaseView, EventRange, StreamDefinition
+from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.encoding.base import StreamEncoder
 from blissdata.streams.encoding.json import JsonStreamEncoder
 from blissdata.streams.encoding.numeric import NumericStreamEncoder
 from blissdata.streams.entries import no_more_there
 from blissdata.streams.event_stream import EventStream
+from blissdata.streams.views import BaseView, EventRange
 
 __all__ = ["BrokenPluginStream", "BrokenStream", "MissingPluginStream", "Stream", "View"]
 

@@ -1,0 +1,226 @@
+"""`python -m blissdata.demo`: three processes around one server, and a report."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from blissdata.demo import roles
+from blissdata.demo.measurement import COPPER, read_columns
+from blissdata.exceptions import BlissdataError
+
+__all__ = ["main"]
+
+PACE = 300.0
+"""Points per second of the replay: the scan takes about five seconds."""
+
+PROGRESS_S = 0.1
+"""A process reports its progress at most this often [s]."""
+
+PATIENCE_S = 30.0
+"""How long the processes may take longer than the replay itself [s]."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo; 0 if every number was right, 1 if not or if something failed, 130 after
+    Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.role:
+            return _play(arguments)
+        return _demo(arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except (BlissdataError, OSError, ValueError) as error:
+        print(f"blissdata demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="blissdata demo",
+        description="Replay the measured X-ray absorption of copper as a running scan, follow it "
+        "live from a second process, read it again from a third in every way there is, and compare "
+        "every number with the file.",
+        epilog="The server is the one that DataStore() finds: $BLISSDATA_URL, else your local one, "
+        "which is started if need be. Exit code 0: every number was right.",
+    )
+    parser.add_argument(
+        "--pace", type=_positive, default=PACE, metavar="N", help="points per second (%(default)g)"
+    )
+    parser.add_argument(
+        "--compare-with",
+        type=Path,
+        default=COPPER,
+        metavar="FILE",
+        help="compare what was read with this file instead of the one that was published",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--role", choices=["publish", "follow", "read"], help=argparse.SUPPRESS)
+    parser.add_argument("--since", default="0-0", help=argparse.SUPPRESS)
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected a number of points per second > 0, not {text}")
+    return value
+
+
+# ---------------------------------------------------------------------------------- a process
+
+
+def _play(arguments: argparse.Namespace) -> int:
+    """One of the three processes: says how far it is and what it found, a JSON object a line."""
+    last = 0.0
+
+    def progress(count: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > PROGRESS_S:
+            last = time.monotonic()
+            print(json.dumps({"at": count}), flush=True)
+
+    if arguments.role == "publish":
+        result: dict[str, Any] = {"points": roles.publish(COPPER, arguments.pace, progress)}
+    elif arguments.role == "follow":
+        found = roles.follow(arguments.compare_with, arguments.since, progress)
+        result = dataclasses.asdict(found)
+    else:
+        result = dataclasses.asdict(roles.read_again(arguments.compare_with, arguments.since))
+    print(json.dumps({"result": result}), flush=True)
+    return 0
+
+
+class _Process:
+    """One of the processes, seen from the demo."""
+
+    def __init__(self, role: str, since: str, arguments: argparse.Namespace) -> None:
+        self.role = role
+        command = [sys.executable, "-m", "blissdata.demo", "--role", role, "--since", since]
+        command += ["--pace", str(arguments.pace), "--compare-with", str(arguments.compare_with)]
+        self._process = subprocess.Popen(  # noqa: S603 — this very program
+            command, stdout=subprocess.PIPE, text=True
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def result(self, show: _ProgressBar | None = None) -> dict[str, Any]:
+        """Waits for its end and gives what it found. Raises `BlissdataError` if it failed."""
+        found: dict[str, Any] | None = None
+        for line in self._process.stdout or ():
+            message = json.loads(line)
+            found = message.get("result", found)
+            if show and "at" in message:
+                show.show(message["at"])
+        code = self._process.wait(PATIENCE_S)
+        if code or found is None:
+            raise BlissdataError(f"the process that should {self.role} ended with exit code {code}")
+        return found
+
+    def end(self) -> None:
+        """Makes sure that it is gone."""
+        if self._process.poll() is None:
+            try:
+                self._process.wait(3.0)  # a Ctrl-C has reached it as well: it closes its scan
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+# ---------------------------------------------------------------------------------- the whole
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    npoints = len(read_columns(COPPER)["energy"])
+    read_columns(arguments.compare_with)  # a bad file is reported before anything starts
+    since, server = roles.newest_timetag()
+    say = sys.stderr if arguments.json else sys.stdout
+    print(f"X-ray absorption of copper: {npoints} points of energy and absorption", file=say)
+    print(f"server: {server}\n", file=say, flush=True)
+    processes: list[_Process] = []
+    try:
+        follower = _Process("follow", since, arguments)
+        processes.append(follower)
+        publisher = _Process("publish", since, arguments)
+        processes.append(publisher)
+        bar = _ProgressBar("following live", npoints)
+        followed = follower.result(bar)
+        bar.close()
+        published = publisher.result()
+        reader = _Process("read", since, arguments)
+        processes.append(reader)
+        read = reader.result()
+    finally:
+        for process in processes:
+            process.end()
+    report = {
+        "scan": roles.last_key(since),
+        "published": published["points"],
+        "expected": 2 * npoints,
+        "followed live": followed["points"].get("followed live", 0),
+        "followed in": followed["batches"],
+        "read again": read["points"],
+        "differences": followed["differences"] + read["differences"],
+        "examples": followed["examples"] + read["examples"],
+    }
+    right = not report["differences"] and report["published"] == report["expected"]
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        _print_report(report, [publisher.pid, follower.pid, reader.pid])
+    return 0 if right else 1
+
+
+def _print_report(report: dict[str, Any], pids: Sequence[int]) -> None:
+    print(f"scan             {report['scan']}")
+    print(f"published        {report['published']:6} points   (process {pids[0]})")
+    print(
+        f"followed live    {report['followed live']:6} points   (process {pids[1]}, "
+        f"in {report['followed in']} portions)"
+    )
+    for way, count in report["read again"].items():
+        print(f"read by {way:12} {count:3} points   (process {pids[2]})")
+    print(f"differences      {report['differences']:6}")
+    for example in report["examples"]:
+        print(f"  {example}")
+    verdict = "every number is the file's" if not report["differences"] else "NOT the same numbers"
+    print(f"\n{verdict}")
+
+
+class _ProgressBar:
+    """One line on a terminal; nothing where there is none."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total = title, total
+        self._shown = sys.stderr.isatty()
+
+    def show(self, count: int) -> None:
+        if self._shown:
+            text = f"{self._title} {count:5}/{self._total} "
+            width = min(50, shutil.get_terminal_size().columns - len(text) - 1)
+            bar = "█" * max(0, round(width * count / self._total))
+            sys.stderr.write(f"\r{text}{bar:░<{max(width, 0)}}")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

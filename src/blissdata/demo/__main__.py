@@ -186,15 +186,19 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _print_report(report: dict[str, Any], pids: Sequence[int]) -> None:
-    print(f"scan             {report['scan']}")
-    print(f"published        {report['published']:6} points   (process {pids[0]})")
-    print(
-        f"followed live    {report['followed live']:6} points   (process {pids[1]}, "
-        f"in {report['followed in']} portions)"
-    )
-    for way, count in report["read again"].items():
-        print(f"read by {way:12} {count:3} points   (process {pids[2]})")
-    print(f"differences      {report['differences']:6}")
+    portions = f", in {report['followed in']} portions"
+    rows = [
+        ("published", report["published"], f"process {pids[0]}"),
+        ("followed live", report["followed live"], f"process {pids[1]}{portions}"),
+        *(
+            (f"read by {way}", count, f"process {pids[2]}")
+            for way, count in report["read again"].items()
+        ),
+    ]
+    print(f"scan                  {report['scan']}")
+    for what, count, who in rows:
+        print(f"{what:20} {count:6} points   ({who})")
+    print(f"{'differences':20} {report['differences']:6}")
     for example in report["examples"]:
         print(f"  {example}")
     verdict = "every number is the file's" if not report["differences"] else "NOT the same numbers"

@@ -51,8 +51,17 @@ URL changes it. Blocking reads ask the server for less than this."""
 CONNECT_TIMEOUT_S = 10.0
 
 _NOT_NOW = ("LOADING", "MISCONF", "READONLY", "BUSY", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS")
-_NOT_NOW_ERRORS = (redis.exceptions.ReadOnlyError, redis.exceptions.BusyLoadingError)
-"""redis-py strips the word that these begin with."""
+
+
+def _known(*names: str) -> tuple[type[Exception], ...]:
+    """Those of the client's error classes that its version has."""
+    classes = (getattr(redis.exceptions, name, None) for name in names)
+    return tuple(cls for cls in classes if cls is not None)
+
+
+# redis-py strips the word that an error begins with where it has a class for it.
+_FULL_ERRORS = _known("OutOfMemoryError")
+_NOT_NOW_ERRORS = _known("BusyLoadingError", "MasterDownError", "ReadOnlyError", "TryAgainError")
 
 _SCHEMES = {
     "redis": "redis",
@@ -150,7 +159,7 @@ def socket_timeout(url: str) -> float:
 def refusal(error: Exception, doing: str) -> ServerRefusedError:
     """Our error for a refusal by the server, `doing` saying what was asked."""
     text = str(error)
-    if text.startswith("OOM"):
+    if text.startswith("OOM") or isinstance(error, _FULL_ERRORS):
         return RedisServerFullError(
             f"{doing}: the server has reached its memory limit and stored nothing. "
             "Free memory (memory tracker, delete scans) or raise `maxmemory`"

@@ -46,8 +46,15 @@ class NumericStreamEncoder(StreamEncoder):
             ) from None
         if len(self.shape) > _MAX_NDIM or any(n < -1 for n in self.shape):
             raise ValueError(
-                f"The shape of a point has at most {_MAX_NDIM} dimensions, each ≥ 0 or -1, not {self.shape}"
+                f"The shape of a point has at most {_MAX_NDIM} dimensions, each ≥ 0 or -1, "
+                f"not {str(self.shape)[:80]}"
             )
+        try:
+            self.empty()
+        except (ValueError, OverflowError) as error:
+            raise ValueError(
+                f"The shape of a point must fit into an array of {self.dtype}, not {self.shape}: {error}"
+            ) from error
         self._varies = -1 in self.shape
         self.joinable = not self._varies
         self.point_nbytes = None if self._varies else prod(self.shape) * self.dtype.itemsize
@@ -123,10 +130,7 @@ class NumericStreamEncoder(StreamEncoder):
             joined = found[0].payload if len(found) == 1 else b"".join([b.payload for b in found])
             points = sum(batch.len for batch in found)
             return np.frombuffer(bytearray(joined), self.dtype).reshape(points, *self.shape)
-        parts = [self._unpack(batch) for batch in found]
-        if all(part.shape[1:] == parts[0].shape[1:] for part in parts):
-            return np.concatenate(parts)
-        return [np.array(point) for part in parts for point in part]
+        return self._together([self._unpack(batch) for batch in found])
 
     def decode_range(self, batches: Sequence[EncodedBatch], start: int, stop: int) -> Any:
         """As `decode`, but copies only the points asked for."""
@@ -155,9 +159,13 @@ class NumericStreamEncoder(StreamEncoder):
                 wanted.append(piece)
         if not wanted:
             return self.empty()
-        if all(piece.shape[1:] == wanted[0].shape[1:] for piece in wanted):
-            return np.concatenate(wanted)
-        return [np.array(point) for piece in wanted for point in piece]
+        return self._together(wanted)
+
+    def _together(self, parts: Sequence[np.ndarray[Any, Any]]) -> Any:
+        """Copies of all points: one array where their shapes agree, else a list of arrays."""
+        if all(part.shape[1:] == parts[0].shape[1:] for part in parts):
+            return np.concatenate(parts, dtype=self.dtype)  # keeps the byte order
+        return [np.array(point) for part in parts for point in part]
 
     def decode_point(self, batch: EncodedBatch, offset: int) -> Any:
         """A numpy scalar for scalar points, else an array of shape `shape`."""
@@ -183,7 +191,14 @@ class NumericStreamEncoder(StreamEncoder):
     def _unpack(self, batch: EncodedBatch) -> np.ndarray[Any, Any]:
         """The points of one entry with varying shape, read-only, first axis = points."""
         try:
-            found = msgpack.unpackb(batch.payload, raw=False, max_ext_len=0, max_map_len=0)
+            # Lists as long as a shape and no longer: what the payload claims must not cost memory.
+            found = msgpack.unpackb(
+                batch.payload,
+                raw=False,
+                max_array_len=max(2, len(self.shape)),
+                max_ext_len=0,
+                max_map_len=0,
+            )
         except Exception as error:  # msgpack raises whatever the bytes provoke
             raise PayloadError(
                 f"found {len(batch.payload)} bytes that are not msgpack ({error})"
@@ -208,7 +223,12 @@ class NumericStreamEncoder(StreamEncoder):
             )
         if not expected and batch.len > _MAX_EMPTY_POINTS:
             raise PayloadError(f"found {batch.len} points without any bytes")
-        return np.frombuffer(data, self.dtype).reshape(batch.len, *shape)
+        try:
+            return np.frombuffer(data, self.dtype).reshape(batch.len, *shape)
+        except (ValueError, OverflowError) as error:  # no bytes at all, and dimensions beyond numpy
+            raise PayloadError(
+                f"found points of shape {str(shape)[:80]}, which no array can have"
+            ) from error
 
 
 def _dimension(n: Any) -> int:

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types arrows clean
+.PHONY: help demo test check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,7 +23,7 @@ demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compar
 test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest
 
-check: format lint types arrows test  ## everything that must hold before a change lands
+check: format lint types arrows docs test  ## everything that must hold before a change lands
 
 format: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -36,6 +36,9 @@ types: $(STAMP)
 
 arrows: $(STAMP)
 	$(BIN)/lint-imports --no-cache
+
+docs: $(STAMP)  ## the documentation's site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:  ## forget the environment and what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,7 @@
 """The code in the documentation runs, block after block, and prints what it promises.
 
-A block that cannot run here says so in the line above its fence: `<!-- not run: reason -->`.
+A block that cannot run here says so in the line above its fence: `<!-- not run: reason -->`. One
+that goes on where the block before it ended begins with ```` ```python continue ````.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from blissdata.testing.servers import TestServer
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```python\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```python( continue)?\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
@@ -24,9 +25,11 @@ def test_python_blocks_run(
     page: Path, plain_store: DataStore, server: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BLISSDATA_URL", server.url)
-    for skipped, code in BLOCK.findall(page.read_text()):
+    names: dict[str, object] = {}
+    for skipped, goes_on, code in BLOCK.findall(page.read_text()):
         if not skipped:
-            exec(compile(code, str(page), "exec"), {"__name__": "__main__"})  # noqa: S102
+            names = names if goes_on else {"__name__": "__main__"}
+            exec(compile(code, str(page), "exec"), names)  # noqa: S102
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -42,7 +45,7 @@ def test_readme_reads_what_it_publishes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("BLISSDATA_URL", server.url)
-    for _, code in BLOCK.findall((ROOT / "README.md").read_text()):
+    for _, _, code in BLOCK.findall((ROOT / "README.md").read_text()):
         exec(compile(code, "README.md", "exec"), {})  # noqa: S102
     printed = capsys.readouterr().out
     assert printed.startswith("100 0.0 [1.")  # diode point i is i / 10

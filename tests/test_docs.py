@@ -1,7 +1,7 @@
 """The code in the documentation runs, block after block, and prints what it promises.
 
 A block that cannot run here says so in the line above its fence: `<!-- not run: reason -->`. One
-that goes on where the block before it ended begins with ```` ```python continue ````.
+that goes on where the block before it ended has `<!-- goes on -->` there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from blissdata.testing.servers import TestServer
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```python( continue)?\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?(<!-- goes on -->\n)?```python\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 

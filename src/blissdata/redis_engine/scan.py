@@ -167,7 +167,7 @@ class Scan:
         return sorted({*super().__dir__(), *self._document.identity})
 
     def __repr__(self) -> str:
-        return f'Scan(key:"{self._key}")'
+        return f'Scan(key:"{self._key}", {self._state.name})'
 
     # ------------------------------------------------------------------------------ reading
 

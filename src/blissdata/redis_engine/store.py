@@ -14,6 +14,7 @@ from blissdata.exceptions import (
     ScanKeyError,
     ScanNotClosedError,
     ScanNotFoundError,
+    StoreError,
 )
 from blissdata.redis_engine.documents import ScanDocument, info_text
 from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid
@@ -38,7 +39,7 @@ class DataStore:
     `url` is one of `redis:// rediss:// valkey:// valkeys:// unix://` (with redis-py's options, as in
     `?socket_timeout=30`), or a directory: then a private embedded server keeps its data there.
     Without `url`: `$BLISSDATA_URL`, else your own local server, which is started if it is not
-    running.
+    running (unless `$BEACON_HOST` names another: that is an error here).
 
     `identity_model_cls` is the pydantic model of the searchable fields (default:
     `blissdata.redis_engine.identities.ESRFIdentityModel`). `init_db` prepares an empty server.
@@ -147,10 +148,12 @@ class DataStore:
         deadline = Deadline.from_2x(block, timeout)
         after = self._catalog.timetag() if since is None else _timetag(since)
         while True:
+            before = after
             after, found = self._catalog.announced(after, wait=deadline.remaining(WAIT_SLICE_S))
             if found:
                 return found[0].timetag, found[0].key
-            if deadline.passed:
+            # Where it came further it passed over deleted scans, and there may be more behind them.
+            if after == before and deadline.passed:
                 raise NoScanAvailable(f"No scan came after {after}")
 
     def search_existing_scans(self, **fields: Any) -> tuple[str, list[str]]:
@@ -229,7 +232,7 @@ class DataStore:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<DataStore {self._backend!r}>"
+        return f"<DataStore: {self._backend!r}>"
 
 
 def reset_redis_db(data_store: DataStore) -> None:
@@ -245,6 +248,12 @@ def _open(url: str | os.PathLike[str] | None, init_db: bool) -> Backend:
         url = os.environ.get("BLISSDATA_URL") or None
     if url is not None and not _is_directory(url):
         return open_backend(str(url), prepare=init_db)
+    if url is None and os.environ.get("BEACON_HOST"):
+        raise StoreError(
+            f"$BEACON_HOST is set ({os.environ['BEACON_HOST']}), but this version cannot ask a Beacon "
+            "server for the store's address. Set BLISSDATA_URL to that address, or unset BEACON_HOST "
+            "to use your local server"
+        )
     from blissdata.redis_engine import local_server
 
     local_url = local_server.ensure_running(None if url is None else Path(url))

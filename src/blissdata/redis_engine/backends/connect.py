@@ -29,7 +29,7 @@ def open_backend(url: str, *, prepare: bool = False, prepare_if_empty: bool = Fa
     """
     client = make_client(url)
     max_block = min(MAX_BLOCK_S, socket_timeout(url) / 2)
-    backend = PlainBackend(client, "the server needs no modules for it", max_block)
+    backend = PlainBackend(client, redacted(url), "the server needs no modules for it", max_block)
     try:
         found = backend.protocol()
         if prepare or (found is None and prepare_if_empty):

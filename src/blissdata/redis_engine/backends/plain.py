@@ -180,10 +180,17 @@ class PlainCatalog:
         if wait <= 0 or found[1] or found[0] != since:
             return found
         block = max(1, math.ceil(min(wait, self._max_block) * 1000))
-        command = ("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", HISTORY, since)
+        command = ("XREAD", "COUNT", ANNOUNCED_AT_ONCE, "BLOCK", block, "STREAMS", HISTORY, since)
         with translated_errors("waiting for the next scan"):
             came = self._raw.execute_command(*command)
-        return self._announced(since) if came else found
+        if not came:
+            return found
+        found = self._announced(since)
+        if found[1] or found[0] != since:
+            return found
+        # Scans of another prefix share the history: the next wait begins behind them.
+        ((_, entries),) = came.items() if isinstance(came, dict) else came
+        return entries[-1][0].decode(), []
 
     def _announced(self, since: str) -> tuple[str, list[Announcement]]:
         args = [*self._around_pk, since, ANNOUNCED_AT_ONCE]
@@ -233,17 +240,29 @@ def _not_found(key: str) -> ScanNotFoundError:
     )
 
 
+def _version(text: bytes | None) -> int | str | None:
+    """The version of the database; a text if that is no number, None if there is none."""
+    if text is None:
+        return None
+    return int(text) if text.isdigit() and len(text) < 20 else text[:40].decode(errors="replace")
+
+
 class PlainBackend:
     """A server in the plain layout."""
 
-    def __init__(self, client: redis.Redis, why: str, max_block: float) -> None:
-        """`why` says how it came to be chosen; `max_block` [s] bounds each blocking call."""
+    def __init__(self, client: redis.Redis, address: str, why: str, max_block: float) -> None:
+        """`address` is the server for messages, without secrets; `why` says how this kind came to
+        be chosen; `max_block` [s] bounds each blocking call."""
         self._client = client
+        self._address = address
         self._why = why
         self._max_block = max_block
         self._raw = raw_client(client)
         self._functions = Functions(self._raw)
         self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
+
+    def __repr__(self) -> str:
+        return f"plain layout at {self._address}"
 
     @property
     def event_log(self) -> RedisEventLog:
@@ -267,7 +286,7 @@ class PlainBackend:
         return ServerInfo(
             kind="plain",
             why=self._why,
-            protocol=int(protocol) if protocol and protocol.isdigit() else None,
+            protocol=version if isinstance(version := _version(protocol), int) else None,
             server=f"{name} {version}",
             used_memory=int(info["used_memory"]),
             max_memory=int(info.get("maxmemory", 0)),
@@ -278,9 +297,7 @@ class PlainBackend:
     def protocol(self) -> int | str | None:
         with translated_errors("asking for the version of the database"):
             found = self._raw.execute_command("GET", PROTOCOL)
-        if found is None:
-            return None
-        return int(found) if found.isdigit() else str(found[:40])
+        return _version(found)
 
     def initialise(self) -> None:
         with translated_errors("preparing the database"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from blissdata.exceptions import (
     EmptyViewException,
@@ -19,14 +19,16 @@ from blissdata.exceptions import (
     StreamRewoundError,
 )
 from blissdata.streams.deadline import Deadline
-from blissdata.streams.entries import Entry, Run, Tail, entries_per_read
-from blissdata.streams.event_log import Arrivals, EventLog, SpanRequest
+from blissdata.streams.entries import Entry, Run, Tail, entries_per_read, newest_run
+from blissdata.streams.event_log import Arrivals, EventLog, Span, SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
 from blissdata.streams.views import BaseView, EventRange
 
 __all__ = ["Cursor", "CursorGroup"]
 
 _logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Followable(Protocol):
@@ -69,6 +71,7 @@ class Cursor:
         """True once the last point was read."""
         self.trouble: Exception | None = None
         """What went wrong in a read that gave other streams' points; raised by the next one."""
+        self._watch = AbandonWatch(self.events.data_store)
 
     @property
     def stream(self) -> Followable:
@@ -93,9 +96,10 @@ class Cursor:
         lost points that were read before.
         """
         deadline = Deadline.from_2x(block, timeout)
-        views = _read([self], deadline, last_only)
-        if self in views:
-            return views[self]
+        if not self.ended:
+            views = _read([self], deadline, last_only, self._watch)
+            if self in views:
+                return views[self]
         if self.ended:
             raise EndOfStream(f"{self.events.what} was read to its end, {self._ll_index} events")
         return None
@@ -137,7 +141,7 @@ class Cursor:
             return None
         view = None
         if run.nb_expired or run.count:
-            data = self.events.decode_run(run)
+            run, data = self.events.decode_run(run)
             events = EventRange(run.index, run.nb_expired, data, run.end_of_stream)
             with suppress(EmptyViewException):
                 view = self._stream._build_view_from_events(self._hl_index, events, last_only)  # noqa: SLF001 — the plugin contract's own name
@@ -150,27 +154,49 @@ class Cursor:
     def take_arrivals(self, found: Arrivals | PayloadError, last_only: bool) -> BaseView | None:
         """Takes the next consecutive points out of what a read found."""
         if isinstance(found, PayloadError):
-            raise PayloadError(f"{self.events.what}: {found}") from found
-        if found.entries and found.entries[0].index < self._ll_index < found.entries[0].end:
+            raise self.events.damaged(found) from found
+        if found.seal is not None and not found.entries:
+            self.check_rewound(Tail(found.seal, True))
+        return self.take(self.events.next_run(self._ll_index, found.entries, found.seal), last_only)
+
+    def take_newest(
+        self, found: tuple[Tail, Entry | None] | PayloadError, last_only: bool
+    ) -> BaseView | None:
+        """Jumps to the newest event, unless the cursor is past it."""
+        if isinstance(found, PayloadError):
+            raise self.events.damaged(found) from found
+        tail, newest = found
+        self.check_rewound(tail)
+        if tail.length:
+            run = self.events.decoding(tail.length - 1, lambda: newest_run(tail, newest))
+            if tail.length > self._ll_index:
+                return self.take(run, last_only)
+        self.ended = tail.sealed
+        return None
+
+    def is_before_a_gap(self, found: Arrivals | PayloadError) -> bool:
+        """True if what a read found begins further on than the cursor stands."""
+        if isinstance(found, PayloadError):
+            return False
+        first = found.entries[0].index if found.entries else found.seal
+        return first is not None and first > self._ll_index > 0
+
+    def check_gap(self, looked_back: Span | PayloadError) -> None:
+        """Raises for a gap that is none: there is an entry in front of it that holds the point at
+        the cursor, which was the end of an entry when it was read."""
+        if isinstance(looked_back, PayloadError):
+            raise self.events.damaged(looked_back) from looked_back
+        if any(entry.index < self._ll_index < entry.end for entry in looked_back[1]):
             raise StreamRewoundError(
                 f"{self.events.what}: index {self._ll_index} was the end of an entry when it was "
                 "read, and now lies inside one: the server lost points and somebody wrote others"
             )
-        return self.take(self.events.next_run(self._ll_index, found.entries, found.seal), last_only)
 
-    def take_newest(self, found: tuple[Tail, Entry | None], last_only: bool) -> BaseView | None:
-        """Jumps to the newest event, unless the cursor is past it."""
-        tail, newest = found
-        self.check_rewound(tail)
-        if tail.length == self._ll_index:
-            self.ended = tail.sealed
-            return None
-        last = tail.length - 1
-        if newest is None:
-            run = Run(last, 1, (), 0, 0, tail.sealed)
-        else:
-            run = Run(last, 0, (newest.batch,), newest.batch.len - 1, 1, tail.sealed)
-        return self.take(run, last_only)
+    def check_end(self, found: Span | PayloadError) -> None:
+        """Raises `StreamRewoundError` if the stream ends before what was read of it."""
+        if isinstance(found, PayloadError):
+            raise self.events.damaged(found) from found
+        self.check_rewound(found[0])
 
     def check_rewound(self, tail: Tail) -> None:
         """Raises `StreamRewoundError` if the stream ends before what was read of it."""
@@ -194,6 +220,7 @@ class CursorGroup:
                 f"A cursor group reads streams of one store, these are of {len(stores)} stores"
             )
         self._cursors = cursors
+        self._watch = AbandonWatch(cursors[0].events.data_store) if cursors else None
         self._active_cursors = {cursor.stream.key: cursor for cursor in cursors}
 
     @property
@@ -214,10 +241,10 @@ class CursorGroup:
             for key in [key for key, cursor in self._active_cursors.items() if cursor.ended]:
                 del self._active_cursors[key]
             cursors = list(self._active_cursors.values())
-            if not cursors:
+            if not cursors or self._watch is None:
                 raise EndOfStream("All streams have been read until the end")
             try:
-                views = _read(cursors, deadline, last_only)
+                views = _read(cursors, deadline, last_only, self._watch)
             except StreamAbandonedError as error:
                 _logger.warning("%s", error)
                 continue
@@ -236,44 +263,54 @@ class CursorGroup:
             yield views
 
 
-def _read(cursors: Sequence[Cursor], deadline: Deadline, last_only: bool) -> dict[Cursor, BaseView]:
+def _read(
+    cursors: Sequence[Cursor], deadline: Deadline, last_only: bool, watch: AbandonWatch
+) -> dict[Cursor, BaseView]:
     """Views for the cursors that have news; empty when the time is up or one of them has ended.
 
-    Raises `StreamAbandonedError` when some of them, which then count as ended, will get no more
-    although they have no seal."""
+    What goes wrong in one stream does not cost the points of the others: it is raised when there
+    are none, or by the next read. Raises `StreamAbandonedError` when some of them, which then count
+    as ended, will get no more although they have no seal."""
     _raise_trouble(cursors)
     log = cursors[0].events.event_log
-    watch = AbandonWatch(cursors[0].events.data_store)
-    jumping = [cursor for cursor in cursors if cursor.needs_newest_only(last_only)]
-    reading = [cursor for cursor in cursors if cursor not in jumping] if jumping else cursors
+    newest_only = _each(cursors, lambda cursor: cursor.needs_newest_only(last_only))
+    jumping = [cursor for cursor, newest in newest_only.items() if newest]
+    reading = [cursor for cursor, newest in newest_only.items() if not newest]
     while True:
-        if jumping:
-            views = _jump(log, jumping, last_only)
-            if reading:
-                views |= _collect(log, reading, last_only, wait=0)[0]
-            woken = False
-        else:
-            wait = deadline.remaining(WAIT_SLICE_S)
-            views, woken = _collect(log, reading, last_only, wait=wait)
-        if views or any(cursor.ended for cursor in cursors) or deadline.passed:
+        before = [cursor.event_index for cursor in cursors]
+        views = _jump(log, jumping, last_only) if jumping else {}
+        if reading:
+            # Streams to jump in are asked at once, and so are the others if there is trouble to tell.
+            at_once = jumping or len(newest_only) < len(cursors)
+            wait = 0.0 if at_once else deadline.remaining(WAIT_SLICE_S)
+            views |= _collect(log, reading, last_only, wait)
+        if before != [cursor.event_index for cursor in cursors]:
+            watch.restart()
+        if views:
             return views
+        _raise_trouble(cursors)
+        if any(cursor.ended for cursor in cursors):
+            return {}
+        if watch.due:
+            _check(log, cursors, watch)
+        if deadline.passed:
+            return {}
         if jumping:
             # Which event is newest is asked again above; this only waits for there to be one.
             positions = {cursor.events.key: cursor.event_index for cursor in cursors}
-            woken = bool(log.read(positions, wait=deadline.remaining(WAIT_SLICE_S), max_entries=1))
-        if not woken and not deadline.passed:
-            _check(log, cursors, watch)
+            log.read(positions, wait=deadline.remaining(WAIT_SLICE_S), max_entries=1)
 
 
 def _jump(log: EventLog, cursors: Sequence[Cursor], last_only: bool) -> dict[Cursor, BaseView]:
     found = log.newest([cursor.events.key for cursor in cursors])
-    return _each(cursors, lambda cursor: cursor.take_newest(found[cursor.events.key], last_only))
+    views = _each(cursors, lambda c: c.take_newest(found[c.events.key], last_only))
+    return _present(views)
 
 
 def _collect(
     log: EventLog, cursors: Sequence[Cursor], last_only: bool, wait: float
-) -> tuple[dict[Cursor, BaseView], bool]:
-    """Takes what is after each cursor's place; also whether there was anything at all."""
+) -> dict[Cursor, BaseView]:
+    """Takes what is after each cursor's place."""
     positions = {cursor.events.key: cursor.event_index for cursor in cursors}
     counts = {
         cursor.events.key: entries_per_read(cursor.events.encoder.point_nbytes, len(cursors))
@@ -281,27 +318,34 @@ def _collect(
     }
     arrivals = log.read(positions, wait=wait, max_entries=counts)
     arrived = [cursor for cursor in cursors if cursor.events.key in arrivals]
-    views = _each(arrived, lambda c: c.take_arrivals(arrivals[c.events.key], last_only))
-    return views, bool(arrivals)
+    sound = _look_back(log, [c for c in arrived if c.is_before_a_gap(arrivals[c.events.key])])
+    taking = [cursor for cursor in arrived if sound.get(cursor, True)]
+    return _present(_each(taking, lambda c: c.take_arrivals(arrivals[c.events.key], last_only)))
 
 
-def _each(
-    cursors: Iterable[Cursor], take: Callable[[Cursor], BaseView | None]
-) -> dict[Cursor, BaseView]:
-    """The views of those that have one. What goes wrong in one stream does not cost the points of
-    the others: it is raised at once only if there are none."""
-    views: dict[Cursor, BaseView] = {}
+def _look_back(log: EventLog, cursors: Sequence[Cursor]) -> dict[Cursor, bool]:
+    """Whether the points at these cursors, which begin a gap, are really gone."""
+    if not cursors:
+        return {}
+    requests = [SpanRequest(c.events.key, c.event_index, c.event_index + 1) for c in cursors]
+    found = dict(zip(cursors, log.span(requests), strict=True))
+    sound = _each(cursors, lambda cursor: cursor.check_gap(found[cursor]))
+    return {cursor: cursor in sound for cursor in cursors}
+
+
+def _each(cursors: Iterable[Cursor], work: Callable[[Cursor], T]) -> dict[Cursor, T]:
+    """What the work gives for each cursor. What it raises is kept as that cursor's trouble."""
+    done: dict[Cursor, T] = {}
     for cursor in cursors:
         try:
-            view = take(cursor)
+            done[cursor] = work(cursor)
         except Exception as error:  # noqa: BLE001 — a plugin may raise anything; kept and raised
             cursor.trouble = error
-            continue
-        if view is not None:
-            views[cursor] = view
-    if not views:
-        _raise_trouble(cursors)
-    return views
+    return done
+
+
+def _present(views: Mapping[Cursor, BaseView | None]) -> dict[Cursor, BaseView]:
+    return {cursor: view for cursor, view in views.items() if view is not None}
 
 
 def _raise_trouble(cursors: Iterable[Cursor]) -> None:
@@ -312,10 +356,11 @@ def _raise_trouble(cursors: Iterable[Cursor]) -> None:
 
 
 def _check(log: EventLog, cursors: Sequence[Cursor], watch: AbandonWatch) -> None:
-    """After a wait in vain: did the server lose points, is somebody still writing?"""
+    """After seconds without news: did the server lose points, is somebody still writing?"""
     requests = [SpanRequest(cursor.events.key, only_tail=True) for cursor in cursors]
-    for cursor, (tail, _) in zip(cursors, log.span(requests), strict=True):
-        cursor.check_rewound(tail)
+    found = dict(zip(cursors, log.span(requests), strict=True))
+    _each(cursors, lambda cursor: cursor.check_end(found[cursor]))
+    _raise_trouble(cursors)
     left = watch.abandoned([cursor.events for cursor in cursors])
     for cursor in cursors:
         cursor.ended = cursor.events in left

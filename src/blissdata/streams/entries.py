@@ -11,8 +11,8 @@ each hold one or more consecutive points; how points are split into entries mean
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from blissdata.exceptions import (
     IndexNoMoreThereError,
@@ -28,9 +28,11 @@ __all__ = [
     "Run",
     "Tail",
     "check_index",
-    "covering",
+    "check_within",
     "cut",
+    "cut_short",
     "entries_per_read",
+    "newest_run",
     "next_run",
     "resolve_slice",
 ]
@@ -134,10 +136,35 @@ def next_run(position: int, entries: Sequence[Entry], seal: int | None) -> Run |
         batches.append(entry.batch)
         end += entry.batch.len
     complete = len(batches) == len(entries)
-    if complete and seal is not None and seal < end:
-        raise PayloadError(f"the seal says {seal} points, but entries reach to index {end}")
+    if seal is not None:
+        check_within(entries, Tail(seal, True))
     start = position + nb_expired
     return Run(position, nb_expired, batches, skip, end - start, complete and seal == end)
+
+
+def check_within(entries: Iterable[Entry], tail: Tail) -> None:
+    """Raises `PayloadError` if entries go beyond the length that a seal states."""
+    end = max((entry.end for entry in entries), default=0)
+    if tail.sealed and end > tail.length:
+        raise PayloadError(f"the seal says {tail.length} points, but entries reach to index {end}")
+
+
+def cut_short(run: Run, batches: int) -> Run:
+    """The first `batches` batches of the run, at least one."""
+    kept = run.batches[:batches]
+    count = sum(batch.len for batch in kept) - run.skip
+    return replace(run, batches=kept, count=count, end_of_stream=False)
+
+
+def newest_run(tail: Tail, newest: Entry | None) -> Run:
+    """The newest point alone, out of the newest entry, if there is one; expired if it is not in
+    there. Raises `PayloadError` where the entry goes beyond the seal."""
+    last = tail.length - 1
+    if newest is not None:
+        check_within([newest], tail)
+    if newest is None or newest.end < tail.length:
+        return Run(last, 1, (), 0, 0, tail.sealed)
+    return Run(last, 0, (newest.batch,), newest.batch.len - 1, 1, tail.sealed)
 
 
 def cut(entries: Sequence[Entry], start: int, stop: int) -> tuple[list[EncodedBatch], int] | None:
@@ -147,14 +174,6 @@ def cut(entries: Sequence[Entry], start: int, stop: int) -> tuple[list[EncodedBa
     if run is None or run.nb_expired or run.end < stop:
         return None
     return list(run.batches), run.skip
-
-
-def covering(entries: Sequence[Entry], index: int) -> Entry | None:
-    """The entry that holds the point `index`, if any of these does."""
-    for entry in entries:
-        if entry.index <= index < entry.end:
-            return entry
-    return None
 
 
 def check_index(index: int, tail: Tail, what: str) -> int:

@@ -14,7 +14,18 @@ from blissdata.exceptions import PayloadError
 from blissdata.streams.encoding.base import EncodedBatch
 from blissdata.streams.entries import Entry, Tail
 
-__all__ = ["AppendRequest", "Arrivals", "EventLog", "SealRequest", "SpanRequest", "StoreLike"]
+__all__ = [
+    "AppendRequest",
+    "Arrivals",
+    "EventLog",
+    "SealRequest",
+    "Span",
+    "SpanRequest",
+    "StoreLike",
+]
+
+Span = tuple[Tail, tuple[Entry, ...]]
+"""Where a stream ends, and the entries that were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +126,26 @@ class EventLog(Protocol):
         position is 0 or the end of an entry that was read; `MAX_INDEX` sees the seal alone."""
         ...
 
-    def span(self, requests: Sequence[SpanRequest]) -> list[tuple[Tail, tuple[Entry, ...]]]:
-        """For each request, where the stream ends and the entries in that range. Never waits. The
-        end is taken first: points that come in between may be among the entries."""
+    def span(self, requests: Sequence[SpanRequest]) -> Sequence[Span | PayloadError]:
+        """For each request, where the stream ends and the entries in that range, or the error if
+        one of these is damaged. Never waits. The end is taken first: points that come in between
+        may be among the entries."""
         ...
 
     def holding(self, key: str, index: int) -> Entry | None:
-        """The entry that holds the point at `index`, if it is there. Never waits."""
+        """The entry that holds the point at `index`, if it is there. Never waits. Raises
+        `PayloadError` if it is damaged."""
         ...
 
-    def newest(self, keys: Sequence[str]) -> dict[str, tuple[Tail, Entry | None]]:
-        """For each stream, where it ends and its last entry, if that is still there. Never waits."""
+    def newest(self, keys: Sequence[str]) -> Mapping[str, tuple[Tail, Entry | None] | PayloadError]:
+        """For each stream, where it ends and its last entry, if that is still there; or the error
+        if it is damaged. Never waits."""
         ...
 
     def seal(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
         """Seals streams. For each key the length, or the error: `StreamConflictError` if the stream
-        does not end where it must, `StreamVanishedError` if its scan is gone. Repeatable: a sealed
+        goes on behind where it must end, `StreamRewoundError` if it ends before, and
+        `StreamVanishedError` if its scan is gone. Repeatable: a sealed
         stream gives its length. Works on a full server."""
         ...
 

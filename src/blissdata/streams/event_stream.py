@@ -5,6 +5,7 @@ Plugins receive an `EventStream`; `blissdata.streams.default.Stream` is the plai
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -25,12 +26,14 @@ from blissdata.streams.entries import (
     Run,
     Tail,
     check_index,
+    check_within,
     cut,
+    cut_short,
     next_run,
     no_more_there,
     resolve_slice,
 )
-from blissdata.streams.event_log import EventLog, SpanRequest, StoreLike
+from blissdata.streams.event_log import EventLog, Span, SpanRequest, StoreLike
 from blissdata.streams.sink import StreamSink
 
 __all__ = ["EventStream", "StreamModel"]
@@ -224,13 +227,18 @@ class EventStream:
         """Where the stream ends now. One round trip, none once the seal was seen."""
         if self._final_length is not None:
             return Tail(self._final_length, True)
-        ((tail, _),) = self.event_log.span([SpanRequest(self._key, only_tail=True)])
-        return self._noted(tail)
+        return self._span(SpanRequest(self._key, only_tail=True))[0]
 
-    def _noted(self, tail: Tail) -> Tail:
+    def _span(self, request: SpanRequest) -> Span:
+        """One round trip. Raises `PayloadError` for what is damaged, or contradicts the seal."""
+        (found,) = self.event_log.span([request])
+        if isinstance(found, PayloadError):
+            raise self.damaged(found)
+        tail, entries = found
+        self.decoding(request.start, lambda: check_within(entries, tail))
         if tail.sealed:
             self._final_length = tail.length
-        return tail
+        return found
 
     def __len__(self) -> int:
         """How many points were published so far, forgotten ones included. One round trip."""
@@ -248,14 +256,12 @@ class EventStream:
         deadline = Deadline.from_2x(True, timeout)
         watch = AbandonWatch(self._data_store)
         while not self.is_sealed():
-            arrivals = self.event_log.read(
+            self.event_log.read(
                 {self._key: MAX_INDEX}, wait=deadline.remaining(WAIT_SLICE_S), max_entries=1
             )
-            if arrivals:
-                continue
             if deadline.passed:
-                return False
-            if watch.abandoned([self]):
+                return self.is_sealed()
+            if watch.due and watch.abandoned([self]) and not self.is_sealed():
                 raise StreamAbandonedError(f"{self.what}: the scan is closed, but nobody sealed it")
         return True
 
@@ -273,16 +279,22 @@ class EventStream:
         return self._point(selection.__index__())
 
     def _point(self, index: int) -> Any:
-        if index < 0:
+        if index < 0 or index >= MAX_INDEX or self._final_length is not None:
             index = check_index(index, self._tail(), self.what)
-        if index < MAX_INDEX:
-            entry = self.event_log.holding(self._key, index)
-            if entry is not None:
-                return self.decoding(
-                    index, lambda: self._encoder.decode_point(entry.batch, index - entry.index)
-                )
-        check_index(index, self._tail(), self.what)
-        raise no_more_there(self.what, index, index + 1)
+        entry = self._holding(index)
+        if entry is None:
+            check_index(index, self._tail(), self.what)
+            entry = self._holding(index)  # it may have come between the two looks
+        if entry is None:
+            raise no_more_there(self.what, index, index + 1)
+        batch, offset = entry.batch, index - entry.index
+        return self.decoding(index, lambda: self._encoder.decode_point(batch, offset))
+
+    def _holding(self, index: int) -> Entry | None:
+        try:
+            return self.event_log.holding(self._key, index)
+        except PayloadError as error:
+            raise self.damaged(error) from error
 
     def _slice(self, selection: slice) -> Any:
         start, stop, step = (_bound(b) for b in (selection.start, selection.stop, selection.step))
@@ -291,14 +303,14 @@ class EventStream:
         if forward and (start is None or start >= 0) and (stop is None or stop >= 0):
             # One round trip: where the stream ends, and the entries in the range.
             request = SpanRequest(self._key, min(start or 0, MAX_INDEX - 1), stop)
-            ((tail, entries),) = self.event_log.span([request])
-            wanted = resolve_slice(selection, self._noted(tail), self.what)
+            tail, entries = self._span(request)
+            wanted = resolve_slice(selection, tail, self.what)
         else:
             wanted = resolve_slice(selection, self._tail(), self.what)
             if not wanted:
                 return self._encoder.empty()
             low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
-            ((_, entries),) = self.event_log.span([SpanRequest(self._key, low, high)])
+            _, entries = self._span(SpanRequest(self._key, low, high))
         return self._pick(wanted, entries)
 
     def _pick(self, wanted: range, entries: Sequence[Entry]) -> Any:
@@ -309,9 +321,10 @@ class EventStream:
         if found is None:
             raise no_more_there(self.what, low, high)
         batches, skip = found
-        points = self.decoding(
-            low, lambda: self._encoder.decode_range(batches, skip, skip + high - low)
-        )
+        try:
+            points = self._encoder.decode_range(batches, skip, skip + high - low)
+        except PayloadError as error:
+            raise self._first_damaged(low - skip, batches, error)[1] from error
         if wanted.step == 1:
             return points
         if wanted.step > 0:
@@ -323,21 +336,48 @@ class EventStream:
         try:
             return decode()
         except PayloadError as error:
-            raise PayloadError(
-                f"{self.what}, from index {index} on: {error}. The publisher wrote something that "
-                f"is not its declared encoding {str(self.encoding)[:120]}"
-            ) from error
+            raise self._damaged_at(index, error) from error
 
-    def decode_run(self, run: Run) -> Any:
-        """The points of a run that are there, decoded."""
-        return self.decoding(
-            run.index + run.nb_expired,
-            lambda: (
-                self._encoder.decode_range(run.batches, run.skip, run.skip + run.count)
-                if run.count
-                else self._encoder.empty()
-            ),
+    def damaged(self, error: PayloadError) -> PayloadError:
+        """What is wrong with an entry, which the error names, with the stream's name."""
+        return PayloadError(f"{self.what}: {error}")
+
+    def _damaged_at(self, index: int, error: PayloadError) -> PayloadError:
+        return PayloadError(
+            f"{self.what}, from index {index} on: {error}. The publisher wrote something that "
+            f"is not its declared encoding {str(self.encoding)[:120]}"
         )
+
+    def _first_damaged(
+        self, index: int, batches: Sequence[EncodedBatch], error: PayloadError
+    ) -> tuple[int, PayloadError]:
+        """Which of the batches, the first of which begins at `index`, is the first one that does
+        not decode, and what is wrong with it; `error` if it is only all of them together."""
+        for i, batch in enumerate(batches):
+            try:
+                self._encoder.decode(batch)
+            except PayloadError as found:
+                return i, self._damaged_at(index, found)
+            index += batch.len
+        return 0, self._damaged_at(index, error)
+
+    def decode_run(self, run: Run) -> tuple[Run, Any]:
+        """The run, and those of its points that are there, decoded. It ends before a damaged entry;
+        one at its start is raised."""
+        if not run.count:
+            return run, self._encoder.empty()
+        try:
+            return run, self._decoded(run)
+        except PayloadError as error:
+            start = run.index + run.nb_expired - run.skip
+            sound, damage = self._first_damaged(start, run.batches, error)
+            if not sound:
+                raise damage from error
+            run = cut_short(run, sound)
+            return run, self._decoded(run)
+
+    def _decoded(self, run: Run) -> Any:
+        return self._encoder.decode_range(run.batches, run.skip, run.skip + run.count)
 
     def next_run(self, position: int, entries: Sequence[Entry], seal: int | None) -> Run | None:
         """`blissdata.streams.entries.next_run`, with the stream's name in what it raises."""
@@ -345,11 +385,23 @@ class EventStream:
 
 
 class AbandonWatch:
-    """Tells a reader that waits whether somebody may still write: looked at between two waits."""
+    """Tells a reader that waits, or asks again and again, whether somebody may still write: looked
+    at every few seconds without news."""
 
     def __init__(self, data_store: StoreLike) -> None:
         self._data_store = data_store
         self._closed_before: set[str] = set()
+        self._since = time.monotonic()
+
+    def restart(self) -> None:
+        """There was news."""
+        self._closed_before = set()
+        self._since = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """True when it is time to look."""
+        return time.monotonic() - self._since >= WAIT_SLICE_S
 
     def abandoned(self, streams: Sequence[EventStream]) -> list[EventStream]:
         """Those of the streams, all at the end of what there is, whose scan is closed since the
@@ -363,6 +415,7 @@ class AbandonWatch:
                 raise StreamVanishedError(
                     f"{owned[key].what}: the scan was deleted from the server while it was being read"
                 )
+        self._since = time.monotonic()
         closed = {key for key, state in states.items() if state is not None and state >= CLOSED}
         confirmed = closed & self._closed_before
         self._closed_before = closed

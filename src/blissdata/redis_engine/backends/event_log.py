@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
@@ -22,9 +22,10 @@ from blissdata.redis_engine.backends.client import (
     refusal,
     translated_errors,
 )
+from blissdata.redis_engine.keys import PROTOCOL
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.entries import MAX_INDEX, Entry, Tail
-from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, SpanRequest
+from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, Span, SpanRequest
 
 __all__ = ["Functions", "RedisEventLog", "raw_client"]
 
@@ -34,11 +35,18 @@ MAX_PAYLOAD = 512 * 2**20 - 4096
 SEAL_ID = f"{MAX_INDEX}-{MAX_INDEX}".encode()
 """The last possible entry id; its field `id` is the stream's length (protocol 1, "Events")."""
 
+MAX_POINTS = 2**63 - 1
+"""No stream has more points: beyond, a length is a lie, and `len()` could not tell it."""
+
+_MAX_DIGITS = 20
+
 _RAW_COMMANDS = ("XREAD", "XRANGE", "XREVRANGE", "XADD", "FCALL", "FCALL_RO")
 
 _LIBRARY = Path(__file__).parent / "functions" / "blissdata.lua"
 
 Command = tuple[Any, ...]
+
+T = TypeVar("T")
 
 
 def raw_client(client: redis.Redis) -> redis.Redis:
@@ -124,6 +132,8 @@ class RedisEventLog:
             if request.repeat and isinstance(outcomes[key], RedisConflictError | RedisSealedError):
                 with translated_errors(doing):
                     outcomes[key] = self._settle_repeat(key, request, outcomes[key])
+            elif request.index:
+                outcomes[key] = self._settle_vanished(key, outcomes[key])
         return outcomes
 
     def _append_call(
@@ -144,23 +154,31 @@ class RedisEventLog:
     def _settle_repeat(
         self, key: str, request: AppendRequest, outcome: int | Exception
     ) -> int | Exception:
-        """After a lost reply: are the very same entries there, or somebody else's?"""
-        count = len(request.batches)
-        raw = self._raw.execute_command(
-            "XRANGE", key, request.index, MAX_INDEX - 1, "COUNT", count + 1
-        )
+        """After a lost reply: are the very same entries there, or somebody else's? The first of
+        them may have been trimmed meanwhile."""
+        last = min(request.end, MAX_INDEX) - 1
+        raw = self._raw.execute_command("XRANGE", key, request.index, last)
         try:
             found = [_entry(key, item) for item in raw]
         except PayloadError:
             return outcome
-        index = request.index
-        for entry, batch in zip(found, request.batches, strict=False):
-            if entry.index != index or entry.batch != batch:
+        ours, index = [], request.index
+        for batch in request.batches:
+            ours.append(Entry(index, batch))
+            index += batch.len
+        return request.end if found and found == ours[-len(found) :] else outcome
+
+    def _settle_vanished(self, key: str, outcome: int | Exception) -> int | Exception:
+        """A stream with points that vanished: was its scan deleted, or did the server lose all?"""
+        if not isinstance(outcome, RedisVanishedError):
+            return outcome
+        with translated_errors(f"looking for {key}"):
+            if self._raw.execute_command("EXISTS", PROTOCOL):
                 return outcome
-            index = entry.end
-        if len(found) >= count:
-            return request.end
-        return outcome
+        return RedisRewoundError(
+            f"{key}: the server has nothing at all: it was restarted without the data that it had "
+            "confirmed, or was emptied"
+        )
 
     def seal(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
         calls = [
@@ -171,7 +189,11 @@ class RedisEventLog:
             )
             for key, request in requests.items()
         ]
-        return self._each("sealing", list(requests), calls)
+        outcomes = self._each("sealing", list(requests), calls)
+        for key, request in requests.items():
+            if request.length:
+                outcomes[key] = self._settle_vanished(key, outcomes[key])
+        return outcomes
 
     def trim(self, indices: Mapping[str, int]) -> dict[str, int | Exception]:
         calls = [("bd1_trim", [key], [index]) for key, index in indices.items()]
@@ -216,18 +238,15 @@ class RedisEventLog:
                 found = _by_key(self._raw.execute_command(*command))
         return {key: _arrivals(key, items) for key, items in found.items()}
 
-    def span(self, requests: Sequence[SpanRequest]) -> list[tuple[Tail, tuple[Entry, ...]]]:
+    def span(self, requests: Sequence[SpanRequest]) -> list[Span | PayloadError]:
         plan = [_span_commands(request) for request in requests]
         with translated_errors(f"reading {len(requests)} streams"):
             replies = iter(execute(self._raw, [command for part in plan for command in part]))
-            answers = []
-            for request, part in zip(requests, plan, strict=True):
-                raw_tail, *raw_parts = (_raised(next(replies)) for _ in part)
-                entries = tuple(
-                    _entry(request.key, item) for raw in raw_parts for item in raw or ()
-                )
-                answers.append((_tail(request.key, raw_tail), entries))
-        return answers
+            raw = [[_raised(next(replies)) for _ in part] for part in plan]
+        return [
+            _or_damage(_span, request.key, parts)
+            for request, parts in zip(requests, raw, strict=True)
+        ]
 
     def holding(self, key: str, index: int) -> Entry | None:
         with translated_errors(f"reading index {index} of {key}"):
@@ -237,11 +256,11 @@ class RedisEventLog:
         entry = _entry(key, raw[0])
         return entry if entry.end > index else None
 
-    def newest(self, keys: Sequence[str]) -> dict[str, tuple[Tail, Entry | None]]:
+    def newest(self, keys: Sequence[str]) -> dict[str, tuple[Tail, Entry | None] | PayloadError]:
         with translated_errors(f"reading the newest points of {len(keys)} streams"):
             replies = execute(self._raw, [("XREVRANGE", key, "+", "-", "COUNT", 2) for key in keys])
             found = {key: _raised(reply) or [] for key, reply in zip(keys, replies, strict=True)}
-        return {key: (_tail(key, raw), _last_entry(key, raw)) for key, raw in found.items()}
+        return {key: _or_damage(_newest, key, raw) for key, raw in found.items()}
 
 
 # ---------------------------------------------------------------------------------- commands
@@ -300,6 +319,8 @@ def _outcome(key: str, reply: Any, doing: str) -> int | Exception:
         return refusal(reply, doing)
     word, value = reply
     if word == b"OK":
+        if not value.isdigit() or len(value) > _MAX_DIGITS:
+            return PayloadError(f"the seal of {key} says that it has {value[:40]!r} points")
         return int(value)
     error, text = _ERRORS[word]
     outcome: Exception = error(f"{key}: {text.format(value.decode())}")
@@ -333,7 +354,9 @@ def _arrivals(key: str, raw: Sequence[Any]) -> Arrivals | PayloadError:
 def _entry(key: str, item: Any) -> Entry:
     """One entry. Raises `PayloadError` for one that is not as protocol 1 says."""
     ident, fields = item
-    index, _, _ = ident.partition(b"-")
+    index, _, sequence = ident.partition(b"-")
+    if sequence != b"1":
+        raise PayloadError(f"the entry {ident.decode()} of {key} has an id that is not <index>-1")
     payload = count = None
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         if name == b"payload":
@@ -343,26 +366,43 @@ def _entry(key: str, item: Any) -> Entry:
     if payload is None:
         names = b", ".join(fields[::2]).decode(errors="replace")
         raise PayloadError(f"the entry {ident.decode()} of {key} has no payload, only: {names}")
-    return Entry(
-        int(index), EncodedBatch(payload, 1 if count is None else _number(key, ident, count))
-    )
-
-
-def _number(key: str, ident: bytes, text: bytes) -> int:
-    number = int(text) if text.isdigit() and len(text) <= 20 else -1
-    if not 1 <= number <= MAX_INDEX:
-        raise PayloadError(
-            f"the entry {ident.decode()} of {key} says that it holds {text[:40]!r} points"
-        )
-    return number
+    length = 1
+    if count is not None:
+        length = int(count) if count.isdigit() and len(count) <= _MAX_DIGITS else 0
+        if not 1 <= length <= MAX_POINTS:
+            raise PayloadError(
+                f"the entry {ident.decode()} of {key} says that it holds {count[:40]!r} points"
+            )
+    entry = Entry(int(index), EncodedBatch(payload, length))
+    if entry.end > MAX_POINTS:
+        raise PayloadError(f"the entry {ident.decode()} of {key} reaches to index {entry.end}")
+    return entry
 
 
 def _sealed_length(key: str, item: Any) -> int:
     _, fields = item
     found = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"id", b"")
-    if not found.isdigit() or len(found) > 20:
+    length = int(found) if found.isdigit() and len(found) <= _MAX_DIGITS else MAX_INDEX
+    if length > MAX_POINTS:
         raise PayloadError(f"the seal of {key} says that it has {found[:40]!r} points")
-    return int(found)
+    return length
+
+
+def _or_damage(read: Callable[[str, Any], T], key: str, raw: Any) -> T | PayloadError:
+    try:
+        return read(key, raw)
+    except PayloadError as error:
+        return error
+
+
+def _span(key: str, parts: Sequence[Any]) -> Span:
+    """From the newest entry, and the ranges."""
+    tail, *ranges = parts
+    return _tail(key, tail), tuple(_entry(key, item) for items in ranges for item in items or ())
+
+
+def _newest(key: str, raw: Sequence[Any]) -> tuple[Tail, Entry | None]:
+    return _tail(key, raw), _last_entry(key, raw)
 
 
 def _tail(key: str, raw: Sequence[Any]) -> Tail:

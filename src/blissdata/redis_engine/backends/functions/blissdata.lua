@@ -17,7 +17,12 @@ local function field(fields, name)
   return nil
 end
 
-local function points(fields) return tonumber(field(fields, 'len') or '1') or 1 end
+-- Length of an entry. One that lies counts as one point: what is written behind it shows the lie.
+local function points(fields)
+  local len = field(fields, 'len') or '1'
+  local known = #len <= 15 and string.match(len, '^%d+$') and tonumber(len)
+  return known and math.max(known, 1) or 1
+end
 
 local function last_entry(key) return redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1] end
 
@@ -47,7 +52,7 @@ local function append(keys, args)
   local last = last_entry(stream)
   local fresh = false
   if last then
-    if last[1] == SEAL then return {'SEALED', last[2][2]} end
+    if last[1] == SEAL then return {'SEALED', field(last[2], 'id') or ''} end
     local at = first_index(last[1]) + points(last[2])
     if at > index then return {'CONFLICT', integer(at)} end
     if at < index then return {'REWOUND', integer(at)} end
@@ -75,12 +80,14 @@ local function seal(keys, args)
   local last = last_entry(stream)
   local at = 0
   if last then
-    if last[1] == SEAL then return {'OK', last[2][2]} end
+    if last[1] == SEAL then return {'OK', field(last[2], 'id') or ''} end
     at = first_index(last[1]) + points(last[2])
   elseif not may_begin(keys[2]) then
     return {'VANISHED', '0'}
   end
-  if args[1] ~= '' and tonumber(args[1]) ~= at then return {'CONFLICT', integer(at)} end
+  local expected = args[1] == '' and at or tonumber(args[1])
+  if at > expected then return {'CONFLICT', integer(at)} end
+  if at < expected then return {'REWOUND', integer(at)} end
   redis.call('XADD', stream, SEAL, 'id', integer(at))
   if not last then begun(stream, keys[2], keys[3]) end
   return {'OK', integer(at)}
@@ -91,7 +98,7 @@ local function trim(keys, args)
   local stream, index = keys[1], tonumber(args[1])
   local last = last_entry(stream)
   if not last then return {'OK', '0'} end
-  if last[1] ~= SEAL then index = math.min(index, first_index(last[1])) end
+  index = math.min(index, last[1] == SEAL and tonumber(field(last[2], 'id')) or first_index(last[1]))
   if index <= 0 then return {'OK', '0'} end
   local before = redis.call('XREVRANGE', stream, integer(index - 1), '-', 'COUNT', 1)[1]
   if not before then return {'OK', '0'} end

@@ -20,6 +20,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -35,6 +36,7 @@ from blissdata.exceptions import (
     ServerFullError,
     StoreConnectionError,
     StreamConflictError,
+    StreamRewoundError,
     StreamSealedError,
 )
 from blissdata.streams.encoding.base import EncodedBatch, StreamEncoder
@@ -101,6 +103,7 @@ class StreamSink:
         self.trouble_since: float | None = None
         self.failure: Exception | None = None
         self.failure_known = False
+        self.inherited = False
         self.sealed: int | None = None
         self._publisher = publisher
 
@@ -135,7 +138,9 @@ class Publisher:
         self.publish_timeout = publish_timeout
         self.max_queued = max_queued
         self._queued = 0
-        self._busy: dict[str, StreamSink] = {}  # in the order in which they came to have work
+        # In the order in which they came to have work. By sink, not by key: there may be two for
+        # one stream, and each gets its own answer.
+        self._busy: dict[StreamSink, None] = {}
         self._failed: set[StreamSink] = set()  # failures that no caller has been told
         self._sinks: weakref.WeakSet[StreamSink] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
@@ -173,12 +178,12 @@ class Publisher:
             self._raise_failure(sink)
             if self._queued and self._queued + size > self.max_queued:
                 self._wait_for_room(sink, size)
+            if sink not in self._busy:
+                self._wake(sink)
+                self._busy[sink] = None
             sink.pending.append(batch)
             sink.accepted += batch.len
             self._queued += size
-            if sink.key not in self._busy:
-                self._busy[sink.key] = sink
-                self._wake()
 
     def _wait_for_room(self, sink: StreamSink, size: int) -> None:
         start = time.monotonic()
@@ -223,11 +228,14 @@ class Publisher:
         for sink in sinks:
             if sink.sealed is not None:
                 continue
+            if sink.inherited:
+                trouble = trouble or sink.failure  # it is the parent's to seal
+                continue
             known = sink.failure_known
             try:
                 self.join(sink)
                 requests[sink.key] = SealRequest(sink.confirmed, sink.scan_key)
-            except StreamConflictError:
+            except (StreamConflictError, StreamSealedError):
                 requests[sink.key] = SealRequest(None, sink.scan_key)
                 _warn_of_discrepancy(sink)
             except Exception as error:  # noqa: BLE001 — kept, and raised when the others are sealed
@@ -249,18 +257,21 @@ class Publisher:
             return {}, None
         try:
             outcomes = self.persist(lambda: self._log.seal(requests))
-            moved = [
-                k for k, outcome in outcomes.items() if isinstance(outcome, StreamConflictError)
-            ]
-            for key in moved:
-                _warn_of_discrepancy(sinks[key])
-            if moved:
-                anywhere = {key: replace(requests[key], length=None) for key in moved}
+            errors: list[Exception] = []
+            anywhere: dict[str, SealRequest] = {}
+            for key, outcome in outcomes.items():
+                if isinstance(outcome, StreamConflictError):
+                    _warn_of_discrepancy(sinks[key])
+                    anywhere[key] = replace(requests[key], length=None)
+                elif isinstance(outcome, StreamRewoundError):
+                    errors.append(_lost(sinks[key], outcome))
+                    anywhere[key] = replace(requests[key], length=None)
+            if anywhere:
                 outcomes |= self.persist(lambda: self._log.seal(anywhere))
         except _PASSING as error:
             return {}, error
         lengths = {k: outcome for k, outcome in outcomes.items() if isinstance(outcome, int)}
-        errors = [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
+        errors += [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
         return lengths, errors[0] if errors else None
 
     def persist(self, call: Callable[[], T]) -> T:
@@ -288,7 +299,7 @@ class Publisher:
             self._work.notify_all()
             while self._busy and (left := deadline - time.monotonic()) > 0:
                 self._progress.wait(left)
-            for sink in list(self._busy.values()):
+            for sink in list(self._busy):
                 self._fail(sink, PublishTimeoutError(f"{_unconfirmed(sink)}: the program ended"))
             failed, self._failed = list(self._failed), set()
             thread = self._thread
@@ -301,14 +312,20 @@ class Publisher:
 
     # ------------------------------------------------------------------------------ the thread
 
-    def _wake(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="blissdata-publisher", daemon=True
-            )
-            self._thread.start()
-        else:
+    def _wake(self, sink: StreamSink) -> None:
+        """There will be work when the lock is free again."""
+        if self._thread is not None:
             self._work.notify()
+            return
+        thread = threading.Thread(target=self._run, name="blissdata-publisher", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter is about to end, or has too many threads
+            raise PublishError(
+                f"{sink.what}: index {sink.accepted} was not taken, no thread to deliver it: {error}"
+            ) from error
+        self._thread = thread
+        _deliver_before_a_child_ends()
 
     def _run(self) -> None:
         attempt = 0
@@ -322,12 +339,12 @@ class Publisher:
         except BaseException as error:
             with self._lock:
                 self._thread = None
-                for sink in list(self._busy.values()):
+                for sink in list(self._busy):
                     self._fail(sink, PublishError(f"{_unconfirmed(sink)}: {error!r}"))
                 self._progress.notify_all()
             raise
 
-    def _next_requests(self, pause: float) -> dict[str, AppendRequest]:
+    def _next_requests(self, pause: float) -> dict[StreamSink, AppendRequest]:
         """The requests of the next trip, after a pause; {} when the thread shall end."""
         with self._lock:
             if pause:
@@ -342,34 +359,42 @@ class Publisher:
                         break
                     self._thread = None
                     return {}
-            requests: dict[str, AppendRequest] = {}
+            requests: dict[StreamSink, AppendRequest] = {}
+            taken: set[str] = set()
             size = 0
-            for key, sink in list(self._busy.items()):
+            for sink in self._busy:
+                if sink.key in taken:
+                    continue
+                taken.add(sink.key)
                 if sink.request is None:
                     sink.request = _form(sink)
-                requests[key] = sink.request
+                requests[sink] = sink.request
                 size += sink.request.nbytes
                 if size >= MAX_TRIP:
                     break
             return requests
 
-    def _deliver(self, requests: Mapping[str, AppendRequest]) -> Mapping[str, int | Exception]:
+    def _deliver(
+        self, requests: Mapping[StreamSink, AppendRequest]
+    ) -> Mapping[StreamSink, int | Exception]:
         try:
-            return self._log.append(requests)
+            outcomes = self._log.append({sink.key: r for sink, r in requests.items()})
+            return {sink: outcomes[sink.key] for sink in requests}
         except Exception as error:  # noqa: BLE001 — reaches the caller at the next send, join or seal
             return dict.fromkeys(requests, error)
 
     def _settle(
-        self, requests: Mapping[str, AppendRequest], outcomes: Mapping[str, int | Exception]
+        self,
+        requests: Mapping[StreamSink, AppendRequest],
+        outcomes: Mapping[StreamSink, int | Exception],
     ) -> bool:
         """Books the outcomes; False if nothing got through for a reason that may pass."""
         now = time.monotonic()
         moved = False
-        for key, request in requests.items():
-            sink = self._busy.get(key)
-            if sink is None or sink.request is not request:
+        for sink, request in requests.items():
+            if sink.request is not request:
                 continue  # failed meanwhile
-            outcome = outcomes[key]
+            outcome = outcomes[sink]
             if isinstance(outcome, int):
                 moved = True
                 self._confirm(sink, request)
@@ -387,9 +412,9 @@ class Publisher:
         sink.trouble_since = None
         self._last_trouble = None
         self._queued -= request.nbytes
-        del self._busy[sink.key]
+        del self._busy[sink]
         if sink.pending:
-            self._busy[sink.key] = sink  # behind the others
+            self._busy[sink] = None  # behind the others
 
     def _keep(
         self, sink: StreamSink, request: AppendRequest, trouble: Exception, now: float
@@ -417,7 +442,7 @@ class Publisher:
         if sink.request is not None:
             self._queued -= sink.request.nbytes
             sink.request = None
-        self._busy.pop(sink.key, None)
+        self._busy.pop(sink, None)
         self._progress.notify_all()
 
     # ------------------------------------------------------------------------------ forks
@@ -440,6 +465,7 @@ class Publisher:
         for sink in self._sinks:
             sink.pending.clear()
             sink.request = None
+            sink.inherited = True
             sink.failure = PublishError(
                 f"{sink.what} was opened for writing by process {os.getppid()}, of which this one "
                 f"is a fork; open it here with scan.get_writer_stream({sink.name!r})"
@@ -498,6 +524,15 @@ def _explained(sink: StreamSink, error: Exception) -> Exception:
     return explained
 
 
+def _lost(sink: StreamSink, error: Exception) -> Exception:
+    """The error of a stream that ends before what the server had confirmed."""
+    explained = type(error)(
+        f"{sink.what}: points up to {sink.confirmed - 1} were confirmed: {error}"
+    )
+    explained.__cause__ = error
+    return explained
+
+
 def _again(error: Exception) -> Exception:
     """A fresh copy, so that raising it many times does not pile up tracebacks."""
     copy: Exception = type(error)(*error.args)
@@ -526,11 +561,28 @@ def _at_exit() -> None:
             _logger.error("Points were lost at the end of the program: %s", error)
 
 
+_flushed_in: int | None = None
+"""The child process of `multiprocessing` at whose end `_at_exit` is called."""
+
+
+def _deliver_before_a_child_ends() -> None:
+    """A child process of `multiprocessing` ends without `atexit`."""
+    global _flushed_in
+    process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
+    if process and util and process.parent_process() is not None and _flushed_in != os.getpid():
+        _flushed_in = os.getpid()
+        util.Finalize(None, _at_exit, exitpriority=0)
+
+
+_forking = threading.Lock()
+"""Held while the process forks: one thread at a time."""
+
 _held: list[Publisher] = []
 """Publishers whose lock is held while the process forks."""
 
 
 def _before_fork() -> None:
+    _forking.acquire()
     _held.extend(_publishers)
     for publisher in _held:
         publisher.before_fork()
@@ -540,12 +592,14 @@ def _after_fork_in_parent() -> None:
     for publisher in _held:
         publisher.after_fork_in_parent()
     _held.clear()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
     for publisher in _held:
         publisher.after_fork_in_child()
     _held.clear()
+    _forking.release()
 
 
 atexit.register(_at_exit)

@@ -37,6 +37,8 @@
     │   └── StreamAbandonedError                … of a stream that nobody will ever seal
     ├── EmptyViewException                      a plugin has no view yet
     ├── NoWritePermission                       (PermissionError) a read-only scan or stream
+    ├── SourceFileError                         (ValueError) a file that cannot be replayed
+    │   └── RecordingError                      … a recording that is damaged, or not one
     └── MissingExtraError                       (ImportError) an optional dependency, and its name
 
 Errors that come from the server are raised in a flavour that is also the Redis client's error
@@ -63,6 +65,7 @@ __all__ = [
     "ProtocolVersionError",
     "PublishError",
     "PublishTimeoutError",
+    "RecordingError",
     "ScanError",
     "ScanInfoError",
     "ScanKeyError",
@@ -75,6 +78,7 @@ __all__ = [
     "ServerFullError",
     "ServerNotEmptyError",
     "ServerRefusedError",
+    "SourceFileError",
     "StoreConnectionError",
     "StoreError",
     "StreamAbandonedError",
@@ -265,6 +269,14 @@ class EmptyViewException(BlissdataError):  # noqa: N818 — the name that client
 
 class NoWritePermission(BlissdataError, PermissionError):  # noqa: N818 — the name that clients import
     """The scan or stream was opened for reading."""
+
+
+class SourceFileError(BlissdataError, ValueError):
+    """A file cannot be replayed: it is not there, of no known format, or damaged."""
+
+
+class RecordingError(SourceFileError):
+    """A recording is damaged, is none at all, or cannot be published as asked."""
 
 
 class MissingExtraError(BlissdataError, ImportError):

@@ -29,7 +29,7 @@ from blissdata.exceptions import (
     UnauthorizeStateTransition,
     UnknownEncodingError,
 )
-from blissdata.redis_engine.backends.abstract import Catalog, LoadedScan
+from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
 from blissdata.streams import plugins
 from blissdata.streams.base import BaseStream, StreamDefinition
@@ -78,6 +78,11 @@ class ScanStore(StoreLike, Protocol):
     """What a scan needs from the data store that it belongs to."""
 
     @property
+    def backend(self) -> Backend:
+        """The server's kind."""
+        ...
+
+    @property
     def catalog(self) -> Catalog:
         """The server's scans."""
         ...
@@ -119,6 +124,11 @@ class Scan:
     def key(self) -> str:
         """The scan's key on the server."""
         return self._key
+
+    @property
+    def data_store(self) -> ScanStore:
+        """The store that the scan lives in."""
+        return self._data_store
 
     @property
     def state(self) -> ScanState:

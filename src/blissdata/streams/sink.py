@@ -94,6 +94,7 @@ class StreamSink:
         self.key = key
         self.name = name
         self.encoder = encoder
+        self.joins = encoder.joinable
         self.scan_key = scan_key
         self.accepted = index
         self.formed = index
@@ -109,6 +110,12 @@ class StreamSink:
 
     def put(self, batch: EncodedBatch) -> None:
         """Takes the batch and returns, or waits while the queue is full; see `EventStream.send`."""
+        self._publisher.put(self, batch)
+
+    def put_entry(self, batch: EncodedBatch) -> None:
+        """As `put`, but the batch becomes an entry of its own: from here on this sink joins none.
+        For who publishes again what was split into entries once, and must split it alike."""
+        self.joins = False
         self._publisher.put(self, batch)
 
     def join(self) -> None:
@@ -480,7 +487,7 @@ def _form(sink: StreamSink) -> AppendRequest:
     entries: list[EncodedBatch] = []
     group: list[EncodedBatch] = []
     group_size = total = 0
-    joinable = sink.encoder.joinable
+    joinable = sink.joins
     while sink.pending and len(entries) < MAX_REQUEST_ENTRIES:
         size = len(sink.pending[0].payload)
         if total and total + size > MAX_REQUEST:

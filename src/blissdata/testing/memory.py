@@ -24,7 +24,7 @@ from blissdata.exceptions import (
     StreamVanishedError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo
+from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo, Step
 from blissdata.redis_engine.backends.search import criteria, matches
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.redis_engine.keys import (
@@ -57,6 +57,7 @@ class _StoredScan:
     identity: dict[str, Any]
     timetag: tuple[int, int]
     states: list[int] = field(default_factory=lambda: [0])
+    times: list[float] = field(default_factory=lambda: [time.time()])
     streams: set[str] = field(default_factory=set)
     expires: float | None = None
 
@@ -320,8 +321,15 @@ class _MemoryCatalog:
                 )
             scan.text = document.to_json()
             scan.states.append(to_state)
+            scan.times.append(time.time())
             self._server.changed.notify_all()
             return str(len(scan.states))
+
+    def steps(self, key: str) -> list[Step]:
+        with self._server.changed:
+            scan = self._stored(key)
+            pairs = enumerate(zip(scan.states, scan.times, strict=True), 1)
+            return [Step(state, str(n), when) for n, (state, when) in pairs]
 
     def wait_state(self, key: str, state_id: str, wait: float) -> bool:
         self._server.check()

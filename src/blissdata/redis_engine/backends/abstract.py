@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.streams.event_log import EventLog
 
-__all__ = ["Announcement", "Backend", "Catalog", "LoadedScan", "ServerInfo"]
+__all__ = ["Announcement", "Backend", "Catalog", "LoadedScan", "ServerInfo", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,20 @@ class LoadedScan:
 
     state_id: str
     """Id of the state event that said so; `Catalog.wait_state` waits for the one after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event of a scan's state stream."""
+
+    state: int
+    """The state that the scan reached, 0 to 4."""
+
+    state_id: str
+    """The event's id."""
+
+    time: float
+    """When, on the server's clock, Unix time [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,11 @@ class Catalog(Protocol):
 
     def wait_state(self, key: str, state_id: str, wait: float) -> bool:
         """Waits up to `wait` [s] for a state event after `state_id`; True if there is one."""
+        ...
+
+    def steps(self, key: str) -> list[Step]:
+        """The states that the scan went through so far, oldest first, CREATED included. Raises
+        `ScanNotFoundError` if there are none."""
         ...
 
     def states(self, keys: Sequence[str]) -> dict[str, int | None]:

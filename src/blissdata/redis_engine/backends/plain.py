@@ -19,7 +19,7 @@ from blissdata.exceptions import (
     ServerNotEmptyError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo
+from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo, Step
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute, raw_client
 from blissdata.redis_engine.backends.search import criteria, index_entries
@@ -118,6 +118,13 @@ class PlainCatalog:
         command = ("XREAD", "COUNT", 1, *blocking, "STREAMS", state_key, state_id)
         with translated_errors(f"waiting for scan {key}"):
             return bool(self._raw.execute_command(*command))
+
+    def steps(self, key: str) -> list[Step]:
+        with translated_errors(f"asking for the steps of scan {key}"):
+            found = self._raw.execute_command("XRANGE", self._both(key)[1], "-", "+")
+        if not found:
+            raise _not_found(key)
+        return [_step(key, item) for item in found]
 
     def expire(self, key: str, seconds: int) -> None:
         pk = self._keys.scan_pk(key)
@@ -225,6 +232,15 @@ class PlainCatalog:
 
     def _members(self, key: str) -> str:
         return members_key(key)
+
+
+def _step(key: str, item: Any) -> Step:
+    """From an entry of the state stream, whose id begins with the server's time in ms."""
+    ident, fields = item
+    state = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"state", b"")
+    if not state.isdigit():
+        raise ScanValidationError(f"{key} went into the state {state[:40]!r}, expected a number")
+    return Step(int(state), ident.decode(), int(ident.partition(b"-")[0]) / 1000)
 
 
 def members_key(scan_key: str) -> str:

@@ -143,7 +143,9 @@ def info_text(info: Mapping[str, Any]) -> str:
     try:
         text = json.dumps(_plain(info, "info"), allow_nan=False)
     except RecursionError as error:
-        raise TypeError("scan info is nested too deep, or contains itself") from error
+        raise TypeError("scan info is nested too deep for JSON, or contains itself") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise TypeError(f"scan info holds what JSON cannot: {error}") from error
     if len(text) > MAX_INFO:
         sizes = sorted(((len(json.dumps(_plain(v, k))), k) for k, v in info.items()), reverse=True)
         largest = ", ".join(f"{k!r} {n}" for n, k in sizes[:3])
@@ -157,8 +159,9 @@ def info_text(info: Mapping[str, Any]) -> str:
 def _plain(value: Any, path: str) -> Any:
     if value is None or isinstance(value, str | bool | int):
         return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+    if isinstance(value, float | np.floating):
+        number = float(value)  # also of a longdouble, whose own item() is one again
+        return number if math.isfinite(number) else None
     if isinstance(value, Mapping):
         return {_plain_key(k, path): _plain(v, f"{path}[{k!r}]") for k, v in value.items()}
     if isinstance(value, list | tuple):

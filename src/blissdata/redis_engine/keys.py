@@ -49,12 +49,12 @@ class PlainKeys:
         return f"{self.scan_prefix}{{{pk}}}"
 
     def is_scan(self, key: str) -> bool:
-        """True if the key could be that of a scan."""
-        return key.startswith(self.scan_prefix + "{") and key.endswith("}")
+        """True if the key has the prefix of scans; there need not be one."""
+        return key.startswith(self.scan_prefix)
 
     def scan_pk(self, key: str) -> str:
         """The primary key in a scan's key."""
-        return key[len(self.scan_prefix) + 1 : -1]
+        return key.removeprefix(self.scan_prefix).removeprefix("{").removesuffix("}")
 
     def stream(self, scan_pk: str, pk: str) -> str:
         """A data stream of a scan."""

@@ -311,10 +311,10 @@ class Scan:
                 self._state, target, f"allowed from {_names(_STEPS[target])}"
             )
         text = info_text(self._info)
-        if target not in _INFO_REACHES_READERS and text != self._published_info:
+        if target not in _INFO_REACHES_READERS and (changed := self._changed_fields(text)):
             raise ScanInfoError(
                 f"The info of scan {self._key} changed between PREPARED and {target.name}, where "
-                f"readers do not see it (changed: {self._changed_fields(text)}). Change it before "
+                f"readers do not see it (changed: {', '.join(changed)}). Change it before "
                 "prepare() or between stop() and close()"
             )
         if target in _SEALING:
@@ -340,10 +340,12 @@ class Scan:
         self._state_id = state_id
         self._announced = set(document.streams)
 
-    def _changed_fields(self, text: str) -> str:
+    def _changed_fields(self, text: str) -> list[str]:
+        """The fields of the info that are not as readers know them; their order means nothing."""
+        if text == self._published_info:
+            return []
         before, now = json.loads(self._published_info), json.loads(text)
-        changed = [k for k in {**before, **now} if before.get(k, ...) != now.get(k, ...)]
-        return ", ".join(changed)
+        return [k for k in {**before, **now} if before.get(k, ...) != now.get(k, ...)]
 
     def _seal_streams(self) -> None:
         sinks = [

@@ -5,7 +5,11 @@ Needs pytest. Nothing at run time imports it.
 
 from __future__ import annotations
 
-from blissdata.testing.backend_suite import BackendTests
-from blissdata.testing.memory import MemoryBackend
+import pytest
+
+pytest.register_assert_rewrite("blissdata.testing.backend_suite")
+
+from blissdata.testing.backend_suite import BackendTests  # noqa: E402 — its asserts explain themselves
+from blissdata.testing.memory import MemoryBackend  # noqa: E402
 
 __all__ = ["BackendTests", "MemoryBackend"]

@@ -111,10 +111,14 @@ class MemoryBackend:
         self.check()
         with self.changed:
             if self.scans or self.streams:
-                raise ServerNotEmptyError(f"the server already holds {len(self.scans)} scans")
+                raise ServerNotEmptyError(
+                    f"the server already holds {len(self.scans)} scans and {len(self.streams)} "
+                    "streams, and only an empty one is prepared"
+                )
             self.version = PLAIN_PROTOCOL
 
     def flush(self) -> None:
+        self.check()
         with self.changed:
             self.streams.clear()
             self.scans.clear()
@@ -247,14 +251,16 @@ class MemoryBackend:
         stream = self.streams.get(key)
         if stream is not None and stream.sealed:
             return stream.end
+        gone = request.scan_key is not None and not self._alive(request.scan_key)
+        if stream is None and gone:
+            return StreamVanishedError(f"{key}: its scan was deleted from the server")
+        end = 0 if stream is None else stream.end
+        if request.length is not None and request.length > end:
+            return StreamRewoundError(f"{key}: the server has only {end} points")
+        if request.length is not None and request.length < end:
+            return StreamConflictError(f"{key}: the stream goes to index {end}")
         if stream is None:
-            if request.scan_key is not None and not self._alive(request.scan_key):
-                return StreamVanishedError(f"{key}: its scan was deleted from the server")
-            if request.length:
-                return StreamConflictError(f"{key}: the stream goes to index 0")
             stream = self._begin(key, request.scan_key)
-        if request.length is not None and request.length != stream.end:
-            return StreamConflictError(f"{key}: the stream goes to index {stream.end}")
         stream.sealed = True
         return stream.end
 
@@ -286,6 +292,8 @@ class _MemoryCatalog:
             raise ServerFullError("the memory server is full")
         key = self._keys.scan(document.pk)
         with self._server.changed:
+            if key in self._server.scans:
+                return self.load(key)
             timetag = max(
                 (time.time_ns() // 1_000_000, 0),
                 (self._server.last_timetag[0], self._server.last_timetag[1] + 1),
@@ -380,14 +388,19 @@ class _MemoryCatalog:
         ms, _, n = since.partition("-")
         after = (int(ms), int(n))
 
-        def newer() -> list[tuple[tuple[int, int], str]]:
-            return sorted((s.timetag, k) for k, s in self._living() if s.timetag > after)
+        def newer() -> list[tuple[tuple[int, int], str, bool]]:
+            return sorted(
+                (scan.timetag, key, scan.deleted)
+                for key, scan in self._server.scans.items()
+                if key.startswith(self._keys.scan_prefix) and scan.timetag > after
+            )
 
         with self._server.changed:
             self._server.changed.wait_for(newer, wait)
             found = newer()
-        last = max([after, *(timetag for timetag, _ in found)])
-        return _text(last), [Announcement(_text(timetag), key) for timetag, key in found]
+        last = max([after, *(timetag for timetag, _, _ in found)])
+        living = [Announcement(_text(timetag), key) for timetag, key, gone in found if not gone]
+        return _text(last), living
 
     def expire(self, key: str, seconds: int) -> None:
         self._server.check()

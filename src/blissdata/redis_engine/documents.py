@@ -97,7 +97,7 @@ class ScanDocument:
         try:
             streams = {
                 name: StreamDocument(
-                    pk=_expect(stream, "pk", str),
+                    pk=_expect(stream, "pk", str, f"stream '{name}': "),
                     encoding=_object_or_none(stream.get("encoding")),
                     info=_object_or_none(stream.get("info")),
                     stream_key=stream_key(stream["pk"]),
@@ -120,13 +120,14 @@ class ScanDocument:
             ) from error
 
 
-def _expect(raw: Any, name: str, kind: type) -> Any:
+def _expect(raw: Any, name: str, kind: type, where: str = "") -> Any:
     if not isinstance(raw, dict):
-        raise TypeError(f"expected an object with '{name}', found {type(raw).__name__}")
+        raise TypeError(f"{where}expected an object with '{name}', found {type(raw).__name__}")
     if name not in raw:
-        raise KeyError(f"'{name}' is missing")
+        raise KeyError(f"{where}'{name}' is missing")
     if not isinstance(raw[name], kind):
-        raise TypeError(f"'{name}' is a {type(raw[name]).__name__}, expected {kind.__name__}")
+        found = type(raw[name]).__name__
+        raise TypeError(f"{where}'{name}' is a {found}, expected {kind.__name__}")
     return raw[name]
 
 

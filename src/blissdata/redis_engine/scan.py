@@ -39,7 +39,7 @@ from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.event_log import StoreLike
 from blissdata.streams.event_stream import WAIT_SLICE_S, EventStream
 
-__all__ = ["Scan", "ScanState"]
+__all__ = ["Scan", "ScanState", "known_state"]
 
 _logger = logging.getLogger(__name__)
 
@@ -107,12 +107,7 @@ class Scan:
     def _adopt(self, loaded: LoadedScan) -> None:
         """Takes over what the server has."""
         self._document = loaded.document
-        try:
-            self._state = ScanState(loaded.state)
-        except ValueError:
-            raise ScanValidationError(
-                f"Scan {self._key} is in state {loaded.state}, which this version does not know"
-            ) from None
+        self._state = known_state(self._key, loaded.state)
         self._state_id = loaded.state_id
         self._info = loaded.document.info
         self._announced = set(loaded.document.streams)
@@ -391,6 +386,16 @@ class Scan:
             if kind is None:
                 raise
             _logger.exception("Scan %s could not be closed after a failure", self._key)
+
+
+def known_state(key: str, number: int) -> ScanState:
+    """The state with that number. Raises `ScanValidationError` for one of a later version."""
+    try:
+        return ScanState(number)
+    except ValueError:
+        raise ScanValidationError(
+            f"Scan {key} is in state {number}, which this version does not know"
+        ) from None
 
 
 def _names(states: frozenset[ScanState]) -> str:

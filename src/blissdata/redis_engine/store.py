@@ -14,11 +14,13 @@ from blissdata.exceptions import (
     ScanKeyError,
     ScanNotClosedError,
     ScanNotFoundError,
+    ScanValidationError,
     StoreError,
+    UnauthorizeStateTransition,
 )
 from blissdata.redis_engine.documents import ScanDocument, info_text
 from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid
-from blissdata.redis_engine.scan import Scan, ScanState
+from blissdata.redis_engine.scan import Scan, ScanState, known_state
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.event_log import SealRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S
@@ -123,8 +125,18 @@ class DataStore:
 
         Raises `ScanNotFoundError` (also once it is deleted), `ScanValidationError`, and
         `RuntimeError` for a key that cannot be a scan's."""
+        from blissdata.redis_engine.identities import validated_identity
+
         self._check_key(key)
-        return Scan(self, key, self._catalog.load(key), writable=False)
+        loaded = self._catalog.load(key)
+        try:
+            validated_identity(self._identity_model, loaded.document.identity)
+        except ValueError as error:  # pydantic's own is one
+            model = self._identity_model.__name__
+            raise ScanValidationError(
+                f"Scan {key} has an identity that is not a {model}: {error}"
+            ) from error
+        return Scan(self, key, loaded, writable=False)
 
     def get_last_scan(self) -> tuple[str, str]:
         """`(timetag, key)` of the newest scan that is not deleted. Raises `NoScanAvailable`."""
@@ -174,33 +186,42 @@ class DataStore:
         missing = [key for key, state in found.items() if state is None]
         if missing:
             raise ScanNotFoundError(f"There is no scan {', '.join(missing)}: deleted or expired")
-        return {key: ScanState(state) for key, state in found.items() if state is not None}
+        return {key: known_state(key, n) for key, n in found.items() if n is not None}
 
     def delete_scan(self, key: str, force: bool = False) -> None:
         """Deletes a scan that is CLOSED, with its streams; for readers it is gone at once, the
         server forgets it within seconds. Unknown or deleted already: nothing happens.
 
         An open scan is a `RuntimeError`, or is closed first with `force`: its streams are sealed and
-        its info says `end_reason: "DELETION"`."""
+        its info says `end_reason: "DELETION"`. One that is damaged is a `ScanValidationError`, or is
+        deleted as it is with `force`."""
         self._check_key(key)
         try:
-            loaded = self._catalog.load(key)
+            self._close_before_deletion(key, force)
         except ScanNotFoundError:
             return
-        if loaded.state != ScanState.CLOSED:
+        except ScanValidationError:
             if not force:
-                raise ScanNotClosedError(
-                    f"Scan {key} is not terminated (it is {ScanState(loaded.state).name}), use "
-                    "force=True to delete anyway."
-                )
-            self._close_by_force(key)
+                raise
         self._catalog.expire(key, DELETION_GRACE_S)
 
-    def _close_by_force(self, key: str) -> None:
-        loaded = self._catalog.load(key)
-        document = loaded.document
-        document.info["end_reason"] = "DELETION"
-        self._catalog.advance(key, loaded.state, ScanState.CLOSED, document)
+    def _close_before_deletion(self, key: str, force: bool) -> None:
+        while True:  # until its publisher is not a step ahead of us; it has four of them
+            loaded = self._catalog.load(key)
+            state, document = known_state(key, loaded.state), loaded.document
+            if state == ScanState.CLOSED:
+                return
+            if not force:
+                raise ScanNotClosedError(
+                    f"Scan {key} is not terminated (it is {state.name}), use force=True to delete "
+                    "anyway."
+                )
+            document.info["end_reason"] = "DELETION"
+            try:
+                self._catalog.advance(key, state, ScanState.CLOSED, document)
+            except UnauthorizeStateTransition:
+                continue
+            break
         self.event_log.seal(
             {stream.key(): SealRequest(None, key) for stream in document.streams.values()}
         )

@@ -36,6 +36,8 @@ from blissdata.redis_engine.keys import (
 
 __all__ = ["PlainBackend", "PlainCatalog"]
 
+_MAX_STATE_DIGITS = 3
+
 ANNOUNCED_AT_ONCE = 256
 """How many announcements are looked at in one round trip."""
 
@@ -80,7 +82,15 @@ class PlainCatalog:
 
     def load(self, key: str) -> LoadedScan:
         with translated_errors(f"loading scan {key}"):
-            found = self._functions.call("bd1_load", self._both(key))
+            try:
+                found = self._functions.call("bd1_load", self._both(key))
+            except redis.exceptions.ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                raise ScanValidationError(
+                    f"{key} is not a scan: there, or where its state stream should be, is a value "
+                    "of another type"
+                ) from error
         if not found:
             raise _not_found(key)
         if len(found) < 3:
@@ -88,9 +98,7 @@ class PlainCatalog:
         text, state_id, state = found
         pk = self._keys.scan_pk(key)
         document = ScanDocument.from_json(key, text, lambda s: self._keys.stream(pk, s))
-        if state is None or not state.isdigit():
-            raise ScanValidationError(f"{key} is in the state {state!r}, expected a number")
-        return LoadedScan(document, int(state), state_id.decode())
+        return LoadedScan(document, _state(key, state), state_id.decode())
 
     def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
         args = [int(from_state), int(to_state), document.to_json(), token_hex(8)]
@@ -238,9 +246,15 @@ def _step(key: str, item: Any) -> Step:
     """From an entry of the state stream, whose id begins with the server's time in ms."""
     ident, fields = item
     state = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"state", b"")
-    if not state.isdigit():
-        raise ScanValidationError(f"{key} went into the state {state[:40]!r}, expected a number")
-    return Step(int(state), ident.decode(), int(ident.partition(b"-")[0]) / 1000)
+    return Step(_state(key, state), ident.decode(), int(ident.partition(b"-")[0]) / 1000)
+
+
+def _state(key: str, text: bytes) -> int:
+    """The number of a state."""
+    if not text.isdigit() or len(text) > _MAX_STATE_DIGITS:
+        found = text[:40].decode(errors="replace")
+        raise ScanValidationError(f"Scan {key} has the state '{found}', expected a number")
+    return int(text)
 
 
 def members_key(scan_key: str) -> str:

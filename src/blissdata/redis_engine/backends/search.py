@@ -5,10 +5,13 @@ Texts ignore case, as TAG fields of blissdata 2.x do; `*` at their start or end 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 __all__ = ["criteria", "index_entries", "matches"]
+
+_BEYOND_DOUBLES = 2**53
 
 
 def criteria(fields: Mapping[str, Any], known: Sequence[str]) -> list[tuple[str, str, Any]]:
@@ -26,7 +29,9 @@ def criteria(fields: Mapping[str, Any], known: Sequence[str]) -> list[tuple[str,
             if value.strip("*") or not value:
                 wanted.append((name, *_text_criterion(name, value)))
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            wanted.append((name, "number", value))
+            if not math.isfinite(_score(value)) and not isinstance(value, int):
+                raise ValueError(f"{name}={value!r} is not a number that a scan can have")
+            wanted.append((name, "number", _exact(value)))
         else:
             raise TypeError(
                 f"Scans are searched by texts and numbers, not {name}={value!r}; "
@@ -53,16 +58,32 @@ def _text_criterion(name: str, text: str) -> tuple[str, str]:
 
 def index_entries(identity: Mapping[str, Any], pk: str) -> list[tuple[str, float | int, str]]:
     """For each field that is set: its name, and the score and member under which it is found in a
-    sorted set. Numbers are scores; texts, case folded, begin the member."""
+    sorted set. Numbers are scores; texts, case folded, begin the member, and so do numbers of
+    2**53 and more, which a score cannot tell apart."""
     entries: list[tuple[str, float | int, str]] = []
     for name, value in identity.items():
         if value is None:
             continue
         if isinstance(value, int | float) and not isinstance(value, bool):
-            entries.append((name, value, pk))
+            exact = _exact(value)
+            member = pk if abs(exact) < _BEYOND_DOUBLES else f"{exact}\0{pk}"
+            entries.append((name, _score(exact), member))
         else:
             entries.append((name, 0, f"{str(value).casefold()}\0{pk}"))
     return entries
+
+
+def _exact(value: float) -> float:
+    """The number, as an integer if it is one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _score(value: float) -> float:
+    """The number as a sorted set holds it: a double."""
+    try:
+        return value if abs(value) < _BEYOND_DOUBLES else float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def matches(identity: Mapping[str, Any], wanted: Sequence[tuple[str, str, Any]]) -> bool:

@@ -158,7 +158,8 @@ end
 local function states(keys, args)
   local found = {}
   for i = 1, #keys, 2 do
-    local last = alive(keys[i]) and last_entry(keys[i + 1])
+    local newest = alive(keys[i]) and redis.pcall('XREVRANGE', keys[i + 1], '+', '-', 'COUNT', 1)
+    local last = newest and newest[1]  -- nothing either where another type is: it costs no other scan
     found[#found + 1] = last and tonumber(field(last[2], 'state')) or -1
   end
   return found
@@ -189,7 +190,14 @@ local function matches(member, how, wanted)
 end
 
 local function candidates(index, how, wanted)
-  if how == 'number' then return redis.call('ZRANGE', index, wanted, wanted, 'BYSCORE') end
+  if how == 'number' then
+    local found, score = {}, string.format('%.17g', tonumber(wanted))
+    for _, member in ipairs(redis.call('ZRANGE', index, score, score, 'BYSCORE')) do
+      -- A number that doubles cannot tell from its neighbours begins the member, as texts do.
+      if #member == PK_LENGTH or matches(member, 'exact', wanted) then found[#found + 1] = member end
+    end
+    return found
+  end
   local members
   if how == 'exact' or how == 'prefix' then
     local low, high = '[' .. wanted, '[' .. wanted .. '\255'

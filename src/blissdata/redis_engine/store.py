@@ -114,7 +114,9 @@ class DataStore:
         from blissdata.redis_engine.identities import validated_identity
 
         fields = validated_identity(self._identity_model, identity)
-        plain_info = _json_copy({} if info is None else info)
+        if info is not None and not isinstance(info, Mapping):
+            raise TypeError(f"The info of a scan is a dict, not a {type(info).__name__}")
+        plain_info = _json_copy(info or {})
         pk = new_ulid()
         document = ScanDocument(pk, fields, plain_info, self._catalog.new_state_pk(pk))
         loaded = self._catalog.create(document)

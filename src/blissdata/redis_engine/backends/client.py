@@ -72,39 +72,50 @@ _SCHEMES = {
 }
 
 
-class RedisStoreConnectionError(StoreConnectionError, redis.ConnectionError):
+class _FlavourError(Exception):
+    """The first base of each: where a builtin stands before the client's class, the client's own
+    constructor is never called, and its newer versions rely on what that sets, even in `repr`."""
+
+    error_type: Any = getattr(getattr(redis.exceptions, "ExceptionType", None), "SERVER", None)
+    status_code: Any = None
+
+    def __repr__(self) -> str:
+        return BaseException.__repr__(self)
+
+
+class RedisStoreConnectionError(_FlavourError, StoreConnectionError, redis.ConnectionError):
     """Also a `redis.ConnectionError`."""
 
 
-class RedisStoreTimeoutError(StoreConnectionError, redis.TimeoutError):
+class RedisStoreTimeoutError(_FlavourError, StoreConnectionError, redis.TimeoutError):
     """Also a `redis.TimeoutError`."""
 
 
-class RedisServerRefusedError(ServerRefusedError, redis.exceptions.ResponseError):
+class RedisServerRefusedError(_FlavourError, ServerRefusedError, redis.exceptions.ResponseError):
     """Also a `redis.exceptions.ResponseError`."""
 
 
-class RedisServerFullError(ServerFullError, redis.exceptions.ResponseError):
+class RedisServerFullError(_FlavourError, ServerFullError, redis.exceptions.ResponseError):
     """Also a `redis.exceptions.ResponseError`."""
 
 
-class RedisServerBusyError(ServerBusyError, redis.exceptions.ResponseError):
+class RedisServerBusyError(_FlavourError, ServerBusyError, redis.exceptions.ResponseError):
     """Also a `redis.exceptions.ResponseError`."""
 
 
-class RedisConflictError(StreamConflictError, redis.exceptions.ResponseError):
+class RedisConflictError(_FlavourError, StreamConflictError, redis.exceptions.ResponseError):
     """Also a `redis.exceptions.ResponseError`."""
 
 
-class RedisSealedError(StreamSealedError, redis.exceptions.ResponseError):
+class RedisSealedError(_FlavourError, StreamSealedError, redis.exceptions.ResponseError):
     """Also a `redis.exceptions.ResponseError`."""
 
 
-class RedisRewoundError(StreamRewoundError, redis.exceptions.ResponseError):
+class RedisRewoundError(_FlavourError, StreamRewoundError, redis.exceptions.ResponseError):
     """Also a `redis.exceptions.ResponseError`."""
 
 
-class RedisVanishedError(StreamVanishedError, redis.exceptions.ResponseError):
+class RedisVanishedError(_FlavourError, StreamVanishedError, redis.exceptions.ResponseError):
     """Also a `redis.exceptions.ResponseError`."""
 
 
@@ -182,5 +193,9 @@ def translated_errors(doing: str) -> Iterator[None]:
         raise RedisServerBusyError(f"{doing}: the server is loading its data ({error})") from error
     except redis.ConnectionError as error:
         raise RedisStoreConnectionError(f"{doing}: connection failed ({error})") from error
+    except redis.exceptions.InvalidResponse as error:
+        raise RedisStoreConnectionError(
+            f"{doing}: what answers there does not speak the Redis protocol ({error})"
+        ) from error
     except redis.exceptions.ResponseError as error:
         raise refusal(error, doing) from error

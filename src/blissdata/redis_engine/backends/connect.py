@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blissdata.exceptions import ProtocolVersionError, StoreConnectionError
+from blissdata.exceptions import ProtocolVersionError, ServerNotEmptyError, StoreConnectionError
 from blissdata.redis_engine.backends.abstract import Backend
 from blissdata.redis_engine.backends.client import (
     RedisStoreConnectionError,
@@ -37,6 +37,9 @@ def open_backend(url: str, *, prepare: bool = False, prepare_if_empty: bool = Fa
             found = backend.protocol()
         if found != PLAIN_PROTOCOL:
             raise ProtocolVersionError(f"{redacted(url)}: {_complaint(found)}")
+    except ServerNotEmptyError as error:
+        backend.close()
+        raise ServerNotEmptyError(f"{redacted(url)}: {error}") from error
     except StoreConnectionError as error:
         backend.close()
         flavour = (
@@ -44,8 +47,14 @@ def open_backend(url: str, *, prepare: bool = False, prepare_if_empty: bool = Fa
             if isinstance(error, RedisStoreTimeoutError)
             else RedisStoreConnectionError
         )
+        reason = str(error.__cause__ or error)
+        if "authenticat" in reason.lower() or "password" in reason.lower():
+            raise flavour(
+                f"The server at {redacted(url)} wants a password, or another one ({reason}). Give it "
+                "in the URL, as in redis://:password@host:port or unix://:password@/path"
+            ) from error
         raise flavour(
-            f"No blissdata server answers at {redacted(url)} ({error.__cause__ or error}). Is it "
+            f"No blissdata server answers at {redacted(url)} ({reason}). Is it "
             "running, is the address right? `blissdata serve` starts one on this machine"
         ) from error
     except BaseException:

@@ -180,6 +180,10 @@ class UnauthorizeStateTransition(ScanError, RuntimeError):  # noqa: N818 — the
         super().__init__(f"{message}: {hint}" if hint else message)
         self.orig_state = orig_state
         self.dest_state = dest_state
+        self._hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled by the constructor's arguments
+        return type(self), (self.orig_state, self.dest_state, self._hint)
 
 
 class ScanInfoError(ScanError, RuntimeError):
@@ -241,6 +245,10 @@ class MissingPluginException(StreamError):  # noqa: N818 — the name that clien
         super().__init__(f"{message}: {hint}" if hint else message)
         self.stream_name = stream_name
         self.plugin_name = plugin_name
+        self._hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled by the constructor's arguments
+        return type(self), (self.stream_name, self.plugin_name, self._hint)
 
 
 class IndexNotYetThereError(BlissdataError, IndexError):

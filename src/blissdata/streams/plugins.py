@@ -7,7 +7,6 @@ is missing or broken takes nothing with it but its own streams.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ def plugin_names() -> list[str]:
 def create_stream(event_stream: EventStream) -> BaseStream:
     """The stream for a publisher. Raises `MissingPluginException`, or what the plugin raises."""
     name = _plugin_of(event_stream)
-    return Stream(event_stream) if name is None else _stream_class(event_stream, name)(event_stream)
+    return Stream(event_stream) if name is None else _plugin_stream(event_stream, name)
 
 
 def open_stream(event_stream: EventStream) -> BaseStream:
@@ -51,7 +50,7 @@ def open_stream(event_stream: EventStream) -> BaseStream:
     if name is None:
         return Stream(event_stream)
     try:
-        return _stream_class(event_stream, name)(event_stream)
+        return _plugin_stream(event_stream, name)
     except MissingPluginException as error:
         _logger.warning("%s", error)
         return MissingPluginStream(event_stream, error)
@@ -71,14 +70,19 @@ def _plugin_of(event_stream: EventStream) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
-def _stream_class(event_stream: EventStream, plugin: str) -> Callable[[EventStream], BaseStream]:
+def _plugin_stream(event_stream: EventStream, plugin: str) -> BaseStream:
     entry = _entry_points().get(plugin)
     if entry is None:
         hint = _EXTRAS.get(plugin, f"install the package that provides '{plugin}'")
         raise MissingPluginException(event_stream.name, plugin, hint)
     module: Any = entry.load()
-    stream_class: Callable[[EventStream], BaseStream] = module.stream_cls
-    return stream_class
+    stream: Any = module.stream_cls(event_stream)
+    if not isinstance(stream, BaseStream):
+        raise TypeError(
+            f"the stream_cls of plugin '{plugin}' gave a {type(stream).__name__}, which is not a "
+            "BaseStream"
+        )
+    return stream
 
 
 @cache

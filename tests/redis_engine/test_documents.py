@@ -271,7 +271,8 @@ class Colour(enum.IntEnum):
         (np.array(["a", "b"]), ["a", "b"]),
         (np.bool_(False), False),
         (np.zeros((0, 3)), []),
-        ({1: 2, None: 3, 1.5: 4, True: 5}, {"1": 5, "null": 3, "1.5": 4}),
+        ({1: 2, None: 3, 1.5: 4}, {"1": 2, "null": 3, "1.5": 4}),
+        ({True: 5}, {"true": 5}),
         ({np.int64(1): 2}, {"1": 2}),
         (Colour.RED, 3),
         ("\ud800", "\ud800"),
@@ -328,6 +329,6 @@ def test_the_limit_is_exact_and_its_error_says_what_is_large() -> None:
     info = {"small": 1, "large": "x" * (MAX_INFO - rest)}
     assert len(info_text(info)) == MAX_INFO == 2**20
     info["large"] += "x"
-    with pytest.raises(ScanTooLargeError, match="metadata is taking 1048577 .*limit") as caught:
+    with pytest.raises(ScanTooLargeError, match=r"metadata is taking 1048577 .*limit") as caught:
         info_text(info)
     assert "'large'" in str(caught.value)

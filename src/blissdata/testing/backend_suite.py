@@ -21,7 +21,7 @@ The matrix (rows are classes below, each a part of `BackendTests`):
                     newest      last entry, sealed, sealed and trimmed, unknown
                     seal        length, repeat, conflict, empty, many keys
                     trim        whole entries, the last one, sealed, far beyond, nothing
-    CatalogTests    one scan    create, load, advance, wrong state, wait_state, expire
+    CatalogTests    one scan    create, load, advance, wrong state, wait_state, steps, expire
                     many scans  states, find (wildcards, case, numbers, any character), timetag,
                                 newest, announced (older than the history, deleted, other prefix)
     ServerTests     backend     info, protocol, initialise, flush, close, away
@@ -836,6 +836,27 @@ class CatalogTests(BackendKit):
             assert future.result(LONG_S)
         other.close()
 
+    def test_steps_tell_when_a_scan_reached_each_state(
+        self, backend: Backend, catalog: Catalog
+    ) -> None:
+        began = backend.info().time
+        document = document_for(catalog)
+        state_ids = [catalog.create(document).state_id]
+        key = catalog.scan_key(document.pk)
+        for state in (1, 2, 4):
+            state_ids.append(catalog.advance(key, min(state - 1, 2), state, document))
+        steps = catalog.steps(key)
+        assert [step.state for step in steps] == [0, 1, 2, 4]
+        assert [step.state_id for step in steps] == state_ids
+        times = [step.time for step in steps]
+        # ids of a server's streams count milliseconds
+        assert times == sorted(times)
+        assert began - 0.002 <= times[0] <= times[-1] <= backend.info().time + 0.002
+
+    def test_a_scan_that_never_was_took_no_steps(self, catalog: Catalog) -> None:
+        with pytest.raises(ScanNotFoundError):
+            catalog.steps(catalog.scan_key(new_ulid()))
+
     def test_expiry_never_lengthens(self, catalog: Catalog) -> None:
         key = new_scan(catalog)
         catalog.expire(key, 1000)
@@ -1165,6 +1186,7 @@ class ServerTests(BackendKit):
             lambda: catalog.load(key),
             lambda: catalog.advance(key, 0, 1, document),
             lambda: catalog.wait_state(key, "0-0", SHORT_S),
+            lambda: catalog.steps(key),
             lambda: catalog.states([key]),
             lambda: catalog.find({}),
             catalog.timetag,

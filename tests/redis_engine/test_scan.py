@@ -1,0 +1,360 @@
+"""What a scan says to those who use it wrongly; what others do to it while it is used.
+
+create_stream   definitions and arguments that make none; late; unknown encodings
+steps           a scan that was deleted, closed by somebody else, or cannot be sealed
+info            what is no info; what is not JSON, at creation and at each step
+reading         stand-ins for streams that cannot be read here; attributes
+with            errors inside, errors at the end
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blissdata import DataStore, Scan, ScanState
+from blissdata.exceptions import (
+    ScanInfoError,
+    ScanNotFoundError,
+    ScanTooLargeError,
+    StreamConflictError,
+    StreamRewoundError,
+    StreamVanishedError,
+    UnauthorizeStateTransition,
+    UnknownEncodingError,
+)
+from blissdata.redis_engine.documents import ScanDocument
+from blissdata.redis_engine.keys import new_ulid
+from blissdata.streams.default import BrokenPluginStream, BrokenStream, Stream
+from blissdata.streams.encoding.json import JsonStreamEncoder
+from blissdata.testing import MemoryBackend
+
+IDENTITY = {"name": "ascan", "number": 1, "data_policy": "none"}
+
+
+@pytest.fixture
+def scan(store: DataStore) -> Scan:
+    """A scan that was just created."""
+    return store.create_scan(IDENTITY)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    info: dict[str, Any] = {}
+    for _ in range(depth):
+        info = {"in": info}
+    return info
+
+
+# ---------------------------------------------------------------------------------- create_stream
+
+
+def test_a_stream_by_name_needs_a_dtype(scan: Scan) -> None:
+    with pytest.raises(TypeError, match=r"'diode'.*dtype"):
+        scan.create_stream("diode")
+
+
+def test_a_definition_stands_alone(scan: Scan) -> None:
+    definition = Stream.make_definition("diode", float)
+    for extra in ({"dtype": float}, {"unit": "A"}, {"encoder": JsonStreamEncoder()}, {"info": {}}):
+        with pytest.raises(TypeError, match="definition"):
+            scan.create_stream(definition, **extra)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["O", "U5", "S3", "M8[s]", "V8", [("a", "f8")], "nonsense"])
+def test_a_stream_holds_numbers_or_json(scan: Scan, dtype: Any) -> None:
+    with pytest.raises(ValueError, match="diode"):
+        scan.create_stream("diode", dtype=dtype)
+    scan.prepare()
+    assert scan.streams == {}
+
+
+@pytest.mark.parametrize("shape", [(1.5,), (-2,), "ab", 3], ids=repr)
+def test_a_shape_is_a_sequence_of_sizes(scan: Scan, shape: Any) -> None:
+    with pytest.raises(ValueError, match="diode"):
+        scan.create_stream("diode", dtype=float, shape=shape)
+
+
+def test_json_has_no_shape(scan: Scan) -> None:
+    with pytest.raises(ValueError, match=r"diode.*no shape"):
+        scan.create_stream("diode", dtype="json", shape=(2,))
+
+
+@pytest.mark.parametrize(
+    ("info", "error"),
+    [
+        ({"bad": object()}, TypeError),
+        (nested(10_000), TypeError),
+        ({"big": "x" * 2**20}, ScanTooLargeError),
+    ],
+    ids=["not JSON", "nested too deep", "too large"],
+)
+def test_the_info_of_a_stream_is_json_of_moderate_size(
+    scan: Scan, info: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        scan.create_stream("diode", dtype=float, info=info)
+    scan.create_stream("diode", dtype=float)
+
+
+def test_the_info_of_a_stream_becomes_plain(scan: Scan) -> None:
+    given = {"limits": (np.float32(0.5), np.nan)}
+    stream = scan.create_stream("diode", dtype=float, info=given)
+    assert stream.info["limits"] == [0.5, None]
+    assert isinstance(given["limits"], tuple)
+
+
+@pytest.mark.parametrize("state", [ScanState.STOPPED, ScanState.CLOSED])
+def test_a_scan_that_stopped_takes_no_more_streams(scan: Scan, state: ScanState) -> None:
+    scan.prepare()
+    scan.start()
+    scan.stop()
+    if state == ScanState.CLOSED:
+        scan.close()
+    with pytest.raises(UnauthorizeStateTransition, match="no more streams") as caught:
+        scan.create_stream("late", dtype=float)
+    assert scan.key in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------- steps
+
+
+@pytest.mark.parametrize("step", ["prepare", "close"])
+def test_a_deleted_scan_takes_no_step(store: DataStore, scan: Scan, step: str) -> None:
+    store.catalog.expire(scan.key, 1)
+    with pytest.raises(ScanNotFoundError, match="deleted") as caught:
+        getattr(scan, step)()
+    assert scan.key in str(caught.value)
+    assert scan.state == ScanState.CREATED
+
+
+def test_a_step_that_somebody_else_took_is_explained(store: DataStore, scan: Scan) -> None:
+    document = store.catalog.load(scan.key).document
+    store.catalog.advance(scan.key, 0, 4, document)
+    with pytest.raises(UnauthorizeStateTransition, match="somebody else"):
+        scan.prepare()
+    assert scan.state == ScanState.CLOSED  # it knows now
+    scan.close()  # and has nothing left to do
+
+
+def test_what_went_wrong_with_points_is_raised_once_by_stop(store: DataStore, scan: Scan) -> None:
+    stream = scan.create_stream("s", dtype=float)
+    other = scan.create_stream("other", dtype=float)
+    scan.prepare()
+    scan.start()
+    rival = store.load_scan(scan.key).get_writer_stream("s")
+    rival.send(1.0)
+    rival.join()
+    stream.send(2.0)
+    other.send(3.0)
+    with pytest.raises(StreamConflictError):
+        stream.join()
+    scan.stop()  # a conflict is a warning there
+    assert [s.is_sealed() for s in scan.streams.values()] == [True, True]
+    assert scan.streams["other"][:].tolist() == [3.0]
+
+
+def test_points_that_the_server_lost_are_reported_by_seal(caplog: pytest.LogCaptureFixture) -> None:
+    backend = MemoryBackend()
+    backend.initialise()
+    with DataStore(backend=backend) as store:
+        scan = store.create_scan(IDENTITY)
+        stream = scan.create_stream("s", dtype=float)
+        scan.prepare()
+        scan.start()
+        for value in range(3):
+            stream.send(float(value))
+            stream.join()
+        lossy = backend.streams[stream.key]
+        lossy.entries, lossy.end = lossy.entries[:1], lossy.entries[0].end
+        with pytest.raises(StreamRewoundError, match=r"'s'.*2 were confirmed.*only 1 points"):
+            scan.stop()
+        assert scan.state == ScanState.STARTED
+        scan.stop()
+        assert len(scan.streams["s"]) == 1
+        assert scan.streams["s"].is_sealed()
+    assert "index discrepancy" not in caplog.text
+
+
+def test_a_reader_that_waits_learns_that_the_scan_was_deleted(
+    store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blissdata.redis_engine.scan.WAIT_SLICE_S", 0.05)
+    monkeypatch.setattr("blissdata.streams.event_stream.WAIT_SLICE_S", 0.05)
+    monkeypatch.setattr("blissdata.streams.cursor.WAIT_SLICE_S", 0.05)
+    scan = store.create_scan(IDENTITY)
+    scan.create_stream("s", dtype=float)
+    scan.prepare()
+    copy = store.load_scan(scan.key)
+    stream = copy.streams["s"]
+    store.catalog.expire(scan.key, 1)
+    with pytest.raises(ScanNotFoundError):
+        copy.update()
+    with pytest.raises(StreamVanishedError, match="'s'"):
+        stream.wait_seal()
+    with pytest.raises(StreamVanishedError, match="'s'"):
+        stream.cursor().read()
+
+
+# ---------------------------------------------------------------------------------- info
+
+
+@pytest.mark.parametrize("info", [None, [1], "x", 5], ids=repr)
+def test_info_is_a_dict(scan: Scan, info: Any) -> None:
+    with pytest.raises(TypeError, match=r"dict.*" + type(info).__name__):
+        scan.info = info
+    assert scan.info == {}
+
+
+@pytest.mark.parametrize(
+    ("info", "error"),
+    [
+        ({"bad": object()}, TypeError),
+        (nested(10_000), TypeError),
+        ({"big": "x" * 2**20}, ScanTooLargeError),
+    ],
+    ids=["not JSON", "nested too deep", "too large"],
+)
+def test_an_info_that_cannot_be_stored_creates_and_changes_nothing(
+    store: DataStore, info: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        store.create_scan(IDENTITY, info)
+    assert store.search_existing_scans()[1] == []
+    scan = store.create_scan(IDENTITY, {"fine": 1})
+    scan.info.update(info)
+    with pytest.raises(error):
+        scan.prepare()
+    assert scan.state == ScanState.CREATED
+    assert store.load_scan(scan.key).info == {"fine": 1}
+
+
+def test_a_late_change_says_what_changed_and_when_it_may(scan: Scan) -> None:
+    scan.info["kept"] = 1
+    scan.prepare()
+    scan.info.update(late=1, other=2)
+    with pytest.raises(ScanInfoError, match=r"START.*late, other.*prepare\(\)") as caught:
+        scan.start()
+    assert scan.key in str(caught.value)
+    assert "kept" not in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------- reading
+
+
+def scan_with_streams(store: DataStore, **streams: tuple[Any, dict[str, Any]]) -> Scan:
+    """A prepared scan, as another program might have described it."""
+    pk = new_ulid()
+    document = ScanDocument(pk, dict(IDENTITY), {}, store.catalog.new_state_pk(pk))
+    for name, (encoding, info) in streams.items():
+        document.streams[name] = store.catalog.new_stream(pk, encoding, info)
+    store.catalog.create(document)
+    key = store.catalog.scan_key(pk)
+    store.catalog.advance(key, 0, 1, document)
+    return store.load_scan(key)
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        None,
+        {},
+        {"type": "zfp"},
+        {"type": 5},
+        {"type": ["numeric"]},
+        {"type": "numeric"},
+        {"type": "numeric", "dtype_str": "O", "shape": []},
+        {"type": "numeric", "dtype_str": "|S5", "shape": []},
+        {"type": "numeric", "dtype_str": "nonsense", "shape": []},
+        {"type": "numeric", "dtype_str": "<f8,<f8", "shape": []},
+        {"type": "numeric", "dtype_str": 5, "shape": []},
+        {"type": "numeric", "dtype_str": "<f8", "shape": "3"},
+        {"type": "numeric", "dtype_str": "<f8", "shape": [-5]},
+        {"type": "numeric", "dtype_str": "<f8", "shape": [1.5]},
+        {"type": "numeric", "dtype_str": "<f8", "shape": [1] * 1000},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("plugin", [None, "no_such_plugin"])
+def test_an_encoding_that_is_unknown_fails_alone(
+    store: DataStore, encoding: Any, plugin: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    info = {"unit": "A"} if plugin is None else {"unit": "A", "plugin": plugin}
+    scan = scan_with_streams(store, strange=(encoding, info), fine=({"type": "json"}, {}))
+    with caplog.at_level(logging.WARNING, "blissdata"):
+        stream = scan.streams["strange"]
+    assert isinstance(stream, BrokenStream)
+    assert not isinstance(stream, BrokenPluginStream)
+    assert "'strange'" in caplog.text
+    assert (stream.name, stream.info["unit"], stream.plugin) == ("strange", "A", plugin)
+    for use in (
+        lambda: stream.dtype,
+        lambda: stream.shape,
+        lambda: len(stream),
+        lambda: stream[0],
+        lambda: stream.cursor().read(block=False),
+    ):
+        with pytest.raises(UnknownEncodingError, match="'strange'"):
+            use()
+    assert scan.streams["fine"][:] == []
+
+
+def test_an_unknown_encoding_cannot_be_written(store: DataStore) -> None:
+    scan = scan_with_streams(store, strange=({"type": "zfp"}, {}))
+    with pytest.raises(UnknownEncodingError, match=r"'strange'.*zfp.*json, numeric"):
+        scan.get_writer_stream("strange")
+
+
+def test_an_unknown_writer_stream_is_named_with_those_there_are(scan: Scan) -> None:
+    scan.create_stream("a", dtype=float)
+    scan.create_stream("b", dtype=float)
+    scan.prepare()
+    with pytest.raises(KeyError, match=r"'nowhere'.*a, b"):
+        scan.get_writer_stream("nowhere")
+
+
+def test_attributes_that_are_none_are_attribute_errors(scan: Scan) -> None:
+    assert not hasattr(scan, "colour")
+    assert "number" in dir(scan)
+    assert "streams" in dir(scan)
+    with pytest.raises(AttributeError):
+        scan.key = "x"  # type: ignore[misc]
+
+
+def test_the_repr_of_a_scan_names_its_key(scan: Scan) -> None:
+    assert scan.key in repr(scan)
+
+
+# ---------------------------------------------------------------------------------- with
+
+
+def test_an_error_at_the_end_of_a_with_block_is_raised(store: DataStore) -> None:
+    with pytest.raises(TypeError, match="bad"), store.create_scan(IDENTITY) as scan:
+        scan.info["bad"] = object()
+    assert scan.state == ScanState.CREATED
+    del scan.info["bad"]
+    scan.close()
+
+
+def test_an_error_inside_a_with_block_is_not_hidden_by_one_at_its_end(
+    store: DataStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ZeroDivisionError), store.create_scan(IDENTITY) as scan:  # noqa: PT012
+        scan.info["bad"] = object()
+        _ = 1 / 0
+    assert scan.key in caplog.text
+
+
+def test_a_with_block_around_a_loaded_scan_changes_nothing(store: DataStore, scan: Scan) -> None:
+    with store.load_scan(scan.key) as copy:
+        assert copy.state == ScanState.CREATED
+    assert store.load_scan(scan.key).state == ScanState.CREATED
+
+
+def test_what_the_block_says_of_its_end_is_kept(store: DataStore) -> None:
+    with store.create_scan(IDENTITY) as scan:
+        scan.info["end_reason"] = "USER_ABORT"
+    assert json.loads(json.dumps(store.load_scan(scan.key).info))["end_reason"] == "USER_ABORT"

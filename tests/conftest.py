@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 
+import hypothesis
 import psutil
 import pytest
 
@@ -14,6 +16,13 @@ from blissdata.testing import MemoryBackend
 from blissdata.testing.servers import TestServer
 
 GRACE_S = 5.0
+
+# No deadlines: the machine may be busy. What fails can be repeated: by the blob that is printed, or,
+# where CI is set, by running again.
+hypothesis.settings.register_profile(
+    "blissdata", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
+)
+hypothesis.settings.load_profile("blissdata")
 
 
 @pytest.fixture(autouse=True)

@@ -166,11 +166,10 @@ class Cursor:
         if isinstance(found, PayloadError):
             raise self.events.damaged(found) from found
         tail, newest = found
+        run = self.events.decoding(tail.length, lambda: newest_run(tail, newest))
         self.check_rewound(tail)
-        if tail.length:
-            run = self.events.decoding(tail.length - 1, lambda: newest_run(tail, newest))
-            if tail.length > self._ll_index:
-                return self.take(run, last_only)
+        if tail.length > self._ll_index:
+            return self.take(run, last_only)
         self.ended = tail.sealed
         return None
 

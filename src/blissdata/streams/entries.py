@@ -156,12 +156,15 @@ def cut_short(run: Run, batches: int) -> Run:
     return replace(run, batches=kept, count=count, end_of_stream=False)
 
 
-def newest_run(tail: Tail, newest: Entry | None) -> Run:
+def newest_run(tail: Tail, newest: Entry | None) -> Run | None:
     """The newest point alone, out of the newest entry, if there is one; expired if it is not in
-    there. Raises `PayloadError` where the entry goes beyond the seal."""
-    last = tail.length - 1
+    there; None if there never was a point. Raises `PayloadError` where the entry goes beyond the
+    seal."""
     if newest is not None:
         check_within([newest], tail)
+    if not tail.length:
+        return None
+    last = tail.length - 1
     if newest is None or newest.end < tail.length:
         return Run(last, 1, (), 0, 0, tail.sealed)
     return Run(last, 0, (newest.batch,), newest.batch.len - 1, 1, tail.sealed)

@@ -30,6 +30,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from blissdata.exceptions import (
+    PayloadError,
     PublishError,
     PublishTimeoutError,
     ServerBusyError,
@@ -279,6 +280,9 @@ class Publisher:
             return {}, error
         lengths = {k: outcome for k, outcome in outcomes.items() if isinstance(outcome, int)}
         errors += [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
+        for key, outcome in outcomes.items():
+            if isinstance(outcome, PayloadError):  # somebody sealed it, in words nobody can read
+                lengths[key] = sinks[key].confirmed
         return lengths, errors[0] if errors else None
 
     def persist(self, call: Callable[[], T]) -> T:

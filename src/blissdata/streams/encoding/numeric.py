@@ -206,15 +206,12 @@ class NumericStreamEncoder(StreamEncoder):
         if not (isinstance(found, list) and len(found) == 2):
             raise PayloadError("found msgpack that is not [shape of one point, bytes]")
         shape, data = found
-        if not (
-            isinstance(shape, list)
-            and isinstance(data, bytes)
-            and all(type(n) is int and n >= 0 for n in shape)
-            and self._fits(tuple(shape))
-        ):
-            raise PayloadError(
-                f"found points of shape {str(shape)[:80]}, expected {self.shape} (-1: any) as bytes"
-            )
+        if not (isinstance(shape, list) and all(type(n) is int for n in shape)):
+            raise PayloadError("found msgpack with something else than a list of integers as shape")
+        if not isinstance(data, bytes):
+            raise PayloadError(f"found msgpack with {type(data).__name__} in the place of bytes")
+        if any(n < 0 for n in shape) or not self._fits(tuple(shape)):
+            raise PayloadError(f"found points of shape {shape}, expected {self.shape} (-1: any)")
         expected = batch.len * prod(shape) * self.dtype.itemsize
         if len(data) != expected:
             raise PayloadError(
@@ -226,9 +223,7 @@ class NumericStreamEncoder(StreamEncoder):
         try:
             return np.frombuffer(data, self.dtype).reshape(batch.len, *shape)
         except (ValueError, OverflowError) as error:  # no bytes at all, and dimensions beyond numpy
-            raise PayloadError(
-                f"found points of shape {str(shape)[:80]}, which no array can have"
-            ) from error
+            raise PayloadError(f"found points of shape {shape}, which no array can have") from error
 
 
 def _dimension(n: Any) -> int:

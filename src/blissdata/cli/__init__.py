@@ -1,19 +1,22 @@
 """`blissdata` on the command line: one file per subcommand.
 
-Every subcommand works with the core dependencies alone. What a person reads goes to stdout, what
-went wrong to stderr as one message; a traceback is a fault of ours.
+`serve`, `status` and `stop` work with the core dependencies alone; others name the extra that they
+miss. What was asked for goes to stdout, what went wrong to stderr as one message; a traceback is a
+fault of ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
+from blissdata.cli import exits
 from blissdata.exceptions import BlissdataError
 
-__all__ = ["main"]
+__all__ = ["command_line_parser", "main"]
 
 _EXAMPLES = """\
 examples:
@@ -22,13 +25,21 @@ examples:
   blissdata status                  is it running, who uses it, how full is it
   blissdata stop                    stop it; the data are there again at the next start
   blissdata demo                    publish a measured scan, follow it live, read it again
+  blissdata ls                      which scans there are, the newest first
+  blissdata show last               the newest: its header, its streams
+  blissdata tail last               its points, as they come, until it ends
+  eval "$(blissdata completion bash)"   teach this shell to complete all this
 
 `blissdata COMMAND --help` says more. Programs need none of this: DataStore() starts a server by
 itself when there is none.
 
 exit codes:
-  0  done          1  failed (the reason is on stderr)
-  2  wrong usage   3  `status`: no server is running
+  0    done
+  1    failed (the reason is on stderr)
+  2    wrong usage
+  3    not there: no such scan or stream; `status`: no server is running
+  4    `--timeout` passed
+  130  Ctrl-C; 141 whoever read the output has left (`| head`)
 """
 
 
@@ -39,26 +50,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         from blissdata.demo.__main__ import main as demo
 
         return _exit_code(lambda: demo(arguments[1:]))
-    parsed = _parser().parse_args(arguments)
+    parsed = command_line_parser().parse_args(arguments)
     return _exit_code(lambda: parsed.run(parsed))
 
 
 def _exit_code(command: Callable[[], int | None]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no terminal is too old for a name
     try:
-        return command() or 0
-    except BlissdataError as error:
-        print(f"blissdata: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # `blissdata … | head`
-        sys.stdout = None  # nothing is left to flush it to
-        return 1
+        code = command() or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        exits.forget_stdout()
+        return exits.BROKEN_PIPE
+    except (BlissdataError, OSError) as error:
+        exits.note(error)
+        return exits.code_for(error)
     except KeyboardInterrupt:
-        print("blissdata: interrupted", file=sys.stderr)
-        return 130
+        exits.note("interrupted")
+        return exits.INTERRUPTED
+    return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    from blissdata.cli import serve, status, stop
+def command_line_parser() -> argparse.ArgumentParser:
+    """The whole command line, as `argparse` knows it."""
+    from blissdata.cli import completion, ls, serve, show, status, stop, tail
 
     parser = argparse.ArgumentParser(
         prog="blissdata",
@@ -68,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"blissdata {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, status, stop):
+    for command in (serve, status, stop, ls, show, tail, completion):
         command.add_to(commands)
     commands.add_parser("demo", help="publish a measured scan, follow it live, read it again")
     return parser

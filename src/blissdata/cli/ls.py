@@ -1,0 +1,198 @@
+"""`blissdata ls`: which scans there are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from blissdata.cli.exits import UsageError, note
+from blissdata.cli.names import add_server_option, short_key
+from blissdata.cli.text import age, compact_json, of_many, printable, value
+
+if TYPE_CHECKING:
+    from blissdata import DataStore
+    from blissdata.cli.overview import ScanRow
+
+__all__ = ["add_to", "table_of"]
+
+FIELDS = ("name", "session", "proposal", "collection", "dataset", "path", "data_policy")
+"""The identity fields that are texts."""
+
+STATES = ("CREATED", "PREPARED", "STARTED", "STOPPED", "CLOSED")
+
+RUNNING = "RUNNING"
+"""Not a state, but what people ask for: any but CLOSED."""
+
+SHOWN = 20
+"""How many scans are shown unless told otherwise: they fit on a screen."""
+
+AT_ONCE = 256
+"""How many scans are looked at before the first is printed."""
+
+_DESCRIPTION = """\
+List the scans on a server, the newest first, so that `head -1` is the last one. A text may begin or
+end with *, which stands for anything, and upper and lower case are the same. Points are those of
+the scan's longest stream, and how many there will be if the scan says so."""
+
+_EXAMPLES = f"""\
+examples:
+  blissdata ls                              the newest {SHOWN}
+  blissdata ls --state running              those that are not closed yet
+  blissdata ls --name 'loop*' --session ihr42 -n 0
+                                            all that fit, however many
+  blissdata ls --number 7                   which scans have the number 7
+  blissdata ls --json | head -1             the newest, for scripts: one object per line
+  blissdata ls --json -n 0 | jq -r 'select(.points == 0).key'
+  blissdata ls --url redis://host:6379      those of another server
+
+exit codes: 0 done (also if there is none), 1 failed (stderr says why), 2 wrong usage, 130 Ctrl-C
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Make the command known to the parser."""
+    parser = commands.add_parser(
+        "ls",
+        help="list scans, newest first",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    which = parser.add_argument_group("which scans")
+    for field in FIELDS:
+        flag = f"--{field.replace('_', '-')}"
+        which.add_argument(flag, metavar="TEXT", help=f"{field.replace('_', ' ')}, * at its ends")
+    which.add_argument("--number", type=int, metavar="N", help="number of the scan")
+    which.add_argument(
+        "--state",
+        type=str.upper,
+        choices=(RUNNING, *STATES),
+        action="append",
+        help="in this state; RUNNING is any but CLOSED; may be given again",
+    )
+    which.add_argument(
+        "-n", type=_count, default=SHOWN, metavar="N", help="at most so many (%(default)s; 0: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object per line and scan")
+    add_server_option(parser)
+    parser.set_defaults(run=_run)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number ≥ 0, not {text!r}")
+    return int(text)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from blissdata import DataStore
+    from blissdata.cli.overview import quiet_library
+
+    with quiet_library(), DataStore(arguments.url) as store:
+        keys = _keys(store, arguments)
+        if arguments.json:
+            _print_json(store, _newest(keys, arguments.n))
+        else:
+            _print_table(store, _newest(keys, arguments.n), len(keys))
+    return 0
+
+
+def _newest(keys: Sequence[str], count: int) -> list[str]:
+    """The newest `count` (0: all) of the keys, newest first; they come oldest first."""
+    return list(reversed(keys[-count:] if count else keys))
+
+
+def _keys(store: DataStore, arguments: argparse.Namespace) -> list[str]:
+    """The scans that were asked for, oldest first. At most two round trips."""
+    wanted = {
+        field: found
+        for field in (*FIELDS, "number")
+        if (found := getattr(arguments, field)) is not None
+    }
+    try:
+        keys = store.search_existing_scans(**wanted)[1]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not arguments.state:
+        return keys
+    states = store.scan_states(keys)
+    return [key for key in keys if _is_in(states[key], arguments.state)]
+
+
+def _is_in(state: int | None, wanted: Sequence[str]) -> bool:
+    name = STATES[state] if state is not None and 0 <= state < len(STATES) else None
+    return name in wanted or (RUNNING in wanted and name is not None and name != "CLOSED")
+
+
+def _print_json(store: DataStore, keys: Sequence[str]) -> None:
+    for start in range(0, len(keys), AT_ONCE):
+        for row in _rows(store, keys[start : start + AT_ONCE]):
+            print(compact_json(row.as_json()), flush=start + AT_ONCE < len(keys))
+
+
+def _print_table(store: DataStore, keys: Sequence[str], found: int) -> None:
+    from blissdata.cli.tables import terminal_width
+
+    rows = _rows(store, keys)
+    if not rows:
+        note("no scan is what was asked for" if found else "no scan")
+        return
+    print(table_of(rows, terminal_width()))
+    if found > len(keys):
+        note(f"{found - len(keys)} older ones are not shown: -n 0 shows all")
+
+
+def _rows(store: DataStore, keys: Sequence[str]) -> list[ScanRow]:
+    """What there is to say about each scan; those that are deleted meanwhile are left out. A round
+    trip for each document, and one for all streams."""
+    from blissdata.cli.overview import ScanRow, scan_rows
+    from blissdata.exceptions import ScanNotFoundError, ScanValidationError
+
+    scans, broken = [], {}
+    for key in keys:
+        try:
+            scans.append(store.load_scan(key))
+        except ScanNotFoundError:
+            continue
+        except ScanValidationError as error:
+            broken[key] = ScanRow(key, {}, "?", problem=str(error))
+    rows = {row.key: row for row in scan_rows(store, scans)} | broken
+    return [rows[key] for key in keys if key in rows]
+
+
+# ---------------------------------------------------------------------------------- for people
+
+
+def table_of(rows: Sequence[ScanRow], room: int | None) -> str:
+    """The list as a table that fits into `room` characters (None: no terminal, all of it)."""
+    from blissdata.cli.tables import Column, table
+
+    styles = {"STARTED": "green", "CREATED": "yellow", "PREPARED": "yellow", "?": "red"}
+    columns = [
+        Column("NR", 6, right=True),
+        Column("NAME", 7),
+        Column("STATE", 5, styles={**styles, "CLOSED": "dim"}),
+        Column("AGE", 2, right=True),
+        Column("POINTS", 4, right=True),
+        Column("STREAMS", 1, right=True),
+        Column("KEY", 3),
+        Column("PROBLEM", 0),
+    ]
+    whole = table(columns, [_cells(row, row.key) for row in rows], room, never_drop=True)
+    if whole is not None:
+        return whole
+    return table(columns, [_cells(row, short_key(row.key)) for row in rows], room) or ""
+
+
+def _cells(row: ScanRow, key: str) -> list[str]:
+    return [
+        value(row.identity.get("number")),
+        value(row.identity.get("name")),
+        row.state,
+        "" if row.age is None else age(row.age),
+        of_many(row.points, row.npoints),
+        str(len(row.streams)),
+        printable(key),
+        printable(row.problem or ""),
+    ]

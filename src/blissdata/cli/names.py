@@ -1,0 +1,183 @@
+"""What SCAN and STREAM mean on the command line: `last`, `next`, a number, a key; names with `*`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from blissdata.cli.exits import NotThereError, TimeUpError
+from blissdata.cli.text import printable
+from blissdata.exceptions import NoScanAvailable, ScanKeyError, ScanLoadError
+
+if TYPE_CHECKING:
+    from blissdata import DataStore, Scan
+
+__all__ = [
+    "SCAN_HELP",
+    "add_server_option",
+    "created_at",
+    "find",
+    "load",
+    "seconds",
+    "selected",
+    "short_key",
+    "wait_for",
+]
+
+SCAN_HELP = "`last`, its number, or its key (or the 26 characters at the end of that)"
+
+CANDIDATES = 10
+"""How many of several scans with the same number an error lists."""
+
+_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PK = re.compile(f"[{_DIGITS}]{{26}}")
+_PK_OF_KEY = re.compile(rf"({_PK.pattern})\}}?$")
+_LONGEST_NUMBER = 18
+"""More digits than that are no number of a scan."""
+
+
+# ---------------------------------------------------------------------------------- pure
+
+
+def short_key(key: str) -> str:
+    """The part of a scan's key that is its own: enough to name it."""
+    found = _PK_OF_KEY.search(key)
+    return found[1] if found else key
+
+
+def created_at(key: str) -> float | None:
+    """When the scan was created, Unix time [s] on its publisher's clock: its key says so (the
+    first 48 bits of a ULID are milliseconds). None for a key of another form."""
+    found = _PK_OF_KEY.search(key)
+    if found is None:
+        return None
+    ms = 0
+    for digit in found[1][:10]:
+        ms = ms << 5 | _DIGITS.index(digit)
+    return ms / 1000 if ms < 1 << 47 else None
+
+
+def selected(names: Iterable[str], wanted: Sequence[str], scan_key: str) -> list[str]:
+    """Those of the streams' names that were asked for, `*` standing for anything; without a wish,
+    all. Raises `NotThereError` for a wish that none fulfils."""
+    names = list(names)
+    for pattern in wanted:
+        if not any(_fits(name, pattern) for name in names):
+            there = ", ".join(printable(name) for name in sorted(names)) or "none"
+            raise NotThereError(f"Scan {scan_key} has no stream '{pattern}'; there are: {there}")
+    return [name for name in names if not wanted or any(_fits(name, p) for p in wanted)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def seconds(text: str) -> float:
+    """A time on the command line. Raises `argparse.ArgumentTypeError`."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds, a number ≥ 0, not {text!r}")
+    return found
+
+
+def add_server_option(parser: argparse.ArgumentParser) -> None:
+    """`--url`, as every command that looks at scans has it."""
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="another server: redis://host:port, unix:///path, or the directory of its data "
+        "(default: $BLISSDATA_URL, else your local server, which is started if need be)",
+    )
+
+
+# ---------------------------------------------------------------------------------- the server
+
+
+def find(store: DataStore, text: str) -> str:
+    """The key of the scan that `text` names, now. Raises `NotThereError`, also for a number that
+    several scans have, which it lists. For a key it asks nobody."""
+    if text == "last":
+        return store.get_last_scan()[1]
+    if text == "next":
+        raise NotThereError(
+            "'next' is a scan that is not there yet: `blissdata tail next` waits for it"
+        )
+    if text.isdecimal() and len(text) <= _LONGEST_NUMBER:
+        return _numbered(store, int(text))
+    return store.catalog.scan_key(text) if _PK.fullmatch(text) else text
+
+
+def load(store: DataStore, text: str) -> Scan:
+    """The scan that `text` names. Raises as `find` does, and `ScanLoadError`."""
+    key = find(store, text)
+    try:
+        return store.load_scan(key)
+    except ScanKeyError as error:
+        example = store.catalog.scan_key("…")
+        raise NotThereError(
+            f"'{text}' names no scan: expected `last`, a number, or a key like {example}; "
+            "`blissdata ls` lists them"
+        ) from error
+
+
+def wait_for(store: DataStore, text: str, timeout: float | None, say: Callable[[str], None]) -> str:
+    """As `find`, but `next` waits for the scan that is created next, and `last` for the first one
+    where there is none yet: says so, and waits `timeout` [s] at most (None: for ever). Raises
+    `TimeUpError`."""
+    if text == "last":
+        try:
+            return store.get_last_scan()[1]
+        except NoScanAvailable:
+            since, which = "0-0", "first"
+    elif text == "next":
+        since, which = store.get_last_scan_timetag(), "next"
+    else:
+        return find(store, text)
+    say(f"waiting for the {which} scan")  # whoever reads this may create it: none is missed
+    try:
+        return store.get_next_scan(since=since, block=timeout != 0, timeout=timeout or 0)[1]
+    except NoScanAvailable as error:
+        raise TimeUpError(f"No scan was created in {timeout:g} s") from error
+
+
+def _numbered(store: DataStore, number: int) -> str:
+    keys = store.search_existing_scans(number=number)[1]
+    if not keys:
+        raise NotThereError(
+            f"No scan has the number {number}; `blissdata ls` lists those there are"
+        )
+    if len(keys) == 1:
+        return keys[0]
+    lines = [_candidate(store, key) for key in reversed(keys[-CANDIDATES:])]
+    more = len(keys) - len(lines)
+    raise NotThereError(
+        "\n".join(
+            [
+                f"{len(keys)} scans have the number {number}; say which by its key, newest first:",
+                *lines,
+                *(
+                    [f"  … and {more} older ones: blissdata ls -n 0 --number {number}"]
+                    if more
+                    else []
+                ),
+            ]
+        )
+    )
+
+
+def _candidate(store: DataStore, key: str) -> str:
+    try:
+        scan = store.load_scan(key)
+    except ScanLoadError:
+        return f"  {key}"
+    where = " ".join(
+        str(scan.identity[name]) for name in ("session", "dataset") if scan.identity.get(name)
+    )
+    return printable(f"  {key}  {scan.identity.get('name')}  {scan.state.name}  {where}".rstrip())

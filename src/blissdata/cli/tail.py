@@ -1,0 +1,262 @@
+"""`blissdata tail`: the points of a scan as they come, until it ends."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from blissdata.cli.exits import TimeUpError, note
+from blissdata.cli.names import SCAN_HELP, add_server_option, load, seconds, selected, wait_for
+from blissdata.cli.text import plain, points, printable, span_text
+from blissdata.exceptions import EndOfStream, IndexNoMoreThereError, StreamError
+
+if TYPE_CHECKING:
+    from blissdata import DataStore, Scan
+    from blissdata.cli.progress import ProgressLine
+    from blissdata.streams import BaseStream, BaseView, CursorGroup
+
+__all__ = ["add_to", "human_lines", "json_lines", "merged"]
+
+_DESCRIPTION = """\
+Follow a scan: print the points of its streams as they come, and end with it. It may run, be over
+already, or not have begun: the numbers are the same, from the first point on.
+
+SCAN is `next` for the scan that is created next, and `last` for the newest one; where there is no
+scan at all, `last` waits for the first. A frame is shown by its shape, smallest and largest value;
+--json has every number. Progress appears on a terminal if the scan says how many points it will
+have."""
+
+_EXAMPLES = """\
+examples:
+  blissdata tail last                       all streams of the newest scan, to its end
+  blissdata tail next diode 'mca*'          these streams of the next scan
+  blissdata tail 7 --new                    only what comes from now on
+  blissdata tail last diode --json | jq .data
+                                            one object per line: stream, index, data
+  blissdata tail next --timeout 60          give up when nothing comes for a minute
+
+in JSON, NaN and infinities are null, complex numbers [real, imaginary]; points that have left the
+server's memory are one object {"stream": …, "index": first, "expired": how many}
+
+exit codes: 0 the scan (or the streams asked for) ended, 1 failed (stderr says why), 2 wrong usage,
+3 no such scan or stream, or deleted meanwhile, 4 --timeout passed, 130 Ctrl-C
+"""
+
+LINES_AT_ONCE = 1000
+"""How many lines are written in one go."""
+
+LOOK_S = 2.0
+"""How often the state of a scan is looked at that waits for its end [s]; a change wakes earlier."""
+
+Line = tuple[int, str]
+"""The index of the point it is about, and the text."""
+
+Lines = Callable[[str, "BaseView"], Iterator[Line]]
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Make the command known to the parser."""
+    parser = commands.add_parser(
+        "tail",
+        help="follow a scan: its points as they come",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scan", metavar="SCAN", help=f"{SCAN_HELP}; or `next`")
+    parser.add_argument(
+        "streams", nargs="*", metavar="STREAM", help="only these; * stands for anything"
+    )
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--from-start", action="store_true", help="from the first point on (this is the default)"
+    )
+    start.add_argument(
+        "--new", action="store_true", help="only points that are published from now on"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object per line and point")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="S", help="give up after S seconds without news"
+    )
+    add_server_option(parser)
+    parser.set_defaults(run=_run)
+
+
+# ---------------------------------------------------------------------------------- pure
+
+
+def human_lines(stream: str, view: BaseView) -> Iterator[Line]:
+    """A line for each point of the view."""
+    name = printable(stream)
+    gone, data = present(view)
+    if gone:
+        expired = span_text((view.index, view.index + gone))
+        yield view.index, f"{name}[{expired}]  expired: no longer in the server's memory\n"
+    for index, text in enumerate(points(data), view.index + gone):
+        yield index, f"{name}[{index}]  {text}\n"
+
+
+def json_lines(stream: str, view: BaseView) -> Iterator[Line]:
+    """A JSON object for each point of the view."""
+    name = json.dumps(stream)
+    gone, data = present(view)
+    if gone:
+        yield view.index, f'{{"stream": {name}, "index": {view.index}, "expired": {gone}}}\n'
+    for index, found in enumerate(plain(data), view.index + gone):
+        text = json.dumps(found, allow_nan=False)
+        yield index, f'{{"stream": {name}, "index": {index}, "data": {text}}}\n'
+
+
+def present(view: BaseView) -> tuple[int, Any]:
+    """How many points at the start of the view have left the server, and the data of the rest."""
+    try:
+        return 0, view.get_data()
+    except IndexNoMoreThereError:
+        pass
+    low, high = 0, len(view)  # the point before `low` is gone, the one at `high` is not
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            view.get_data(middle, middle + 1)
+        except IndexNoMoreThereError:
+            low = middle + 1
+        else:
+            high = middle
+    return low, view.get_data(low) if low < len(view) else []
+
+
+def merged(parts: Iterable[Iterator[Line]]) -> Iterator[str]:
+    """The lines of many streams, those about the same index side by side."""
+    return (text for _, text in heapq.merge(*parts, key=lambda line: line[0]))
+
+
+def chunks(lines: Iterator[str]) -> Iterator[str]:
+    """The lines, many at once."""
+    while taken := list(islice(lines, LINES_AT_ONCE)):
+        yield "".join(taken)
+
+
+# ---------------------------------------------------------------------------------- the server
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from blissdata import DataStore
+    from blissdata.cli.overview import npoints_of, quiet_library
+    from blissdata.cli.progress import progress_line
+
+    with quiet_library(), DataStore(arguments.url) as store:
+        key = wait_for(store, arguments.scan, arguments.timeout, note)
+        scan = load(store, key)
+        _wait_started(scan, arguments.timeout)
+        title = f"{scan.identity.get('name')} {scan.identity.get('number')}"
+        with progress_line(printable(title), npoints_of(scan.info)) as line:
+            _follow(store, scan, arguments, line)
+    return 0
+
+
+def _wait_started(scan: Scan, timeout: float | None) -> None:
+    """Until STARTED a publisher may add streams that readers do not know of yet."""
+    from blissdata import ScanState
+
+    if not scan.wait_state(ScanState.STARTED, timeout):
+        raise TimeUpError(
+            f"Scan {scan.key} did not start in {timeout:g} s, it is {scan.state.name}"
+        )
+
+
+def _follow(
+    store: DataStore, scan: Scan, arguments: argparse.Namespace, line: ProgressLine
+) -> None:
+    """Prints what comes until the scan ends, or the streams that were asked for. Streams that
+    become known only when the scan stops are read then."""
+    from blissdata import ScanState
+    from blissdata.streams import CursorGroup
+
+    lines: Lines = json_lines if arguments.json else human_lines
+    followed: set[str] = set()
+    only_new = arguments.new
+    while True:
+        streams = scan.streams
+        names = selected(streams, arguments.streams, scan.key)
+        added = _readable(
+            {name: streams[name] for name in names if name not in followed},
+            arguments.streams,
+            line.say,
+        )
+        followed |= set(names)
+        if added:
+            group = CursorGroup(added)
+            if only_new:
+                _skip_to_now(group)
+            _print_all(scan, group, lines, arguments.timeout, line)
+            _say_unsealed(store, added, line.say)
+        only_new = False
+        if arguments.streams or scan.state >= ScanState.STOPPED:
+            scan.update(block=False)  # says so if it was deleted meanwhile
+            if arguments.streams or set(scan.streams) <= followed:
+                return
+        else:
+            _wait_for_change(scan, arguments.timeout)
+
+
+def _readable(
+    streams: Mapping[str, BaseStream], wanted: Sequence[str], say: Callable[[str], None]
+) -> dict[str, BaseStream]:
+    """Those of the streams that can be read here. One that was asked for and cannot is an error,
+    another is mentioned."""
+    readable = {}
+    for name, stream in streams.items():
+        try:
+            _ = stream.dtype
+        except Exception as error:
+            if name in wanted:
+                raise StreamError(f"Stream '{name}' cannot be read here: {error}") from error
+            say(f"'{name}' is left out: {error}")
+        else:
+            readable[name] = stream
+    return readable
+
+
+def _skip_to_now(group: CursorGroup) -> None:
+    try:
+        group.read(block=False, last_only=True)
+    except EndOfStream:
+        return
+
+
+def _print_all(
+    scan: Scan, group: CursorGroup, lines: Lines, timeout: float | None, line: ProgressLine
+) -> None:
+    while True:
+        try:
+            views = group.read(block=timeout != 0, timeout=timeout or 0)
+        except EndOfStream:
+            return
+        if not views:
+            raise TimeUpError(f"Nothing new came from scan {scan.key} in {timeout:g} s")
+        for chunk in chunks(merged(lines(stream.name, view) for stream, view in views.items())):
+            line.print(chunk)
+        line.at(max(group.position.values()))
+
+
+def _say_unsealed(
+    store: DataStore, streams: Mapping[str, BaseStream], say: Callable[[str], None]
+) -> None:
+    """A scan that was closed for its publisher may have streams without a seal: what there is was
+    read, and whether that is all nobody knows."""
+    from blissdata.streams.event_log import SpanRequest
+
+    keys = {stream.key: name for name, stream in streams.items()}
+    found = store.event_log.span([SpanRequest(key, only_tail=True) for key in keys])
+    for name, one in zip(keys.values(), found, strict=True):
+        if not isinstance(one, Exception) and not one[0].sealed:
+            say(f"the scan is closed, but nobody sealed '{name}': there may have been more points")
+
+
+def _wait_for_change(scan: Scan, timeout: float | None) -> None:
+    if timeout == 0 or (not scan.update(timeout=timeout or LOOK_S) and timeout is not None):
+        raise TimeUpError(f"Nothing new came from scan {scan.key} in {timeout:g} s")

@@ -1,0 +1,104 @@
+"""What all commands have in common: help, completion, ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from blissdata import DataStore
+
+COMMANDS = ["ls", "show", "tail", "completion", "serve", "status", "stop"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ""])
+def test_help_teaches_with_examples(run: Callable, command: str) -> None:
+    shown = run(*command.split(), "--help")
+    assert shown.code == 0
+    assert "examples:" in shown.out
+    assert "exit codes:" in shown.out
+    assert all(len(line) <= 110 for line in shown.out.splitlines())
+
+
+def test_the_help_of_the_program_names_every_command(run: Callable) -> None:
+    shown = run("--help").out
+    listed = {line.split()[0] for line in shown.splitlines() if line.startswith("    ")}
+    assert {*COMMANDS, "demo"} <= listed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_names_every_command(run: Callable, shell: str) -> None:
+    shown = run("completion", shell)
+    assert shown.code == 0
+    assert shown.err == ""
+    assert all(command in shown.out for command in COMMANDS)
+    program = shutil.which(shell)
+    if program and shell != "tcsh":
+        checked = subprocess.run(
+            [program, "-n"], input=shown.out, text=True, capture_output=True, check=False
+        )
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_bash_completes_commands_and_options(run: Callable) -> None:
+    script = run("completion", "bash").out
+    ask = """
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+        function_name=$(complete -p blissdata | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        "$function_name" blissdata "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+        echo "${COMPREPLY[@]}"
+    """
+
+    def completed(*words: str) -> list[str]:
+        done = subprocess.run(
+            ["bash", "-c", script + ask, "bash", "blissdata", *words],
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout.split()
+
+    assert set(completed("s")) == {"serve", "status", "stop", "show"}
+    assert completed("tail", "--fr") == ["--from-start"]
+
+
+def test_completion_of_another_shell_is_wrong_usage(run: Callable) -> None:
+    assert run("completion", "fish").code == 2
+
+
+def test_completion_without_shtab_names_the_extra(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    shown = run("completion", "bash")
+    assert shown.code == 1
+    assert shown.out == ""
+    assert 'pip install "blissdata[cli]"' in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_the_server_commands_need_no_extra() -> None:
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('rich', 'shtab')))\n"
+        "from blissdata.cli import main\n"
+        "sys.exit(main(['status', 'redis://127.0.0.1:1']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_a_terminal_that_knows_no_unicode(
+    start: Callable[..., subprocess.Popen[str]], store: DataStore
+) -> None:
+    with store.create_scan({"name": "größe試", "number": 1, "data_policy": "none"}):
+        pass
+    process = start("ls", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "gr\\xf6\\xdfe\\u8a66" in out

@@ -23,7 +23,8 @@ __all__ = ["add_to", "human_lines", "json_lines", "merged"]
 
 _DESCRIPTION = """\
 Follow a scan: print the points of its streams as they come, and end with it. It may run, be over
-already, or not have begun: the numbers are the same, from the first point on.
+already, or not have begun: the numbers are the same, from the first point on. Each stream's points
+come in order; how those of several streams mix depends on when they came.
 
 SCAN is `next` for the scan that is created next, and `last` for the newest one; where there is no
 scan at all, `last` waits for the first. A frame is shown by its shape, smallest and largest value;

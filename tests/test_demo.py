@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 
 from blissdata import DataStore
 from blissdata.demo.__main__ import main
+from blissdata.demo.curve import curve_lines
 from blissdata.demo.measurement import COPPER, read_columns
 from blissdata.testing.servers import TestServer
 
@@ -86,3 +92,52 @@ def test_it_is_a_module_with_help() -> None:
     )
     assert done.returncode == 0
     assert "--compare-with" in done.stdout
+
+
+def test_the_curve_goes_through_its_points() -> None:
+    lines = curve_lines([0, 1, 2, 3], [0, 1, float("nan"), 1], (0, 3), (0, 1), 40)
+    canvas = [line.split("│")[1] for line in lines if "│" in line]
+    assert all(len(row) == 30 for row in canvas)
+    dots = [[column != "⠀" for column in row] for row in canvas]
+    assert dots[-1][0]  # (0, 0) is at the bottom on the left
+    assert any(dots[0][9:11])  # (1, 1) is at the top, a third of the way
+    assert not any(any(row[12:28]) for row in dots)  # NaN leaves a gap
+    assert max(map(len, lines)) <= 40
+
+
+def test_the_curve_grows_on_a_terminal_and_leaves_it_as_it_was(server: TestServer) -> None:
+    command = [sys.executable, "-m", "blissdata.demo", *FAST]
+    printed = run_on_terminal(command, columns=60, rows=30)
+    assert "following live 1461/1461" in printed
+    assert "│" in printed
+    assert printed.count("\x1b[?25l") == printed.count("\x1b[?25h")  # the cursor is shown again
+    assert "every number is the file's" in printed
+
+
+def test_a_narrow_terminal_gets_no_curve(server: TestServer) -> None:
+    printed = run_on_terminal([sys.executable, "-m", "blissdata.demo", *FAST], columns=20, rows=30)
+    assert "│" not in printed
+    assert "following live" in printed
+
+
+def run_on_terminal(command: list[str], columns: int, rows: int) -> str:
+    """What a program writes to a terminal of that size; it must end with 0."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}
+    ) as process:
+        os.close(theirs)
+        printed = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            printed += part
+        os.close(ours)
+        assert process.wait(30) == 0, printed.decode(errors="replace")
+    return printed.decode()

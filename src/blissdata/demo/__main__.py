@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from blissdata.demo import roles
-from blissdata.demo.measurement import COPPER, read_columns
+from blissdata.demo.curve import GrowingCurve
+from blissdata.demo.measurement import COPPER, NAMES, read_columns
 from blissdata.exceptions import BlissdataError
 
-__all__ = ["main"]
+__all__ = ["demo_parser", "main"]
 
 PACE = 300.0
 """Points per second of the replay: the scan takes about five seconds."""
@@ -32,7 +32,7 @@ PATIENCE_S = 30.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo; 0 if every number was right, 1 if not or if something failed, 130 after
     Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = demo_parser().parse_args(argv)
     try:
         if arguments.role:
             return _play(arguments)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def demo_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="blissdata demo",
         description="Replay the measured X-ray absorption of copper as a running scan, follow it "
@@ -82,23 +82,39 @@ def _positive(text: str) -> float:
 
 def _play(arguments: argparse.Namespace) -> int:
     """One of the three processes: says how far it is and what it found, a JSON object a line."""
-    last = 0.0
-
-    def progress(count: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > PROGRESS_S:
-            last = time.monotonic()
-            print(json.dumps({"at": count}), flush=True)
-
+    outbox = _Outbox()
     if arguments.role == "publish":
-        result: dict[str, Any] = {"points": roles.publish(COPPER, arguments.pace, progress)}
+        result: dict[str, Any] = {"points": roles.publish(COPPER, arguments.pace)}
     elif arguments.role == "follow":
-        found = roles.follow(arguments.compare_with, arguments.since, progress)
+        found = roles.follow(arguments.compare_with, arguments.since, outbox.add)
         result = dataclasses.asdict(found)
     else:
         result = dataclasses.asdict(roles.read_again(arguments.compare_with, arguments.since))
+    outbox.send()
     print(json.dumps({"result": result}), flush=True)
     return 0
+
+
+class _Outbox:
+    """Tells the demo which points came, a few times a second."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, list[float]] = {name: [] for name in NAMES}
+        self._sent = 0.0
+
+    def add(self, came: Mapping[str, Any]) -> None:
+        for name, data in came.items():
+            self._points[name] += data.tolist()
+        if time.monotonic() - self._sent > PROGRESS_S:
+            self.send()
+
+    def send(self) -> None:
+        """The points that came in full: those of a column that runs ahead wait for the other."""
+        self._sent = time.monotonic()
+        count = min(len(points) for points in self._points.values())
+        if count:
+            print(json.dumps({"came": {n: p[:count] for n, p in self._points.items()}}), flush=True)
+            self._points = {name: points[count:] for name, points in self._points.items()}
 
 
 class _Process:
@@ -116,14 +132,14 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
-    def result(self, show: _ProgressBar | None = None) -> dict[str, Any]:
+    def result(self, curve: GrowingCurve | None = None) -> dict[str, Any]:
         """Waits for its end and gives what it found. Raises `BlissdataError` if it failed."""
         found: dict[str, Any] | None = None
         for line in self._process.stdout or ():
             message = json.loads(line)
             found = message.get("result", found)
-            if show and "at" in message:
-                show.show(message["at"])
+            if curve and "came" in message:
+                curve.add(message["came"]["energy"], message["came"]["absorption"])
         code = self._process.wait(PATIENCE_S)
         if code or found is None:
             raise BlissdataError(f"the process that should {self.role} ended with exit code {code}")
@@ -145,7 +161,9 @@ class _Process:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    npoints = len(read_columns(COPPER)["energy"])
+    columns = read_columns(COPPER)
+    npoints = len(columns["energy"])
+    limits = [(float(column.min()), float(column.max())) for column in columns.values()]
     read_columns(arguments.compare_with)  # a bad file is reported before anything starts
     since, server = roles.newest_timetag()
     say = sys.stderr if arguments.json else sys.stdout
@@ -157,9 +175,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         processes.append(follower)
         publisher = _Process("publish", since, arguments)
         processes.append(publisher)
-        bar = _ProgressBar("following live", npoints)
-        followed = follower.result(bar)
-        bar.close()
+        with GrowingCurve("following live", npoints, *limits) as curve:
+            followed = follower.result(curve)
         published = publisher.result()
         reader = _Process("read", since, arguments)
         processes.append(reader)
@@ -203,27 +220,6 @@ def _print_report(report: dict[str, Any], pids: Sequence[int]) -> None:
         print(f"  {example}")
     verdict = "every number is the file's" if not report["differences"] else "NOT the same numbers"
     print(f"\n{verdict}")
-
-
-class _ProgressBar:
-    """One line on a terminal; nothing where there is none."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self._title, self._total = title, total
-        self._shown = sys.stderr.isatty()
-
-    def show(self, count: int) -> None:
-        if self._shown:
-            text = f"{self._title} {count:5}/{self._total} "
-            width = min(50, shutil.get_terminal_size().columns - len(text) - 1)
-            bar = "█" * max(0, round(width * count / self._total))
-            sys.stderr.write(f"\r{text}{bar:░<{max(width, 0)}}")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ __all__ = ["Comparison", "follow", "publish", "read_again"]
 UNITS = {"energy": "eV", "absorption": ""}
 
 Columns = Mapping[str, NDArray[np.float64]]
-Progress = Callable[[int], None]
+Show = Callable[[Columns], None]
+"""Told which points of each column came."""
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Comparison:
             self.examples.append(f"{way}: {name} has {len(array)} points, not {len(expected)}")
 
 
-def publish(path: Path, pace: float, progress: Progress) -> int:
+def publish(path: Path, pace: float) -> int:
     """Replays the measurement as a running scan, `pace` points a second; gives how many points
     (both streams together) the server confirmed."""
     columns = read_columns(path)
@@ -73,7 +74,6 @@ def publish(path: Path, pace: float, progress: Progress) -> int:
         for index in range(npoints):
             for name, stream in streams.items():
                 stream.send(columns[name][index])
-            progress(index + 1)
             time.sleep(max(0.0, start + (index + 1) / pace - time.monotonic()))
         scan.stop()
         return sum(len(stream) for stream in streams.values())
@@ -110,7 +110,7 @@ def _header(npoints: int) -> dict[str, Any]:
     }
 
 
-def follow(path: Path, since: str, progress: Progress) -> Comparison:
+def follow(path: Path, since: str, show: Show) -> Comparison:
     """Waits for the scan after `since` and follows it until it ends; compares what came."""
     columns = read_columns(path)
     result = Comparison()
@@ -126,9 +126,10 @@ def follow(path: Path, since: str, progress: Progress) -> Comparison:
             except EndOfStream:
                 break
             result.batches += 1
-            for stream, view in views.items():
-                parts[stream.name].append(view.get_data())
-            progress(group.position[scan.streams["energy"]])
+            came = {stream.name: view.get_data() for stream, view in views.items()}
+            for name, data in came.items():
+                parts[name].append(data)
+            show(came)
     for name in NAMES:
         result.add("followed live", name, columns[name], _joined(parts[name]))
     return result

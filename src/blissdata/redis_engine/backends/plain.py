@@ -313,10 +313,11 @@ class PlainBackend:
                     raise reply
         name = info.get("server_name", "redis")
         version = info.get("valkey_version") or info.get("redis_version", "?")
+        found = _version(protocol)
         return ServerInfo(
             kind="plain",
             why=self._why,
-            protocol=version if isinstance(version := _version(protocol), int) else None,
+            protocol=found if isinstance(found, int) else None,
             server=f"{name} {version}",
             used_memory=int(info["used_memory"]),
             max_memory=int(info.get("maxmemory", 0)),

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C."""
     arguments = demo_parser().parse_args(argv)
     try:
+        if arguments.file:
+            print(COPPER)
+            return 0
         if arguments.role:
             return _play(arguments)
         return _demo(arguments)
@@ -65,6 +68,9 @@ def demo_parser() -> argparse.ArgumentParser:
         help="compare what was read with this file instead of the one that was published",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--file", action="store_true", help="print the path of the measurement, and do nothing else"
+    )
     parser.add_argument("--role", choices=["publish", "follow", "read"], help=argparse.SUPPRESS)
     parser.add_argument("--since", default="0-0", help=argparse.SUPPRESS)
     return parser

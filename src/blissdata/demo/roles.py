@@ -97,7 +97,7 @@ def _header(npoints: int) -> dict[str, Any]:
         "user_name": getpass.getuser(),
         "publisher": "blissdata demo",
         "publisher_version": __version__,
-        "acquisition_chain": {"replay": {"top_master": "replay", "devices": ["replay"]}},
+        "acquisition_chain": {"replay": {"top_master": "replay"}},
         "devices": {"replay": {"name": "replay", "channels": list(NAMES)}},
         "channels": channels,
         "plots": [

@@ -443,6 +443,14 @@ def test_a_point_that_comes_between_two_looks_is_not_called_gone(store, reader, 
 # ---------------------------------------------------------------------------------- Ctrl-C
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C works, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     "wait",
     [
@@ -456,7 +464,7 @@ def test_a_point_that_comes_between_two_looks_is_not_called_gone(store, reader, 
     ],
     ids=["read", "last_only", "group", "wait_seal", "iteration", "update", "next scan"],
 )
-def test_ctrl_c_leaves_a_usable_store(store, scan, reader, wait):
+def test_ctrl_c_leaves_a_usable_store(store, scan, reader, ctrl_c, wait):
     in_the_wait = waits_in_memory if store._redis is None else waits_on_the_server
     done = threading.Event()
 

@@ -15,21 +15,30 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from blissdata.exceptions import NoScanAvailable, PayloadError, RecordingError, SourceFileError
+from blissdata.exceptions import (
+    MissingPluginException,
+    NoScanAvailable,
+    PayloadError,
+    RecordingError,
+    SourceFileError,
+)
 from blissdata.replay.header import now, scan_info
 from blissdata.replay.measurement import Channel, Measurement
 from blissdata.replay.pacing import Clock, Pace, checked, recorded_times, schedule
 from blissdata.replay.recording import (
     EndEvent,
     EntryEvent,
+    Event,
     GapEvent,
     Recording,
     SealEvent,
     StateEvent,
     StreamHeader,
+    StreamsEvent,
 )
+from blissdata.streams import plugins
 from blissdata.streams.base import BaseStream, StreamDefinition
-from blissdata.streams.encoding import EncodedBatch, encoder_from_info
+from blissdata.streams.encoding import EncodedBatch, StreamEncoder, encoder_from_info
 
 if TYPE_CHECKING:
     from blissdata import DataStore, Scan
@@ -204,7 +213,7 @@ def play_recording(
     whole file is looked through before anything is published. Raises `RecordingError` for one that
     is damaged, `UnknownEncodingError`, `MissingPluginException`, and whatever publishing raises."""
     checked(pace)
-    summary = recording.check()
+    summary = recording.check(_Preflight(recording).look)
     if summary.gaps and not renumber:
         stream, gap = next(iter(summary.gaps.items()))
         raise RecordingError(
@@ -214,18 +223,50 @@ def play_recording(
         )
     fields = {**recording.header.identity, **(identity or {})}
     longest = max(summary.points.values(), default=0)
-    with store.create_scan(fields, recording.header.info) as scan:
+    try:
+        created = store.create_scan(fields, recording.header.info)
+    except ValueError as error:  # pydantic's kind
+        raise RecordingError(
+            f"{recording.path}: its identity {fields} is not one of this store: {error}"
+        ) from error
+    with created as scan:
         player = _RecordingPlayer(scan, recording, began)
         ticking = clock()
-        for event in recording.events():
-            if pace == "as-recorded":
-                ticking.wait_until(event.at)
-            elif pace != "fast" and isinstance(event, EntryEvent):
-                ticking.wait_until((event.index + event.batch.len - 1) / float(pace))
-            player.apply(event)
-            if progress is not None and isinstance(event, EntryEvent):
-                progress(max(player.sent.values()), longest)
+        try:
+            player.play(longest, pace, ticking, progress)
+        except KeyboardInterrupt:
+            scan.info["end_reason"] = "USER_ABORT"
+            raise
         return Played(scan.key, scan.identity, player.sent, ticking.now)
+
+
+class _Preflight:
+    """Finds what cannot be published before anything is."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._path = recording.path
+        self._encoders: dict[str, StreamEncoder] = {}
+        self._add(recording.header.streams)
+
+    def look(self, event: Event) -> None:
+        """Raises for an event that cannot be published."""
+        if isinstance(event, StreamsEvent):
+            self._add(event.streams)
+        elif isinstance(event, EntryEvent):
+            try:
+                self._encoders[event.stream].decode(event.batch)
+            except PayloadError as error:
+                raise RecordingError(
+                    f"{self._path}, line {event.line}: the payload for stream '{event.stream}' is "
+                    f"not what its encoding says: {error}"
+                ) from error
+
+    def _add(self, streams: Mapping[str, StreamHeader]) -> None:
+        for name, header in streams.items():
+            self._encoders[name] = encoder_from_info(header.encoding, name)
+            plugin = header.info.get("plugin")
+            if isinstance(plugin, str) and plugin and plugin not in plugins.plugin_names():
+                raise MissingPluginException(name, plugin, f"{self._path} cannot be replayed here")
 
 
 class _RecordingPlayer:
@@ -239,15 +280,28 @@ class _RecordingPlayer:
         self.sent: dict[str, int] = {}
         self._create(recording.header.streams)
 
-    def apply(self, event: StateEvent | EntryEvent | GapEvent | SealEvent | EndEvent) -> None:
+    def play(self, longest: int, pace: Pace, ticking: Clock, progress: Progress | None) -> None:
+        """All events, each when it is due."""
+        for event in self._recording.events():
+            if pace == "as-recorded":
+                ticking.wait_until(event.at)
+            elif pace != "fast" and isinstance(event, EntryEvent):
+                ticking.wait_until((event.index + event.batch.len - 1) / float(pace))
+            self.apply(event)
+            if progress is not None and isinstance(event, EntryEvent):
+                progress(max(self.sent.values()), longest)
+
+    def apply(self, event: Event) -> None:
         """One event, in the order of the file."""
         match event:
             case EntryEvent():
-                self._put(event.stream, event.batch, event.line)
+                self._put(event.stream, event.batch)
             case SealEvent():
                 self._streams[event.stream].seal()
             case StateEvent():
                 self._step(event)
+            case StreamsEvent():
+                self._create(event.streams)
             case EndEvent():
                 self._end(event)
             case GapEvent():
@@ -261,22 +315,14 @@ class _RecordingPlayer:
             )
             self.sent[name] = 0
 
-    def _put(self, name: str, batch: EncodedBatch, line: int) -> None:
+    def _put(self, name: str, batch: EncodedBatch) -> None:
         events = self._streams[name].event_stream
-        try:
-            events.encoder.decode(batch)
-        except PayloadError as error:
-            raise RecordingError(
-                f"{self._recording.path}, line {line}: the payload for stream '{name}' is not what "
-                f"its encoding says: {error}"
-            ) from error
         if events.sink is None:
             raise TypeError(f"{events.what} is not open for writing")
         events.sink.put_entry(batch)
         self.sent[name] += batch.len
 
     def _step(self, event: StateEvent) -> None:
-        self._create(event.streams)
         if event.info is not None:
             self._scan.info = dict(event.info)
         match event.state:

@@ -28,6 +28,7 @@ from blissdata.replay.recording import (
     SealEvent,
     StateEvent,
     StreamHeader,
+    StreamsEvent,
     Summary,
     write_atomically,
 )
@@ -76,7 +77,7 @@ def record(
             if not isinstance(error, ConnectionError | TimeoutError):
                 raise  # the file cannot be written: there is nothing to keep
             trouble = error
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 — raised below
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 — raised below
             trouble = error
         recorder.end(trouble)
     if trouble is not None:
@@ -193,18 +194,22 @@ class _Recorder:
             self._held.pop(0)
             self._write_step(step)
 
-    def _write_step(self, step: Step) -> None:
+    def _write_new_streams(self, when: float) -> None:
+        """Those that readers learn of with the next step; their points may be there already."""
         streams: dict[str, StreamHeader] = {}
-        if step.state in (ScanState.PREPARED, ScanState.STARTED):
-            for name, stream in self._scan.streams.items():
-                if stream.key not in self._streams:
-                    self._take(stream)
-                    streams[name] = _stream_header(stream)
+        for name, stream in self._scan.streams.items():
+            if stream.key not in self._streams:
+                self._take(stream)
+                streams[name] = _stream_header(stream)
+        if streams:
+            self._writer.write(StreamsEvent(self._at(when), False, 0, streams))
+
+    def _write_step(self, step: Step) -> None:
         info = None
         if step.state == ScanState.CLOSED and self._scan.info != self._info:
             info = dict(self._scan.info)
         state = ScanState(step.state).name
-        self._writer.write(StateEvent(self._at(step.time), False, 0, state, streams, info))
+        self._writer.write(StateEvent(self._at(step.time), False, 0, state, info))
 
     def _take(self, stream: BaseStream) -> None:
         self._streams[stream.key] = stream
@@ -255,6 +260,8 @@ class _Recorder:
                 f"Scan {self._scan.key} was deleted from the server while it was recorded"
             )
         steps = self._new_steps() if state != self._state else []
+        if steps:
+            self._write_new_streams(steps[0].time)
         before = [step for step in steps if step.state < ScanState.STOPPED]
         after = [step for step in steps if step.state >= ScanState.STOPPED]
         self._write_steps(before)

@@ -39,6 +39,7 @@ __all__ = [
     "SealEvent",
     "StateEvent",
     "StreamHeader",
+    "StreamsEvent",
     "Summary",
     "is_recording",
     "open_recording",
@@ -122,11 +123,16 @@ class StateEvent(_Timed):
     state: str
     """One of `STATES`, but CREATED."""
 
-    streams: Mapping[str, StreamHeader] = field(default_factory=dict)
-    """Streams that readers learned of with this step, beyond those of the header."""
-
     info: Mapping[str, Any] | None = None
     """The final info, with CLOSED, if it is not that of the header."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsEvent(_Timed):
+    """More streams, of which readers learned with the next step."""
+
+    streams: Mapping[str, StreamHeader]
+    """By name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +188,7 @@ class EndEvent(_Timed):
     """Why it is not complete."""
 
 
-Event = StateEvent | EntryEvent | GapEvent | SealEvent | EndEvent
+Event = StateEvent | StreamsEvent | EntryEvent | GapEvent | SealEvent | EndEvent
 
 
 @dataclass
@@ -249,10 +255,10 @@ class RecordingWriter:
         match event:
             case StateEvent():
                 found["state"] = event.state
-                if event.streams:
-                    found["streams"] = _streams_json(event.streams)
                 if event.info is not None:
                     found["info"] = dict(event.info)
+            case StreamsEvent():
+                found["streams"] = _streams_json(event.streams)
             case EntryEvent():
                 payload = base64.b64encode(event.batch.payload).decode("ascii")
                 found |= {"stream": event.stream, "index": event.index, "len": event.batch.len}
@@ -368,11 +374,14 @@ class Recording:
             if _next_line(self.path, file, number + 1, MAX_LINE):
                 raise RecordingError(f"{self.path}, line {number + 1}: found a line after the end")
 
-    def check(self) -> Summary:
-        """Reads the whole file and gives what it holds. Raises as `events` does."""
+    def check(self, look: Callable[[Event], None] | None = None) -> Summary:
+        """Reads the whole file and gives what it holds; `look` sees every event. Raises as `events`
+        does."""
         rules = _Rules(self.header.streams)
         for event in self.events():
             rules.check(event)
+            if look is not None:
+                look(event)
         return rules.summary
 
 
@@ -502,9 +511,12 @@ def _state(raw: Mapping[str, Any], at: float, estimated: bool, line: int) -> Sta
     state = _text(raw, "state")
     if state not in STATES[1:]:
         raise RecordingError(f"found the state {state[:40]!r}, expected one of {STATES[1:]}")
-    streams = _streams(_dict(raw, "streams")) if "streams" in raw else {}
     info = _dict(raw, "info") if "info" in raw else None
-    return StateEvent(at, estimated, line, state, streams, info)
+    return StateEvent(at, estimated, line, state, info)
+
+
+def _more_streams(raw: Mapping[str, Any], at: float, estimated: bool, line: int) -> StreamsEvent:
+    return StreamsEvent(at, estimated, line, _streams(_dict(raw, "streams")))
 
 
 def _entry(raw: Mapping[str, Any], at: float, estimated: bool, line: int) -> EntryEvent:
@@ -536,6 +548,7 @@ def _end(raw: Mapping[str, Any], at: float, estimated: bool, line: int) -> EndEv
 
 _READERS: dict[str, Callable[[Mapping[str, Any], float, bool, int], Event]] = {
     "state": _state,
+    "streams": _more_streams,
     "entry": _entry,
     "gap": _gap,
     "seal": _seal,
@@ -544,6 +557,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any], float, bool, int], Event]] = {
 
 _NAMES: dict[type, str] = {
     StateEvent: "state",
+    StreamsEvent: "streams",
     EntryEvent: "entry",
     GapEvent: "gap",
     SealEvent: "seal",
@@ -610,6 +624,8 @@ class _Rules:
         match event:
             case StateEvent():
                 self._step(event)
+            case StreamsEvent():
+                self._add(event.streams)
             case EntryEvent():
                 self._advance(event.stream, event.index, event.batch.len)
                 self.summary.points[event.stream] += event.batch.len
@@ -636,13 +652,15 @@ class _Rules:
             raise RecordingError(f"found the state {event.state} after CLOSED")
         if event.info is not None and event.state != "CLOSED":
             raise RecordingError(f"found an 'info' with {event.state}: only CLOSED has one")
-        if event.streams and event.state not in ("PREPARED", "STARTED"):
-            raise RecordingError(f"found new streams with {event.state}: no points follow it")
-        for name in event.streams:
+        self._state = event.state
+
+    def _add(self, streams: Mapping[str, StreamHeader]) -> None:
+        if self._state in ("STOPPED", "CLOSED"):
+            raise RecordingError(f"found new streams after {self._state}")
+        for name in streams:
             if name in self._ends:
                 raise RecordingError(f"found the stream {name[:60]!r} a second time")
             self._ends[name] = self.summary.points[name] = 0
-        self._state = event.state
 
     def _advance(self, stream: str, index: int, length: int) -> None:
         if stream not in self._ends:

@@ -95,7 +95,7 @@ class _Finder:
 
     def channels(self) -> list[Channel]:
         measurement = _get(self.entry, "measurement")
-        if _is_group(measurement):
+        if _is_group(measurement) and self._first_visit(measurement):
             self._measurement(measurement, "", 0)
         if not self._found:
             self._nexus()

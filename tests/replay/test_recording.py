@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -271,3 +272,14 @@ def test_files_that_are_not_there_are_no_recordings(tmp_path: Path) -> None:
     assert not is_recording(tmp_path / "none")
     with pytest.raises(RecordingError, match="cannot be read"):
         open_recording(tmp_path / "none")
+
+
+def test_the_documented_example_is_a_recording(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "recording.md"
+    example = page.read_text().split("```json\n")[1].split("```")[0]
+    path = tmp_path / "example.jsonl"
+    path.write_text(example)
+    recording = open_recording(path)
+    assert recording.check().points == {"diode": 3}
+    payloads = [e.batch.payload for e in recording.events() if isinstance(e, EntryEvent)]
+    assert np.frombuffer(b"".join(payloads), "<f8").tolist() == [1, 2, 3]

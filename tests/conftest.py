@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -29,21 +30,49 @@ hypothesis.settings.load_profile("blissdata")
 def nothing_is_left_behind(shared_server: TestServer) -> Iterator[None]:
     """Fails a test that leaves a thread or a child process behind."""
     threads = set(threading.enumerate())
-    children = {child.pid for child in psutil.Process().children(recursive=True)}
+    children = descendants()
     yield
     deadline = time.monotonic() + GRACE_S
     while True:
         left = [t.name for t in threading.enumerate() if t not in threads and t.is_alive()]
-        left += [
-            f"{c.pid} {c.name()} ({c.status()})"
-            for c in psutil.Process().children(recursive=True)
-            if c.pid not in children and c.is_running()
-        ]
+        left += [described(pid) for pid in descendants() - children]
         if not left:
             return
         if time.monotonic() > deadline:
             pytest.fail(f"left behind: {', '.join(left)}")
         time.sleep(0.01)
+
+
+def descendants() -> set[int]:
+    """The processes below this one. Read off the kernel's lists where it has them: psutil looks at
+    every process of the machine, and this is asked twice a test."""
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return {child.pid for child in psutil.Process().children(recursive=True)}
+    found: set[int] = set()
+    new = {os.getpid()}
+    while new:
+        children = {child for pid in new for child in _children(pid)}
+        new = children - found
+        found |= children
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as text:
+                children += map(int, text.read().split())
+    return children
+
+
+def described(pid: int) -> str:
+    """A process in words."""
+    try:
+        process = psutil.Process(pid)
+        return f"{pid} {process.name()} ({process.status()})"
+    except psutil.NoSuchProcess:
+        return f"{pid} (ended meanwhile)"
 
 
 @pytest.fixture(scope="session")

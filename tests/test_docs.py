@@ -6,18 +6,29 @@ that goes on where the block before it ended has `<!-- goes on -->` there.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from blissdata import DataStore
+from blissdata.demo import roles
+from blissdata.demo.measurement import COPPER
 from blissdata.testing.servers import TestServer
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?(<!-- goes on -->\n)?```python\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- not run: [^\n]+ -->\n)?(<!-- goes on -->\n)?```python\n(.*?)```", re.DOTALL
+)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+NEED_A_SCAN = {"watch-a-measurement.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -25,6 +36,8 @@ def test_python_blocks_run(
     page: Path, plain_store: DataStore, server: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BLISSDATA_URL", server.url)
+    if page.name in NEED_A_SCAN:
+        roles.publish(COPPER, pace=1e6)
     names: dict[str, object] = {}
     for skipped, goes_on, code in BLOCK.findall(page.read_text()):
         if not skipped:
@@ -36,6 +49,60 @@ def test_python_blocks_run(
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+SHELL = re.compile(
+    r"(<!-- not run: [^\n]+ -->\n)?(<!-- in the background -->\n)?```sh\n(.*?)```", re.DOTALL
+)
+
+
+def test_watch_a_measurement(plain_store: DataStore, server: TestServer, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tutorials" / "watch-a-measurement.md").read_text()
+    bin_directory = tmp_path / "bin"
+    bin_directory.mkdir()
+    command = bin_directory / "blissdata"
+    command.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom blissdata.cli import main\nsys.exit(main())\n"
+    )
+    command.chmod(0o755)
+    environment = {
+        **os.environ,
+        "BLISSDATA_URL": server.url,
+        "PATH": f"{bin_directory}:{os.environ['PATH']}",
+    }
+    background: list[subprocess.Popen[str]] = []
+    printed = ""
+    try:
+        for skipped, behind, code in SHELL.findall(page):
+            if skipped:
+                continue
+            code = code.replace("--pace 50", "--pace 1000")
+            shell = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", code],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            if behind:
+                background.append(shell)
+                plain_store.get_next_scan(since=0, timeout=30)
+                continue
+            out, _ = shell.communicate(timeout=60)
+            printed += out
+            assert shell.returncode == 0, f"{code}\n{out}"
+    finally:
+        for shell in background:
+            out, _ = shell.communicate(timeout=60)
+            assert shell.returncode == 0, out
+    assert "8002.894" in printed
+    assert "2.262075" in printed
+    first, second = plain_store.search_existing_scans()[1]
+    for name, stream in plain_store.load_scan(first).streams.items():
+        again = plain_store.load_scan(second).streams[name]
+        assert np.array_equal(stream[:], again[:])
+        assert len(stream) == 1461
 
 
 def test_readme_reads_what_it_publishes(

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 from blissdata.cli.exits import TimeUpError, note
 from blissdata.cli.names import SCAN_HELP, add_server_option, load, seconds, selected, wait_for
 from blissdata.cli.text import plain, points, printable, span_text
-from blissdata.exceptions import EndOfStream, IndexNoMoreThereError, StreamError
+from blissdata.exceptions import (
+    EndOfStream,
+    IndexNoMoreThereError,
+    ScanNotFoundError,
+    StreamError,
+)
 
 if TYPE_CHECKING:
     from blissdata import DataStore, Scan
@@ -198,6 +203,8 @@ def _follow(
         only_new = False
         if arguments.streams or scan.state >= ScanState.STOPPED:
             scan.update(block=False)  # says so if it was deleted meanwhile
+            if scan.info.get("end_reason") == "DELETION":  # closed by force, about to go
+                raise ScanNotFoundError(f"Scan {scan.key} was deleted while it was being read")
             if arguments.streams or set(scan.streams) <= followed:
                 return
         else:

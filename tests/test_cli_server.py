@@ -28,6 +28,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         stop(tmp_path / "private")
 
 
+def _default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def foreground(home: Path) -> Iterator[subprocess.Popen[str]]:
     """`blissdata serve` in the foreground, ready."""
@@ -41,7 +46,7 @@ def foreground(home: Path) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 — some runners ignore it
+        preexec_fn=_default_signals,  # noqa: PLW1509 — some runners, and nohup, have them ignored
     )
     try:
         for line in process.stdout:

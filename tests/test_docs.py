@@ -115,5 +115,5 @@ def test_readme_reads_what_it_publishes(
     for _, _, code in BLOCK.findall((ROOT / "README.md").read_text()):
         exec(compile(code, "README.md", "exec"), {})  # noqa: S102
     printed = capsys.readouterr().out
-    assert printed.startswith("100 0.0 [1.")  # diode point i is i / 10
+    assert printed.startswith("100 [0.  0.1 0.2")  # diode point i is i / 10
     assert "0 4.95" in printed  # the mean of 0, 0.1, … 9.9, in one view from index 0

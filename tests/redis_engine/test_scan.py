@@ -18,6 +18,7 @@ import pytest
 
 from blissdata import DataStore, Scan, ScanState
 from blissdata.exceptions import (
+    IndexNoMoreThereError,
     ScanInfoError,
     ScanNotFoundError,
     ScanTooLargeError,
@@ -29,6 +30,7 @@ from blissdata.exceptions import (
 )
 from blissdata.redis_engine.documents import ScanDocument
 from blissdata.redis_engine.keys import new_ulid
+from blissdata.streams import BaseStream
 from blissdata.streams.default import BrokenPluginStream, BrokenStream, Stream
 from blissdata.streams.encoding.json import JsonStreamEncoder
 from blissdata.testing import MemoryBackend
@@ -358,3 +360,93 @@ def test_what_the_block_says_of_its_end_is_kept(store: DataStore) -> None:
     with store.create_scan(IDENTITY) as scan:
         scan.info["end_reason"] = "USER_ABORT"
     assert json.loads(json.dumps(store.load_scan(scan.key).info))["end_reason"] == "USER_ABORT"
+
+
+class TestLostPoints:
+    """What a scan says when its publisher could not deliver everything."""
+
+    def conflict(self, store: DataStore, scan: Scan, stream: BaseStream) -> None:
+        """Somebody else writes the first point, then we do."""
+        other = store.load_scan(scan.key).get_writer_stream(stream.name)
+        other.send(1.0)
+        other.join()
+        stream.send(2.0)
+
+    def test_leaving_the_block_raises_and_the_scan_ends_as_a_failure(
+        self, store: DataStore
+    ) -> None:
+        scan = store.create_scan(IDENTITY)
+        stream = scan.create_stream("d", dtype="float64")
+        scan.prepare()
+        scan.start()
+        with pytest.raises(StreamConflictError, match="'d'"), scan:
+            self.conflict(store, scan, stream)
+        found = store.load_scan(scan.key)
+        assert found.state is ScanState.CLOSED
+        assert found.info["end_reason"] == "FAILURE"
+        assert found.streams["d"][:].tolist() == [1.0]
+
+    def test_stop_tells_of_a_conflict_that_nobody_was_told_of_and_then_stops(
+        self, store: DataStore
+    ) -> None:
+        scan = store.create_scan(IDENTITY)
+        stream = scan.create_stream("d", dtype="float64")
+        scan.prepare()
+        scan.start()
+        self.conflict(store, scan, stream)
+        with pytest.raises(StreamConflictError):
+            scan.stop()
+        assert scan.state is ScanState.STARTED
+        scan.stop()
+        scan.close()
+        assert store.load_scan(scan.key).state is ScanState.CLOSED
+
+    def test_a_stream_that_another_process_wrote_is_sealed_where_it_ends(
+        self, store: DataStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with store.create_scan(IDENTITY) as scan:
+            scan.create_stream("d", dtype="float64")
+            scan.prepare()
+            scan.start()
+            other = store.load_scan(scan.key).get_writer_stream("d")
+            other.send(np.array([1.0, 2.0]))
+            other.join()
+            scan.stop()
+        assert scan.streams["d"][:].tolist() == [1.0, 2.0]
+        assert scan.streams["d"].is_sealed()
+        assert caplog.text == ""
+
+
+class TestNames:
+    def test_a_stream_that_is_not_known_yet_is_a_key_error_that_says_why(
+        self, store: DataStore
+    ) -> None:
+        with store.create_scan(IDENTITY) as scan:
+            scan.create_stream("d", dtype="float64")
+            with pytest.raises(KeyError, match=r"CREATED.*from PREPARED on"):
+                scan.streams["d"]
+            scan.prepare()
+            with pytest.raises(KeyError, match=r"PREPARED.*no stream 'e', only: d"):
+                scan.streams["e"]
+            assert scan.streams.get("e") is None
+
+    @pytest.mark.parametrize("name", ["", 3, None], ids=repr)
+    def test_a_stream_has_a_text_as_its_name(self, store: DataStore, name: object) -> None:
+        with (
+            store.create_scan(IDENTITY) as scan,
+            pytest.raises((TypeError, ValueError), match=repr(name)),
+        ):
+            scan.create_stream(name, dtype="float64")
+
+    def test_points_of_a_deleted_scan_are_said_to_be_deleted(self, store: DataStore) -> None:
+        with store.create_scan(IDENTITY) as scan:
+            stream = scan.create_stream("d", dtype="float64")
+            scan.prepare()
+            scan.start()
+            stream.send(np.arange(3.0))
+        store.event_log.trim({stream.key: 3})
+        with pytest.raises(IndexNoMoreThereError, match="left the server's memory"):
+            scan.streams["d"][1]
+        store.delete_scan(scan.key)
+        with pytest.raises(IndexNoMoreThereError, match="deleted"):
+            scan.streams["d"][0:2]

@@ -355,3 +355,15 @@ def test_errors_of_the_server_are_the_clients_too_and_show_their_message(
     assert "what went wrong" in repr(error)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
     assert set(vars(redis.RedisError("x"))) <= set(dir(error))
+
+
+def test_an_empty_text_names_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="names no server"):
+        DataStore("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_in_the_url_is_named() -> None:
+    with pytest.raises(StoreError, match="foo"):
+        DataStore("redis://127.0.0.1:1?foo=1")

@@ -548,3 +548,15 @@ def test_bytes_that_are_not_json_are_damage(payload):
 def test_several_json_points_in_one_entry_are_damage():
     with pytest.raises(PayloadError, match="2 JSON points"):
         JsonStreamEncoder().decode(EncodedBatch(b"[1, 2]", 2))
+
+
+def test_masked_points_are_refused_and_unmasked_ones_are_not() -> None:
+    encoder = NumericStreamEncoder("float64")
+    with pytest.raises(ValueError, match="fill"):
+        encoder.encode(np.ma.array([1.0, 2.0], mask=[False, True]))
+    assert encoder.encode(np.ma.array([1.0, 2.0])).len == 2
+
+
+def test_a_refused_dtype_says_how_to_convert() -> None:
+    with pytest.raises(TypeError, match=r"numpy\.asarray\(data, 'float32'\)"):
+        NumericStreamEncoder("float32").encode(1.0)

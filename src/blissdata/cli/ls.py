@@ -31,7 +31,7 @@ AT_ONCE = 256
 """How many scans are looked at before the first is printed."""
 
 _DESCRIPTION = """\
-List the scans on a server, the newest first, so that `head -1` is the last one. A text may begin or
+List the scans on a server, the newest first (with --json, `head -1` is the last one). A text may begin or
 end with *, which stands for anything, and upper and lower case are the same. Points are those of
 the scan's longest stream, and how many there will be if the scan says so."""
 

@@ -25,6 +25,7 @@ from blissdata.exceptions import (
     ScanInfoError,
     ScanNotFoundError,
     ScanValidationError,
+    StoreConnectionError,
     StreamExistsError,
     UnauthorizeStateTransition,
     UnknownEncodingError,
@@ -146,7 +147,7 @@ class Scan:
 
     @info.setter
     def info(self, info: dict[str, Any]) -> None:
-        self._require_writable("replace the info of")
+        self._require_writable("replace its info")
         if not isinstance(info, dict):
             raise TypeError(f"scan.info is a dict, not a {type(info).__name__}")
         self._info = info
@@ -156,11 +157,11 @@ class Scan:
         """The scan's streams by name, for reading: empty before PREPARED, then the same objects
         each time. No round trip."""
         if self._state < ScanState.PREPARED:
-            return {}
+            return _Streams(self._key, self._state)
         for name, document in self._document.streams.items():
             if name in self._announced and name not in self._streams:
                 self._streams[name] = self._open_stream(name, document)
-        return dict(self._streams)
+        return _Streams(self._key, self._state, self._streams)
 
     def __getattr__(self, name: str) -> Any:
         document = self.__dict__.get("_document")
@@ -235,7 +236,7 @@ class Scan:
         Raises `RuntimeError` if the name is taken, `UnauthorizeStateTransition` once the scan is
         stopped, `MissingPluginException`, or what the plugin's constructor raises.
         """
-        self._require_writable("add a stream to")
+        self._require_writable("add a stream to it")
         if isinstance(definition, str):
             extra = {**(info or {}), **metadata}
             if encoder is not None:
@@ -244,12 +245,18 @@ class Scan:
                 definition = Stream.make_definition(definition, dtype, shape, extra)
             else:
                 raise TypeError(f"create_stream({definition!r}) needs the dtype of its points")
+        elif not isinstance(definition, StreamDefinition):
+            raise TypeError(
+                f"create_stream() takes the name of a stream or its definition, not {definition!r}"
+            )
         elif encoder is not None or dtype is not None or info is not None or metadata:
             raise TypeError("create_stream(definition) takes nothing else: it is all in there")
         if self._state >= ScanState.STOPPED:
             raise UnauthorizeStateTransition(
                 self._state, self._state, f"scan {self._key} takes no more streams"
             )
+        if not isinstance(definition.name, str) or not definition.name:
+            raise ValueError(f"A stream has a text as its name, not {definition.name!r}")
         if definition.name in self._document.streams:
             raise StreamExistsError(
                 f'Stream "{definition.name}" already exists in scan {self._key}.'
@@ -293,14 +300,14 @@ class Scan:
         """Seals what is not sealed yet and makes the header final; from any state. Closing again
         does nothing. Raises what was left unreported of points that could not be published; then
         nothing is closed yet, and closing again closes."""
-        self._require_writable("close")
+        self._require_writable("close it")
         if self._state != ScanState.CLOSED:
             self._advance(ScanState.CLOSED)
 
     def _advance(self, target: ScanState) -> None:
         """The one place that moves a written scan on. All or nothing: a failed step changes no
         state."""
-        self._require_writable(f"move to {target.name}")
+        self._require_writable(f"move it to {target.name}")
         if self._state not in _STEPS[target]:
             raise UnauthorizeStateTransition(
                 self._state, target, f"allowed from {_names(_STEPS[target])}"
@@ -346,7 +353,9 @@ class Scan:
         sinks = [
             stream.event_stream for stream in self._writers.values() if stream.event_stream.writable
         ]
-        self._data_store.publisher.seal([events.sink for events in sinks if events.sink])
+        self._data_store.publisher.seal(
+            [events.sink for events in sinks if events.sink], tell_conflicts=True
+        )
 
     def _follow_the_server(self) -> None:
         try:
@@ -355,10 +364,10 @@ class Scan:
             return
         self._state, self._state_id = ScanState(loaded.state), loaded.state_id
 
-    def _require_writable(self, verb: str) -> None:
+    def _require_writable(self, doing: str) -> None:
         if not self._writable:
             raise NoWritePermission(
-                f"Scan {self._key} is read-only here, you cannot {verb} it; only the object that "
+                f"Scan {self._key} is read-only here, you cannot {doing}; only the object that "
                 "create_scan() gave can"
             )
 
@@ -377,15 +386,44 @@ class Scan:
             reason = "SUCCESS"
         else:
             reason = "USER_ABORT" if issubclass(kind, KeyboardInterrupt) else "FAILURE"
-        self._info.setdefault("end_reason", reason)
+        said = self._info.setdefault("end_reason", reason)
         now = datetime.datetime.now(datetime.UTC).astimezone()
         self._info.setdefault("end_time", now.isoformat())
         try:
             self.close()
-        except Exception:
+        except Exception as trouble:
+            if said == "SUCCESS":
+                self._info["end_reason"] = "FAILURE"
+            if not isinstance(trouble, StoreConnectionError):
+                # Points were lost: it was told, so closing again closes; readers shall know as well.
+                self._close_after(trouble)
             if kind is None:
                 raise
-            _logger.exception("Scan %s could not be closed after a failure", self._key)
+            _logger.error("Scan %s ended in a failure, and then: %s", self._key, trouble)
+
+    def _close_after(self, trouble: Exception) -> None:
+        try:
+            self.close()
+        except Exception as again:  # noqa: BLE001 — the first one is raised
+            trouble.add_note(f"The scan could not be closed either: {again}")
+
+
+class _Streams(dict[str, BaseStream]):
+    """Streams by name, whose `KeyError` says why there is none of that name."""
+
+    def __init__(
+        self, scan_key: str, state: ScanState, streams: Mapping[str, BaseStream] | None = None
+    ) -> None:
+        super().__init__(streams or {})
+        self._scan = f"Scan {scan_key} is {state.name}"
+        self._known = state >= ScanState.PREPARED
+
+    def __missing__(self, name: str) -> BaseStream:
+        if self._known:
+            why = f"it has no stream {name!r}, only: {', '.join(self) or 'none'}"
+        else:
+            why = "its streams are known from PREPARED on: scan.wait_state(ScanState.PREPARED)"
+        raise KeyError(f"{self._scan}, {why}")
 
 
 def known_state(key: str, number: int) -> ScanState:

@@ -191,8 +191,8 @@ class DataStore:
         return {key: known_state(key, n) for key, n in found.items() if n is not None}
 
     def delete_scan(self, key: str, force: bool = False) -> None:
-        """Deletes a scan that is CLOSED, with its streams; for readers it is gone at once, the
-        server forgets it within seconds. Unknown or deleted already: nothing happens.
+        """Deletes a scan that is CLOSED, with its streams: nobody finds or loads it any more, and the
+        server forgets its points within 10 s. Unknown or deleted already: nothing happens.
 
         An open scan is a `RuntimeError`, or is closed first with `force`: its streams are sealed and
         its info says `end_reason: "DELETION"`. One that is damaged is a `ScanValidationError`, or is
@@ -285,6 +285,11 @@ def _open(url: str | os.PathLike[str] | None, init_db: bool) -> Backend:
 
 def _is_directory(url: str | os.PathLike[str]) -> bool:
     """A path-like is a directory, and so is a text that is no URL but names a path."""
+    if not str(url):
+        raise StoreError(
+            "An empty text names no server: DataStore() finds your local one, DataStore('.') would "
+            "keep one in the working directory"
+        )
     return not isinstance(url, str) or ("://" not in url and ("/" in url or Path(url).is_dir()))
 
 

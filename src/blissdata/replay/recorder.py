@@ -150,6 +150,7 @@ class _Recorder:
         over = [step for step in steps if step.state >= ScanState.STOPPED]
         self._write_steps(running)
         start = running[-1].time if running else self._created
+        self._write_new_streams(start)  # came between the header and now
         self._write_backlog(_Window(start, over[0].time if over else self._now()))
         self._write_steps(over)
         while self._state < ScanState.CLOSED:

@@ -162,7 +162,7 @@ class PublisherLike(Protocol):
         """A sink for the stream that ends at `index` now."""
         ...
 
-    def seal(self, sinks: Any) -> list[int]:
+    def seal(self, sinks: Any, *, tell_conflicts: bool = False) -> list[int]:
         """Seals many streams in one round trip."""
         ...
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from blissdata.exceptions import (
+    IndexNoMoreThereError,
     NoWritePermission,
     PayloadError,
     StreamAbandonedError,
@@ -286,7 +287,7 @@ class EventStream:
             check_index(index, self._tail(), self.what)
             entry = self._holding(index)  # it may have come between the two looks
         if entry is None:
-            raise no_more_there(self.what, index, index + 1)
+            raise self._gone(index, index + 1)
         batch, offset = entry.batch, index - entry.index
         return self.decoding(index, lambda: self._encoder.decode_point(batch, offset))
 
@@ -319,7 +320,7 @@ class EventStream:
         low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
         found = self.decoding(low, lambda: cut(entries, low, high))
         if found is None:
-            raise no_more_there(self.what, low, high)
+            raise self._gone(low, high)
         batches, skip = found
         try:
             points = self._encoder.decode_range(batches, skip, skip + high - low)
@@ -330,6 +331,12 @@ class EventStream:
         if wanted.step > 0:
             return points[:: wanted.step]
         return points[::-1][:: -wanted.step]
+
+    def _gone(self, start: int, stop: int) -> IndexNoMoreThereError:
+        """The error for points that are not on the server any more, with the reason."""
+        if self.scan_key and self._data_store.scan_states([self.scan_key])[self.scan_key] is None:
+            return IndexNoMoreThereError(f"{self.what}: the scan was deleted from the server")
+        return no_more_there(self.what, start, stop)
 
     def decoding(self, index: int, decode: Callable[[], T]) -> T:
         """Calls `decode`; a payload that lies is reported with the stream and the index."""

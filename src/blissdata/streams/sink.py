@@ -154,6 +154,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._last_trouble: Exception | None = None
+        self._in_trouble = False  # … of which a warning was logged
         self._reset_locks()
         _publishers.add(self)
 
@@ -227,9 +228,13 @@ class Publisher:
             if sink.failure is not None:
                 self._raise_failure(sink)
 
-    def seal(self, sinks: Iterable[StreamSink]) -> list[int]:
+    def seal(self, sinks: Iterable[StreamSink], *, tell_conflicts: bool = False) -> list[int]:
         """Seals the streams when all of their points are confirmed, in one round trip; gives their
-        lengths. Seals all that can be sealed before it raises what went wrong with another."""
+        lengths. Seals all that can be sealed before it raises what went wrong with another.
+
+        Points that were refused because somebody else wrote into the stream are a warning only (as
+        `stream.seal()` has it), and with `tell_conflicts` an error too, unless it was told before. A
+        stream into which this publisher wrote nothing is sealed wherever it ends."""
         sinks = list(sinks)
         requests: dict[str, SealRequest] = {}
         trouble: Exception | None = None
@@ -242,10 +247,13 @@ class Publisher:
             known = sink.failure_known
             try:
                 self.join(sink)
-                requests[sink.key] = SealRequest(sink.confirmed, sink.scan_key)
-            except (StreamConflictError, StreamSealedError):
+                length = sink.confirmed or None
+                requests[sink.key] = SealRequest(length, sink.scan_key)
+            except (StreamConflictError, StreamSealedError) as error:
                 requests[sink.key] = SealRequest(None, sink.scan_key)
                 _warn_of_discrepancy(sink)
+                if tell_conflicts and not known:
+                    trouble = trouble or error
             except Exception as error:  # noqa: BLE001 — kept, and raised when the others are sealed
                 requests[sink.key] = SealRequest(None, sink.scan_key)
                 trouble = trouble or (None if known else error)
@@ -418,6 +426,9 @@ class Publisher:
         return moved
 
     def _confirm(self, sink: StreamSink, request: AppendRequest) -> None:
+        if self._in_trouble:
+            self._in_trouble = False
+            _logger.warning("The server takes points again (%s)", sink.what)
         sink.confirmed = request.end
         sink.request = None
         sink.trouble_since = None
@@ -433,6 +444,11 @@ class Publisher:
         """The request is sent again, as it is, until the time is up."""
         if sink.trouble_since is None:
             sink.trouble_since = now
+            if not self._in_trouble:
+                self._in_trouble = True
+                _logger.warning(
+                    "%s. Points are kept and offered again for %g s", trouble, self.publish_timeout
+                )
         tried = now - sink.trouble_since
         if tried >= self.publish_timeout:
             self._fail(

@@ -63,6 +63,8 @@ def _known(*names: str) -> tuple[type[Exception], ...]:
 _FULL_ERRORS = _known("OutOfMemoryError")
 _NOT_NOW_ERRORS = _known("BusyLoadingError", "MasterDownError", "ReadOnlyError", "TryAgainError")
 
+_AGAIN = "Is the server running? Once it is back, the same object goes on where it was"
+
 _SCHEMES = {
     "redis": "redis",
     "rediss": "rediss",
@@ -158,6 +160,14 @@ def make_client(url: str, options: Mapping[str, Any] | None = None) -> redis.Red
     except ValueError as error:
         raise StoreError(f"{redacted(url)}: {error}") from error
     pool.connection_kwargs["decode_responses"] = False
+    try:
+        pool.connection_class(
+            **pool.connection_kwargs
+        )  # connects to nothing, but checks the options
+    except TypeError as error:
+        raise StoreError(
+            f"{redacted(url)}: the URL has an option that the Redis client does not know ({error})"
+        ) from error
     return redis.Redis(connection_pool=pool)
 
 
@@ -173,7 +183,7 @@ def refusal(error: Exception, doing: str) -> ServerRefusedError:
     if text.startswith("OOM") or isinstance(error, _FULL_ERRORS):
         return RedisServerFullError(
             f"{doing}: the server has reached its memory limit and stored nothing. "
-            "Free memory (memory tracker, delete scans) or raise `maxmemory`"
+            "Delete scans, or raise its `maxmemory`"
         )
     if text.startswith(_NOT_NOW) or isinstance(error, _NOT_NOW_ERRORS):
         return RedisServerBusyError(f"{doing}: the server cannot do it now: {text}")
@@ -188,11 +198,13 @@ def translated_errors(doing: str) -> Iterator[None]:
     except (StoreError, StreamConflictError):
         raise
     except redis.TimeoutError as error:
-        raise RedisStoreTimeoutError(f"{doing}: no answer in time ({error})") from error
+        raise RedisStoreTimeoutError(f"{doing}: no answer in time ({error}). {_AGAIN}") from error
     except redis.exceptions.BusyLoadingError as error:
         raise RedisServerBusyError(f"{doing}: the server is loading its data ({error})") from error
     except redis.ConnectionError as error:
-        raise RedisStoreConnectionError(f"{doing}: connection failed ({error})") from error
+        raise RedisStoreConnectionError(
+            f"{doing}: connection failed ({error}). {_AGAIN}"
+        ) from error
     except redis.exceptions.InvalidResponse as error:
         raise RedisStoreConnectionError(
             f"{doing}: what answers there does not speak the Redis protocol ({error})"

@@ -79,6 +79,10 @@ class NumericStreamEncoder(StreamEncoder):
     # ------------------------------------------------------------------------------ encode
 
     def encode(self, data: Any) -> EncodedBatch:
+        if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+            raise ValueError(
+                "Masked points would be sent as if they were not: fill them first, data.filled(…)"
+            )
         array = np.asarray(data)
         if array.size == 0:
             raise ValueError("Cannot encode empty data")
@@ -106,7 +110,10 @@ class NumericStreamEncoder(StreamEncoder):
                 f"Expected {expected} endian, received {received} endian: "
                 f"convert with data.astype({self.dtype.str!r})"
             )
-        raise TypeError(f"Expected numpy.{self.dtype.name}, received numpy.{_name(dtype)}")
+        raise TypeError(
+            f"Expected numpy.{self.dtype.name}, received numpy.{_name(dtype)}: nothing is converted "
+            f"silently, numpy.asarray(data, {self.dtype.name!r}) does"
+        )
 
     def _fits(self, point_shape: tuple[int, ...]) -> bool:
         return len(point_shape) == len(self.shape) and all(

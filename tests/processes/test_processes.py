@@ -270,7 +270,10 @@ def test_a_program_that_sends_at_its_very_end_is_told_or_served(run, plain_store
     """)
     key = program.line()
     word = program.line()
-    assert program.end() == (0, "")
+    code, errors = program.end()
+    assert code == 0
+    assert errors.splitlines()[1:] == []
+    assert errors.startswith(f"Scan {key} is left in state STARTED")
     found = plain_store.load_scan(key).streams["x"][:].tolist()
     assert found == {"served": [0, 1], "told": [0]}[word]
 
@@ -320,9 +323,13 @@ def test_a_child_of_multiprocessing_delivers_what_it_sent(run, plain_store, meth
             child = context.Process(target=write, args=[url, scan.key])
             child.start()
             child.join()
+            length = len(scan.streams["x"])  # before close() waits for anything
+            scan.close()
+            say(str(length))
             sys.exit(child.exitcode)
     """)
     key = program.line()
+    assert program.line() == "2000"
     code, errors = program.end()
     assert (code, errors) == (0, "")
     assert plain_store.load_scan(key).streams["x"][:].tolist() == list(range(2000))
@@ -531,3 +538,16 @@ def test_ctrl_c_while_the_server_is_away_ends_the_program(run):
         code, errors = program.end()
         assert code in (-signal.SIGINT, 130)
         assert "KeyboardInterrupt" in errors
+
+
+def test_a_program_that_leaves_its_scan_open_says_so(run, plain_store):
+    program = run("""
+        store = DataStore(url)
+        scan, x = new_scan(store, "x")
+        x.send(1)
+    """)
+    key = program.line()
+    code, errors = program.end()
+    assert code == 0
+    assert errors.startswith(f"Scan {key} is left in state STARTED")
+    assert plain_store.load_scan(key).streams["x"][:].tolist() == [1]

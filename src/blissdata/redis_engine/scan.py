@@ -10,9 +10,12 @@ read.
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import json
 import logging
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import TracebackType
@@ -100,6 +103,9 @@ class Scan:
         self._data_store = data_store
         self._key = key
         self._writable = writable
+        if writable:
+            self._pid = os.getpid()
+            _written.add(self)
         self._streams: dict[str, BaseStream] = {}
         self._writers: dict[str, BaseStream] = {}
         self._announced: set[str] = set()
@@ -401,11 +407,33 @@ class Scan:
                 raise
             _logger.error("Scan %s ended in a failure, and then: %s", self._key, trouble)
 
+    def tell_if_left_open(self) -> None:
+        """At the end of the program: a scan that nobody closed looks to readers as if it went on."""
+        if self._state != ScanState.CLOSED and self._pid == os.getpid():
+            _logger.warning(
+                "Scan %s is left in state %s: nobody closed it, and readers go on waiting. "
+                "`with store.create_scan(…) as scan:` closes it whatever happens",
+                self._key,
+                self._state.name,
+            )
+
     def _close_after(self, trouble: Exception) -> None:
         try:
             self.close()
         except Exception as again:  # noqa: BLE001 — the first one is raised
             trouble.add_note(f"The scan could not be closed either: {again}")
+
+
+_written: weakref.WeakSet[Scan] = weakref.WeakSet()
+"""The scans that this process writes."""
+
+
+def _tell_of_open_scans() -> None:
+    for scan in _written:
+        scan.tell_if_left_open()
+
+
+atexit.register(_tell_of_open_scans)
 
 
 class _Streams(dict[str, BaseStream]):

@@ -378,6 +378,8 @@ def test_a_killed_program_leaves_readers_that_can_leave(run, plain_store):
 
 def test_a_fork_is_told_and_may_open_the_stream_anew(run, plain_store):
     program = run("""
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, from 3.12 on
         store = DataStore(url)
         scan, x, y = new_scan(store, "x", "y")
         for i in range(100):

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 from blissdata.cli.text import printable
 from blissdata.exceptions import (
@@ -26,6 +32,7 @@ __all__ = [
     "TimeUpError",
     "UsageError",
     "code_for",
+    "ending_at_sigterm",
     "forget_stdout",
     "note",
 ]
@@ -97,3 +104,21 @@ def forget_stdout() -> None:
         os.close(nowhere)
     except (OSError, ValueError, AttributeError):
         sys.stdout = None
+
+
+@contextmanager
+def ending_at_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the program as an exception does, so that what is open is closed and the
+    terminal is tidied. May be nested."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

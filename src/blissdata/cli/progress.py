@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from blissdata.cli.exits import TERMINATED, note
+from blissdata.cli.exits import ending_at_sigterm, note
 
 __all__ = ["ProgressLine", "progress_line"]
 
@@ -53,7 +50,7 @@ def progress_line(title: str, total: int | None) -> Iterator[ProgressLine]:
     if bar is None:
         yield ProgressLine()
         return
-    with _ending_at_sigterm(), bar:
+    with ending_at_sigterm(), bar:
         yield ProgressLine(bar, bar.add_task(title, total=total))
 
 
@@ -78,20 +75,3 @@ def _bar() -> Any:
         redirect_stdout=False,
         redirect_stderr=False,
     )
-
-
-@contextmanager
-def _ending_at_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the program as an exception does, so that the terminal is tidied."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

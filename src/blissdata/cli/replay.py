@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from blissdata.cli.exits import TERMINATED, UsageError, note
+from blissdata.cli.exits import UsageError, ending_at_sigterm, note
 from blissdata.cli.names import add_server_option
 from blissdata.cli.text import printable
 
@@ -148,7 +144,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for path in dict.fromkeys(arguments.files):
         for text in _look_through(path, arguments):
             note(text)
-    with quiet_library(), closing_at_sigterm(), DataStore(arguments.url) as store:
+    with quiet_library(), ending_at_sigterm(), DataStore(arguments.url) as store:
         numbers = _Numbers(store, arguments.number)
         for turn in range(arguments.repeat):
             for path in arguments.files:
@@ -321,20 +317,3 @@ def _for_people(played: Played) -> str:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-@contextmanager
-def closing_at_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the program as an exception does, so that what is open is closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from blissdata.cli.text import age
+
 if TYPE_CHECKING:
     from blissdata.redis_engine.local_server import ServerStatus
 
@@ -62,7 +64,7 @@ def _for_people(seen: ServerStatus) -> str:
         "TCP": _tcp(seen),
         "data": seen.data_directory,
         "log": seen.log,
-        "since": f"{_duration(seen.uptime_s)} ago",
+        "since": f"{age(seen.uptime_s or 0)} ago",
         "clients": seen.clients,
         "memory": memory,
         "fsync": seen.fsync,
@@ -94,14 +96,3 @@ def _size(found: int | None) -> str:
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} TB"
-
-
-def _duration(seconds: int | None) -> str:
-    minutes, rest = divmod(seconds or 0, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

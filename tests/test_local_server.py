@@ -218,7 +218,11 @@ def test_who_starts_it_has_no_child_afterwards() -> None:
     assert psutil.Process().children() == before
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_while_it_starts_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # If it was ready before the interrupt, it leaves as any server does that nobody uses.
+    monkeypatch.setenv("BLISSDATA_IDLE_S", "3")
     starter = subprocess.Popen(
         [sys.executable, "-c", START],
         stdout=subprocess.PIPE,
@@ -232,6 +236,28 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     _, err = starter.communicate(timeout=20)
     os.kill(supervisor, signal.SIGCONT)
     assert starter.returncode != 0, err
+    until(lambda: not servers_below(tmp_path))
+
+
+def test_a_server_whose_starter_is_gone_before_it_is_ready_leaves_at_once(tmp_path: Path) -> None:
+    place = Place.of()
+    place.create()
+    reading, writing = os.pipe()
+    launcher = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "blissdata.redis_engine.local_server"),
+            *("--started-by", "demand", "--directory", str(place.directory)),
+            *("--report-fd", str(writing)),
+        ],
+        pass_fds=[writing],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    assert b'"pid"' in os.read(reading, 4096)
+    os.close(reading)  # as Ctrl-C does, wherever it strikes; it would stay for 300 s otherwise
+    assert launcher.wait(20) == 0
+    until(place.supervisor)
     until(lambda: not servers_below(tmp_path))
 
 

@@ -79,12 +79,16 @@ def _serve_detached(
     report(pid=os.getpid())  # a broken pipe: nobody waits any more, nothing was started
     answered = False
 
-    def ready() -> None:
+    def ready() -> bool:
         nonlocal answered
         answered = True
-        with suppress(BrokenPipeError):
+        try:
             report(ready=True)
-        os.close(descriptor)
+        except BrokenPipeError:  # whoever wanted it was interrupted
+            return False
+        finally:
+            os.close(descriptor)
+        return True
 
     try:
         Supervisor(place, options, started_by, ready).run()

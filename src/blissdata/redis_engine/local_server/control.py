@@ -145,11 +145,12 @@ def _serve_here(
     """Be the supervisor; the gate opens when the server is ready."""
     seen: list[ServerStatus] = []
 
-    def is_ready() -> None:
+    def is_ready() -> bool:
         gate.close()
         seen.append(status(place.directory))
         if ready is not None:
             ready(seen[-1])
+        return True
 
     place.trim_log()
     Supervisor(place, options, "person", is_ready).run()

@@ -63,6 +63,10 @@ SHUTDOWN_PATIENCE_S = 60.0
 """How long Valkey may take to write and sync its data when it is asked to leave [s]."""
 
 
+UNWANTED_IDLE_S = 1.0
+"""How long a server stays whose starter was gone before it was ready, unless somebody comes [s]."""
+
+
 class Supervisor:
     """One local server's life, in the main thread of a process (it handles signals)."""
 
@@ -71,7 +75,7 @@ class Supervisor:
         place: Place,
         options: ServerOptions,
         started_by: StartedBy,
-        ready: Callable[[], None] = lambda: None,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._place = place
         self._options = options
@@ -82,7 +86,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until told to leave, or until nobody needs the server. Calls `ready` once it
-        answers. Blocks. Raises `LocalServerError` if it does not come up, or not again."""
+        answers, which says whether somebody waited for that. Blocks. Raises `LocalServerError` if it does not come up, or not again."""
         place = self._place
         with self._signals:
             held = place.lock_for_supervisor(PROBE_PATIENCE_S)
@@ -101,7 +105,7 @@ class Supervisor:
         if serving is None:  # told to leave before it was up
             return
         try:
-            self._ready()
+            serving.unwanted = not self._ready()
             self._watch(serving)
         except LocalServerError as error:
             with suppress(LocalServerError):  # the disk may be full: then only the log says it
@@ -269,7 +273,7 @@ class Supervisor:
         try:
             if not serving.nobody_for_a_while():
                 return False
-            _LOG.info("nobody has been connected for %g s: leaving", serving.record.idle_s)
+            _LOG.info("nobody has been connected for %g s: leaving", serving.idle_limit)
             serving.hang_up()
             self._shut_down(serving.process)
             self._place.forget_record()
@@ -332,22 +336,31 @@ class _Serving:
     connections: int = -1
     """How many Valkey had ever accepted when we last looked."""
     alone_since: float = 0.0
+    unwanted: bool = False
+    """True until somebody comes, if whoever started it on demand was gone when it was ready."""
+
+    @property
+    def idle_limit(self) -> float:
+        """How long nobody must have been there before it leaves [s]."""
+        return min(UNWANTED_IDLE_S, self.record.idle_s) if self.unwanted else self.record.idle_s
 
     @property
     def check_period(self) -> float:
         """[s]"""
         if self.record.started_by == "person":
             return CHECK_PERIOD_S
-        return min(CHECK_PERIOD_S, self.record.idle_s / CHECKS_PER_IDLE)
+        return min(CHECK_PERIOD_S, self.idle_limit / CHECKS_PER_IDLE)
 
     def nobody_for_a_while(self) -> bool:
         """Whether nobody was connected, nor came and went, during the idle time. One round trip."""
         if self.record.started_by == "person":
             return False
+        first_look = self.connections < 0
         if self.somebody_there() is not False:
             self.alone_since = time.monotonic()
+            self.unwanted = self.unwanted and first_look
             return False
-        return time.monotonic() - self.alone_since >= self.record.idle_s
+        return time.monotonic() - self.alone_since >= self.idle_limit
 
     def somebody_there(self) -> bool | None:
         """Whether anybody but us is connected, or came since the last look; None: Valkey is busy."""

@@ -1,0 +1,1 @@
+"""What the files on disk are read with: retries, handlers, the detectors' own files."""

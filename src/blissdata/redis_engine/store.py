@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from blissdata.exceptions import (
     NoScanAvailable,
     ScanKeyError,
+    ScanLoadError,
     ScanNotClosedError,
     ScanNotFoundError,
     ScanValidationError,
@@ -29,7 +30,7 @@ from blissdata.streams.sink import PUBLISH_TIMEOUT_S, Publisher
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from blissdata.redis_engine.backends.abstract import Backend, Catalog
+    from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan
     from blissdata.streams.event_log import EventLog
 
 __all__ = ["DataStore", "reset_redis_db"]
@@ -127,10 +128,27 @@ class DataStore:
 
         Raises `ScanNotFoundError` (also once it is deleted), `ScanValidationError`, and
         `RuntimeError` for a key that cannot be a scan's."""
+        self._check_key(key)
+        return self._read_only(key, self._catalog.load(key))
+
+    def load_scans(self, keys: Sequence[str]) -> dict[str, Scan | ScanLoadError]:
+        """Many scans, for reading; in the place of those that cannot be loaded, what `load_scan`
+        raises. One round trip. Raises `RuntimeError` for a key that cannot be a scan's."""
+        for key in keys:
+            self._check_key(key)
+        found: dict[str, Scan | ScanLoadError] = {}
+        for key, loaded in self._catalog.load_many(keys).items():
+            try:
+                found[key] = (
+                    loaded if isinstance(loaded, Exception) else self._read_only(key, loaded)
+                )
+            except ScanLoadError as error:
+                found[key] = error
+        return found
+
+    def _read_only(self, key: str, loaded: LoadedScan) -> Scan:
         from blissdata.redis_engine.identities import validated_identity
 
-        self._check_key(key)
-        loaded = self._catalog.load(key)
         try:
             validated_identity(self._identity_model, loaded.document.identity)
         except ValueError as error:  # pydantic's own is one

@@ -911,6 +911,19 @@ class CatalogTests(BackendKit):
         assert catalog.states([keys[1], keys[1]]) == {keys[1]: 1}
         assert catalog.states([]) == {}
 
+    def test_many_scans_are_loaded_as_they_are_one_by_one(self, catalog: Catalog) -> None:
+        keys = [new_scan(catalog, number=number) for number in range(5)]
+        catalog.advance(keys[3], 0, 1, catalog.load(keys[3]).document)
+        deleted, unknown = new_scan(catalog), catalog.scan_key(new_ulid())
+        delete(catalog, deleted)
+        found = catalog.load_many([*keys, deleted, unknown, keys[0]])
+        assert list(found) == [*keys, deleted, unknown]
+        assert [found[key] for key in keys] == [catalog.load(key) for key in keys]
+        for key in (deleted, unknown):
+            assert isinstance(found[key], ScanNotFoundError)
+            assert key in str(found[key])
+        assert catalog.load_many([]) == {}
+
     @pytest.mark.parametrize(
         ("fields", "expected"),
         [
@@ -1452,6 +1465,18 @@ class ScanTests(BackendKit):
         with pytest.raises(RuntimeError, match="metadata is taking"):
             scan.prepare()
         assert scan.state == ScanState.CREATED
+
+    def test_many_scans_are_loaded_at_once(self, store: DataStore) -> None:
+        keys = [store.create_scan(IDENTITY, {"i": i}).key for i in range(3)]
+        gone = store.catalog.scan_key(new_ulid())
+        found = store.load_scans([keys[2], gone, keys[0]])
+        assert list(found) == [keys[2], gone, keys[0]]
+        assert isinstance(found.pop(gone), ScanNotFoundError)
+        scans = [scan for scan in found.values() if isinstance(scan, Scan)]
+        assert [(scan.key, scan.info) for scan in scans] == [
+            (keys[2], {"i": 2}),
+            (keys[0], {"i": 0}),
+        ]
 
     def test_changes_on_a_loaded_scan_stay_local(self, store: DataStore) -> None:
         scan = store.create_scan(IDENTITY, {"maps": {"f": 1}})

@@ -14,6 +14,7 @@ from typing import Any
 
 from blissdata.exceptions import (
     PayloadError,
+    ScanLoadError,
     ScanNotFoundError,
     ServerFullError,
     ServerNotEmptyError,
@@ -319,6 +320,15 @@ class _MemoryCatalog:
             pk = self._keys.scan_pk(key)
             document = ScanDocument.from_json(key, scan.text, lambda s: self._keys.stream(pk, s))
             return LoadedScan(document, scan.states[-1], str(len(scan.states)))
+
+    def load_many(self, keys: Sequence[str]) -> dict[str, LoadedScan | ScanLoadError]:
+        found: dict[str, LoadedScan | ScanLoadError] = {}
+        for key in keys:
+            try:
+                found[key] = self.load(key)
+            except ScanLoadError as error:
+                found[key] = error
+        return found
 
     def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
         with self._server.changed:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from blissdata.exceptions import ScanLoadError
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.streams.event_log import EventLog
 
@@ -94,6 +95,10 @@ class Catalog(Protocol):
     def load(self, key: str) -> LoadedScan:
         """The scan. Raises `ScanNotFoundError`, also for one that is deleted, and
         `ScanValidationError`."""
+        ...
+
+    def load_many(self, keys: Sequence[str]) -> dict[str, LoadedScan | ScanLoadError]:
+        """Many scans; for those that are gone or damaged, what `load` raises."""
         ...
 
     def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from blissdata.exceptions import (
+    ScanLoadError,
     ScanNotFoundError,
     ScanValidationError,
     ServerNotEmptyError,
@@ -81,21 +82,40 @@ class PlainCatalog:
         return LoadedScan(document, 0, state_id.decode())
 
     def load(self, key: str) -> LoadedScan:
-        with translated_errors(f"loading scan {key}"):
-            try:
-                found = self._functions.call("bd1_load", self._both(key))
-            except redis.exceptions.ResponseError as error:
-                if "WRONGTYPE" not in str(error):
-                    raise
-                raise ScanValidationError(
-                    f"{key} is not a scan: there, or where its state stream should be, is a value "
-                    "of another type"
-                ) from error
-        if not found:
+        found = self.load_many([key])[key]
+        if isinstance(found, ScanLoadError):
+            raise found
+        return found
+
+    def load_many(self, keys: Sequence[str]) -> dict[str, LoadedScan | ScanLoadError]:
+        wanted = list(dict.fromkeys(keys))
+        doing = f"loading scan {wanted[0]}" if len(wanted) == 1 else f"loading {len(wanted)} scans"
+        found: dict[str, LoadedScan | ScanLoadError] = {}
+        with translated_errors(doing):
+            replies = self._functions.call_many(
+                [("bd1_load", self._both(key), ()) for key in wanted]
+            )
+            for key, reply in zip(wanted, replies, strict=True):
+                try:
+                    found[key] = self._loaded(key, reply)
+                except ScanLoadError as error:
+                    found[key] = error
+        return found
+
+    def _loaded(self, key: str, reply: Any) -> LoadedScan:
+        """The scan in a reply. Raises the reply, if it is another error than of this scan alone."""
+        if isinstance(reply, Exception):
+            if "WRONGTYPE" not in str(reply):
+                raise reply
+            raise ScanValidationError(
+                f"{key} is not a scan: there, or where its state stream should be, is a value of "
+                "another type"
+            ) from reply
+        if not reply:
             raise _not_found(key)
-        if len(found) < 3:
+        if len(reply) < 3:
             raise ScanValidationError(f"{key} is not a scan: it has no state stream")
-        text, state_id, state = found
+        text, state_id, state = reply
         pk = self._keys.scan_pk(key)
         document = ScanDocument.from_json(key, text, lambda s: self._keys.stream(pk, s))
         return LoadedScan(document, _state(key, state), state_id.decode())

@@ -7,6 +7,7 @@ import threading
 import time
 
 __all__ = [
+    "ACQUISITION",
     "DELETION_GRACE_S",
     "HISTORY",
     "HISTORY_LENGTH",
@@ -28,6 +29,10 @@ STACK_PROTOCOL = 1
 
 HISTORY = "_SCAN_HISTORY_"
 """A stream with one entry per created scan, field `key`; an entry's id is the scan's timetag."""
+
+ACQUISITION = "_ACQUISITION_:"
+"""Followed by a detector's address: the number of its current acquisition, in the plain layout. In
+protocol 1 the address alone is the key."""
 
 HISTORY_LENGTH = 2048
 """How many entries the history keeps, about. Older scans are found through the index."""

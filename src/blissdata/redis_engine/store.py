@@ -102,6 +102,15 @@ class DataStore:
         """The state of each scan, None for those that are gone. One round trip."""
         return self._catalog.states(keys)
 
+    def current_acquisition(self, detector: str) -> int | None:
+        """The number of the acquisition that this detector, named by its address, was prepared for
+        last; None if there was none. One round trip."""
+        return self._backend.current_acquisition(detector)
+
+    def begin_acquisition(self, detector: str) -> int:
+        """Counts the detector's next acquisition and gives its number, from 0 on. One round trip."""
+        return self._backend.begin_acquisition(detector)
+
     # ------------------------------------------------------------------------------ scans
 
     def create_scan(

@@ -184,6 +184,11 @@ class StoreLike(Protocol):
         """The state of each scan, None for those that are gone. One round trip."""
         ...
 
+    def current_acquisition(self, detector: str) -> int | None:
+        """The number of the acquisition that this detector, named by its address, was prepared for
+        last; None if there was none. One round trip."""
+        ...
+
     def load_scan(self, key: str) -> Any:
         """The scan under that key, read-only."""
         ...

@@ -24,7 +24,7 @@ The matrix (rows are classes below, each a part of `BackendTests`):
     CatalogTests    one scan    create, load, advance, wrong state, wait_state, steps, expire
                     many scans  states, find (wildcards, case, numbers, any character), timetag,
                                 newest, announced (older than the history, deleted, other prefix)
-    ServerTests     backend     info, protocol, initialise, flush, close, away
+    ServerTests     backend     info, protocol, initialise, flush, close, away, acquisitions
     ScanTests       store       life cycle, info, search, next and last scan, delete, identity models
     StreamTests     store       encodings, indexing, slicing, views, cursors, groups, seal, trimmed
                                 points, writers, plugins, a server that is full or away
@@ -1166,6 +1166,34 @@ class ServerTests(BackendKit):
         assert catalog.newest() is None
         assert everything(log, "s") == (Tail(0, False), [])
 
+    def test_acquisitions_of_a_detector_are_counted_from_0(self, backend: Backend) -> None:
+        camera, other = "tango://host:10000/id00/camera/1", "tango://host:10000/id00/camera/2"
+        assert backend.current_acquisition(camera) is None
+        assert [backend.begin_acquisition(camera) for _ in range(3)] == [0, 1, 2]
+        assert backend.current_acquisition(camera) == 2
+        assert backend.current_acquisition(other) is None
+        assert backend.begin_acquisition(other) == 0
+        assert backend.current_acquisition(camera) == 2
+
+    def test_no_acquisition_has_the_number_of_another(self, backend: Backend) -> None:
+        with ThreadPoolExecutor(4, "contract") as pool:
+            numbers = list(pool.map(lambda _: backend.begin_acquisition("camera"), range(40)))
+        assert sorted(numbers) == list(range(40))
+
+    def test_a_full_server_counts_no_acquisition(
+        self, backend: Backend, while_full: AbstractContextManager[None]
+    ) -> None:
+        with while_full, pytest.raises(ServerFullError):
+            backend.begin_acquisition("camera")
+        assert backend.begin_acquisition("camera") == 0
+
+    def test_flush_forgets_acquisitions(self, backend: Backend) -> None:
+        backend.begin_acquisition("camera")
+        backend.flush()
+        assert backend.current_acquisition("camera") is None
+        backend.initialise()
+        assert backend.begin_acquisition("camera") == 0
+
     def test_reset_redis_db_leaves_a_store_that_works(self, store: DataStore) -> None:
         key = store.create_scan(IDENTITY).key
         reset_redis_db(store)
@@ -1195,6 +1223,8 @@ class ServerTests(BackendKit):
             lambda: log.newest(["s"]),
             lambda: seal(log, "s"),
             lambda: trim(log, "s", 1),
+            lambda: backend.current_acquisition("camera"),
+            lambda: backend.begin_acquisition("camera"),
             lambda: catalog.create(document),
             lambda: catalog.load(key),
             lambda: catalog.advance(key, 0, 1, document),

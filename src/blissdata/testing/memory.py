@@ -84,6 +84,7 @@ class MemoryBackend:
         self.scans: dict[str, _StoredScan] = {}
         self.history: list[tuple[tuple[int, int], str]] = []
         self.last_timetag = (0, 0)
+        self.acquisitions: dict[str, int] = {}
         self.version: int | None = None
 
     # ------------------------------------------------------------------------------ backend
@@ -124,7 +125,22 @@ class MemoryBackend:
             self.streams.clear()
             self.scans.clear()
             self.history.clear()
+            self.acquisitions.clear()
             self.version = None
+
+    def current_acquisition(self, detector: str) -> int | None:
+        self.check()
+        with self.changed:
+            return self.acquisitions.get(detector)
+
+    def begin_acquisition(self, detector: str) -> int:
+        self.check()
+        if self.full:
+            raise ServerFullError("the memory server is full")
+        with self.changed:
+            number = self.acquisitions.get(detector, -1) + 1
+            self.acquisitions[detector] = number
+            return number
 
     def close(self) -> None:
         """Nothing to close: the data stay for other stores on this backend."""

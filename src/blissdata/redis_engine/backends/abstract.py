@@ -194,6 +194,16 @@ class Backend(Protocol):
         is content with one that is prepared already and holds no scan."""
         ...
 
+    def current_acquisition(self, detector: str) -> int | None:
+        """The number of the acquisition that this detector, named by its address, was prepared for
+        last; None if there was none. Raises `StoreError` for what is no number."""
+        ...
+
+    def begin_acquisition(self, detector: str) -> int:
+        """Counts the detector's next acquisition and gives its number, from 0 on. A repeat counts
+        another one, which nobody minds: the numbers only tell acquisitions apart."""
+        ...
+
     def flush(self) -> None:
         """Forgets everything on the server."""
         ...

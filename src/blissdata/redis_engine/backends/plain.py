@@ -22,10 +22,12 @@ from blissdata.exceptions import (
 )
 from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo, Step
 from blissdata.redis_engine.backends.client import translated_errors
+from blissdata.redis_engine.backends.counters import AcquisitionCounters
 from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute, raw_client
 from blissdata.redis_engine.backends.search import criteria, index_entries
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.redis_engine.keys import (
+    ACQUISITION,
     DELETION_GRACE_S,
     HISTORY,
     HISTORY_LENGTH,
@@ -310,6 +312,7 @@ class PlainBackend:
         self._raw = raw_client(client)
         self._functions = Functions(self._raw)
         self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
+        self._acquisitions = AcquisitionCounters(self._raw, lambda name: f"{ACQUISITION}{name}")
 
     def __repr__(self) -> str:
         return f"plain layout at {self._address}"
@@ -359,6 +362,12 @@ class PlainBackend:
                 "Open it without init_db=True if it is a blissdata database; use another server or "
                 "database otherwise"
             )
+
+    def current_acquisition(self, detector: str) -> int | None:
+        return self._acquisitions.current(detector)
+
+    def begin_acquisition(self, detector: str) -> int:
+        return self._acquisitions.begin(detector)
 
     def flush(self) -> None:
         with translated_errors("emptying the database"):

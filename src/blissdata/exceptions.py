@@ -37,6 +37,12 @@
     │   └── StreamAbandonedError                … of a stream that nobody will ever seal
     ├── EmptyViewException                      a plugin has no view yet
     ├── NoWritePermission                       (PermissionError) a read-only scan or stream
+    ├── DataFileError                           (OSError) points or images cannot be read from a file
+    │   ├── DataFileRefusedError                (PermissionError) outside the data roots, or no file
+    │   ├── DataFileMissingError                (FileNotFoundError) not there, perhaps not yet
+    │   ├── DataFileBusyError                   (BlockingIOError) somebody has it open for writing
+    │   ├── DataFileIncompleteError             (LookupError) the item, or a part, is not in it yet
+    │   └── DataFileContentError                (ValueError) it holds something else, or is damaged
     ├── SourceFileError                         (ValueError) a file that cannot be replayed
     │   └── RecordingError                      … a recording that is damaged, or not one
     └── MissingExtraError                       (ImportError) an optional dependency, and its name
@@ -51,6 +57,12 @@ from typing import Any
 
 __all__ = [
     "BlissdataError",
+    "DataFileBusyError",
+    "DataFileContentError",
+    "DataFileError",
+    "DataFileIncompleteError",
+    "DataFileMissingError",
+    "DataFileRefusedError",
     "EmptyViewException",
     "EndOfStream",
     "IndexNoMoreThereError",
@@ -277,6 +289,36 @@ class EmptyViewException(BlissdataError):  # noqa: N818 — the name that client
 
 class NoWritePermission(BlissdataError, PermissionError):  # noqa: N818 — the name that clients import
     """The scan or stream was opened for reading."""
+
+
+# ---------------------------------------------------------------------------------- files of data
+
+
+class DataFileError(BlissdataError, OSError):
+    """Points or images cannot be read from a file; the message names it."""
+
+
+class DataFileRefusedError(DataFileError, PermissionError):
+    """The file lies outside the data roots, or is no regular file: it was not opened."""
+
+
+class DataFileMissingError(DataFileError, FileNotFoundError):
+    """The file is not there. It may come."""
+
+
+class DataFileBusyError(DataFileError, BlockingIOError):
+    """Somebody has the file open for writing and lets nobody read. It passes."""
+
+
+class DataFileIncompleteError(DataFileError, LookupError):
+    """The file has no such item, or less of it than was asked for. It may come."""
+
+
+class DataFileContentError(DataFileError, ValueError):
+    """The file is not what was promised: another shape or dtype, damaged, or no HDF5 file."""
+
+
+# ---------------------------------------------------------------------------------- files to replay
 
 
 class SourceFileError(BlissdataError, ValueError):

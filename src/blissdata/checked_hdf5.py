@@ -1,0 +1,584 @@
+"""HDF5 files that show nothing from outside the data roots: every link and storage is followed here.
+
+HDF5 itself would open whatever file a file names. So it is only ever asked for what is inside one
+file, and the rest is done by hand, each file checked by `DataRoots` first:
+
+    path in the file ──► soft links, external links          walked part by part
+    dataset          ──► external raw storage                read as bytes
+                     └─► virtual sources                     read piece by piece, and put together
+
+What is not there is an error here. HDF5 would give fill values for a source file that is missing,
+or bytes beyond the end of a raw file, and they would look like data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from types import EllipsisType, TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from blissdata.data_roots import DataRoots
+from blissdata.exceptions import (
+    DataFileBusyError,
+    DataFileContentError,
+    DataFileError,
+    DataFileIncompleteError,
+    DataFileMissingError,
+    DataFileRefusedError,
+)
+
+__all__ = ["CheckedDataset", "CheckedFile"]
+
+MAX_LINKS = 64
+"""Links followed on one path; more are a circle."""
+
+MAX_DEPTH = 16
+"""Files that lead to one another, and virtual datasets made of virtual ones; more are a circle."""
+
+OPEN_SOURCES = 8
+"""How many files that a file points at are kept open with it."""
+
+_RAW_PREFIX = "HDF5_EXTFILE_PREFIX"
+_UNLIMITED = (h5py.h5s.UNLIMITED, 2**64 - 1)
+
+Selection = int | slice | EllipsisType | Sequence[int] | np.ndarray[Any, Any]
+
+
+class CheckedFile:
+    """An HDF5 file for reading, bound by the data roots, with whatever it points at.
+
+    `openargs` are those of `h5py.File` (`locking`, …). A file that is being written in SWMR mode is
+    read in SWMR mode. A context manager.
+
+    Raises `DataFileRefusedError`, `DataFileMissingError`, `DataFileBusyError` (a writer has locked
+    it), `DataFileIncompleteError` (a writer has begun it), `DataFileContentError` (no HDF5 file).
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], roots: DataRoots, *, depth: int = 0, **openargs: Any
+    ) -> None:
+        self.path = os.fspath(path)
+        """As it was asked for."""
+        self.roots = roots
+        self.real_path = roots.real_path(path)
+        """What was opened."""
+        self._openargs = openargs
+        self._depth = depth
+        self._sources: OrderedDict[str, CheckedFile] = OrderedDict()
+        _require_depth(depth, self.path)
+        with roots.open(path) as checked:
+            found = os.fstat(checked.fileno())
+            self.file_id = (found.st_dev, found.st_ino)
+            """Device and inode: another pair under the same path is another file."""
+            self._file = _open(self.path, self.real_path, found.st_size, openargs)
+            try:
+                opened = os.fstat(self._file.id.get_vfd_handle())
+            except BaseException:
+                self._file.close()
+                raise
+        if (opened.st_dev, opened.st_ino) != self.file_id:
+            self._file.close()
+            raise DataFileMissingError(f"The file {self.path} was replaced while it was opened")
+
+    @property
+    def swmr(self) -> bool:
+        """True if a writer appends to it in SWMR mode, and this handle sees that."""
+        return bool(self._file.swmr_mode)
+
+    def close(self) -> None:
+        """Closes it, and those that it points at. Repeatable."""
+        while self._sources:
+            self._sources.popitem()[1].close()
+        with contextlib.suppress(OSError, RuntimeError):  # nothing is written: nothing can be lost
+            self._file.close()
+
+    def __enter__(self) -> CheckedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<CheckedFile {self.path}>"
+
+    # ------------------------------------------------------------------------------ what is in it
+
+    def dataset(self, path: str) -> CheckedDataset:
+        """The dataset at that path, links followed.
+
+        Raises `DataFileIncompleteError` if there is nothing (yet), `DataFileContentError` if it is
+        no dataset, and what opening a linked file raises."""
+        return self._dataset(path, self._depth)
+
+    def _dataset(self, path: str, depth: int) -> CheckedDataset:
+        _require_depth(depth, f"{self.path}::{path}")
+        file, item = self._walk(path)
+        if not isinstance(item, h5py.Dataset):
+            raise DataFileContentError(f"{self.path}::{path} is a group, not a dataset")
+        return CheckedDataset(file, item, f"{self.path}::{path}", depth)
+
+    def names(self, path: str = "/") -> list[str]:
+        """The names in the group at that path; raises as `dataset` does."""
+        _, item = self._walk(path)
+        if not isinstance(item, h5py.Group):
+            raise DataFileContentError(f"{self.path}::{path} is a dataset, not a group")
+        return list(self._guard(path, lambda: list(item.keys())))
+
+    def is_group(self, path: str) -> bool:
+        """Whether there is a group at that path; False for a dataset; raises as `dataset` does."""
+        return isinstance(self._walk(path)[1], h5py.Group)
+
+    def attributes(self, path: str = "/") -> Mapping[str, Any]:
+        """The attributes of the group or dataset at that path; raises as `dataset` does."""
+        _, item = self._walk(path)
+        return dict(self._guard(path, lambda: dict(item.attrs.items())))
+
+    def _walk(self, path: str) -> tuple[CheckedFile, h5py.Group | h5py.Dataset]:
+        """Follows the path part by part: HDF5 is never given a link to another file to follow."""
+        file, place = self, "/"
+        parts = _parts(path)
+        links = 0
+        while parts:
+            part = parts.pop(0)
+            link = file._link(place, part, f"{self.path}::{path}")
+            here = f"{place.rstrip('/')}/{part}"
+            if isinstance(link, h5py.HardLink):
+                place = here
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise DataFileContentError(f"{self.path}::{path}: its links lead round in a circle")
+            if isinstance(link, h5py.SoftLink):
+                parts = _parts(link.path) + parts
+                place = "/" if link.path.startswith("/") else place
+            else:
+                file = file._source(link.filename)
+                parts = _parts(link.path) + parts
+                place = "/"
+        item = file._guard(path, lambda: file._file[place])  # noqa: SLF001 — one of ours
+        if not isinstance(item, h5py.Group | h5py.Dataset):
+            raise DataFileContentError(f"{self.path}::{path} is neither a group nor a dataset")
+        return file, item
+
+    def _link(self, place: str, part: str, what: str) -> Any:
+        """The link `part` in the group at `place`, of which the whole path is made of hard links."""
+        group = self._guard(what, lambda: self._file[place])
+        if not isinstance(group, h5py.Group):
+            raise DataFileContentError(f"{what}: {place} is not a group")
+        try:
+            link = self._guard(what, lambda: group.get(part, getlink=True))
+        except TypeError:
+            link = None  # a link of a class that a plugin defines
+            raise DataFileRefusedError(f"{what}: {part!r} is a link of an unknown class") from None
+        if link is None:
+            raise DataFileIncompleteError(f"{what}: there is no {part!r} in {place} (yet)")
+        if not isinstance(link, h5py.HardLink | h5py.SoftLink | h5py.ExternalLink):
+            raise DataFileRefusedError(f"{what}: {part!r} is a link of an unknown class")
+        return link
+
+    def _source(self, name: str) -> CheckedFile:
+        """A file that this one points at; relative names are relative to this one's directory."""
+        if name == ".":
+            return self
+        path = os.path.join(os.path.dirname(self.real_path), name)
+        if path in self._sources:
+            self._sources.move_to_end(path)
+            return self._sources[path]
+        try:
+            source = CheckedFile(path, self.roots, depth=self._depth + 1, **self._openargs)
+        except DataFileError as error:
+            raise type(error)(f"{self.path} points at another file: {error}") from error
+        self._sources[path] = source
+        if len(self._sources) > OPEN_SOURCES:
+            self._sources.popitem(last=False)[1].close()
+        return source
+
+    def _guard(self, what: str, work: Callable[[], Any]) -> Any:
+        """Calls HDF5. What it raises becomes an error with the file's name."""
+        try:
+            return work()
+        except DataFileError:
+            raise
+        except KeyError as error:
+            raise DataFileIncompleteError(f"{self.path}: there is no {what} (yet)") from error
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DataFileContentError(
+                f"{self.path}: {what} cannot be read: {error}. The file may be damaged, or somebody "
+                "is writing it at this moment"
+            ) from error
+
+
+class CheckedDataset:
+    """A dataset whose data all lie below the data roots; `CheckedFile.dataset` gives one.
+
+    It works as long as its file is open. `dtype`, `shape`, `ndim`, `len` and indexing by integers,
+    slices, lists and `...` are those of h5py.
+    """
+
+    def __init__(self, file: CheckedFile, dataset: h5py.Dataset, what: str, depth: int = 0) -> None:
+        self._file = file
+        self._dataset = dataset
+        self._what = what
+        self._depth = depth
+
+    @property
+    def what(self) -> str:
+        """Where it is, for messages."""
+        return self._what
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of an element."""
+        dtype: np.dtype[Any] = self._guard(lambda: self._dataset.dtype)
+        return dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape now (a SWMR writer may have lengthened it since the last look)."""
+        if self._file.swmr:
+            self._guard(self._dataset.id.refresh)
+        if self._guard(lambda: self._dataset.shape) is None:
+            raise DataFileContentError(f"{self._what} is an empty dataset: it has no shape")
+        return tuple(int(n) for n in self._guard(lambda: self._dataset.id.shape))  # never cached
+
+    @property
+    def ndim(self) -> int:
+        """How many dimensions."""
+        return len(self.shape)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Its attributes."""
+        return dict(self._guard(lambda: dict(self._dataset.attrs.items())))
+
+    def __len__(self) -> int:
+        shape = self.shape
+        if not shape:
+            raise TypeError(f"{self._what} is a scalar: it has no length")
+        return shape[0]
+
+    def rows(self, start: int, stop: int, *, written_only: bool = False) -> np.ndarray[Any, Any]:
+        """Elements `start` to `stop` (exclusive, both ≥ 0) along the first axis, in an array.
+
+        Raises `DataFileIncompleteError` if they are not all there, also where a source file lacks
+        them. `written_only` refuses rows in the same way that nobody has written, as far as HDF5
+        can tell: of which a chunk has no place in the file, or which no virtual source covers."""
+        shape = self.shape
+        if not shape:
+            raise DataFileContentError(f"{self._what} is a scalar: it has no rows")
+        if stop > shape[0]:
+            raise DataFileIncompleteError(
+                f"{self._what} has {shape[0]} points, not {max(start, 0)} to {stop - 1} (yet)"
+            )
+        if self._guard(lambda: self._dataset.is_virtual):
+            return self._virtual_rows(start, stop, shape, written_only)
+        external = self._guard(lambda: self._dataset.external)
+        if external:
+            return self._external_rows(start, stop, shape, external)
+        if written_only and stop > start:
+            self._require_written(start, stop)
+        rows: np.ndarray[Any, Any] = self._guard(lambda: self._dataset[start:stop])
+        return rows
+
+    def __getitem__(self, selection: Selection | tuple[Selection, ...]) -> Any:
+        """What h5py gives for the same index."""
+        shape = self.shape
+        if not self._is_elsewhere():
+            return self._guard_index(lambda: self._dataset[selection])
+        picked = selection if isinstance(selection, tuple) else (selection,)
+        if not shape:
+            data = self._elsewhere_scalar()
+            return data[picked]
+        first = picked[0] if picked else slice(None)
+        if not picked or first is Ellipsis:
+            return self.rows(0, shape[0])[picked]
+        if isinstance(first, slice):
+            wanted = range(*first.indices(shape[0]))
+            if wanted.step < 1:
+                raise ValueError(f"{self._what}: a step is at least 1, as in h5py")
+            low, high = (wanted[0], wanted[-1] + 1) if wanted else (0, 0)
+            return self.rows(low, high)[(slice(None, None, wanted.step), *picked[1:])]
+        if hasattr(first, "__index__") and not isinstance(first, bool | np.bool_ | np.ndarray):
+            index = int(first.__index__())
+            index += shape[0] if index < 0 else 0
+            if not 0 <= index < shape[0]:
+                raise IndexError(f"{self._what}: index {first} is out of range, it has {shape[0]}")
+            return self.rows(index, index + 1)[(0, *picked[1:])]
+        indices = np.asarray(first)
+        if indices.dtype == bool:
+            indices = np.flatnonzero(indices)
+        if not len(indices):
+            return self.rows(0, 0)[(slice(None), *picked[1:])]
+        low, high = int(indices.min()), int(indices.max()) + 1
+        if low < 0 or high > shape[0]:
+            raise IndexError(f"{self._what}: the list reaches beyond its {shape[0]} rows")
+        return self.rows(low, high)[(indices - low, *picked[1:])]
+
+    def _is_elsewhere(self) -> bool:
+        return bool(self._guard(lambda: self._dataset.is_virtual or self._dataset.external))
+
+    def _elsewhere_scalar(self) -> np.ndarray[Any, Any]:
+        if self._guard(lambda: self._dataset.is_virtual):
+            raise DataFileContentError(f"{self._what}: a virtual scalar cannot be read")
+        external = self._guard(lambda: self._dataset.external)
+        return self._external_bytes(0, self.dtype.itemsize, external).view(self.dtype).reshape(())
+
+    def _guard(self, work: Callable[[], Any]) -> Any:
+        return self._file._guard(self._what, work)  # noqa: SLF001 — one of ours
+
+    def _guard_index(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except (IndexError, TypeError, ValueError):  # a bad index, as h5py says it
+            raise
+        except (OSError, RuntimeError) as error:
+            trouble = error
+        return self._guard(lambda: _throw(trouble))
+
+    # ------------------------------------------------------------------------------ written?
+
+    def _require_written(self, start: int, stop: int) -> None:
+        """Whether every chunk of these rows has a place in the file."""
+        dataset = self._dataset
+        chunks = self._guard(lambda: dataset.chunks)
+        if chunks is None:
+            space = self._guard(dataset.id.get_space_status)
+            layout = self._guard(lambda: dataset.id.get_create_plist().get_layout())
+            if layout == h5py.h5d.CONTIGUOUS and space == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+                raise self._unwritten(start, stop)
+            return
+        if self._guard(dataset.id.get_space_status) == h5py.h5d.SPACE_STATUS_ALLOCATED:
+            return
+        shape = dataset.shape
+        steps = [range(start - start % chunks[0], stop, chunks[0])]
+        steps += [range(0, n, step) for n, step in zip(shape[1:], chunks[1:], strict=True)]
+        for first in steps[0]:
+            for corner in np.ndindex(*(len(step) for step in steps[1:])):
+                at = (first, *(step[i] for step, i in zip(steps[1:], corner, strict=True)))
+                found = self._guard(partial(dataset.id.get_chunk_info_by_coord, at))
+                if found.byte_offset is None:
+                    raise self._unwritten(max(start, first), min(stop, first + chunks[0]))
+
+    def _unwritten(self, start: int, stop: int) -> DataFileIncompleteError:
+        return DataFileIncompleteError(
+            f"{self._what}: points {start} to {stop - 1} have a place there, but nobody has written "
+            "them (yet)"
+        )
+
+    # ------------------------------------------------------------------------------ external raw storage
+
+    def _external_rows(
+        self, start: int, stop: int, shape: tuple[int, ...], files: Sequence[tuple[str, int, int]]
+    ) -> np.ndarray[Any, Any]:
+        dtype = self.dtype
+        size = prod(shape[1:]) * dtype.itemsize
+        data = self._external_bytes(start * size, stop * size, files)
+        return data.view(dtype).reshape(stop - start, *shape[1:])
+
+    def _external_bytes(
+        self, start: int, stop: int, files: Sequence[tuple[str, int, int]]
+    ) -> np.ndarray[Any, Any]:
+        """Bytes `start` to `stop` of the files' joined segments."""
+        dtype = self.dtype
+        if dtype.hasobject or self._guard(lambda: self._dataset.id.get_type().get_size()) != (
+            dtype.itemsize
+        ):
+            raise DataFileContentError(
+                f"{self._what}: raw files with elements of type {dtype} cannot be read"
+            )
+        data = np.empty(stop - start, np.uint8)
+        into = memoryview(data.data)
+        at = 0
+        for name, offset, size in files:
+            end = stop if size in _UNLIMITED else at + size
+            low, high = max(start, at), min(stop, end)
+            if low < high:
+                self._read_raw(name, offset + low - at, into[low - start : high - start])
+            at = end
+            if at >= stop:
+                return data
+        if stop > start and at < stop:
+            raise DataFileIncompleteError(
+                f"{self._what}: its raw files hold {at} bytes, fewer than the dataset"
+            )
+        return data
+
+    def _read_raw(self, name: str, offset: int, into: memoryview) -> None:
+        path = self._raw_path(name)
+        try:
+            with self._file.roots.open(path) as raw:
+                raw.seek(offset)
+                found = raw.readinto(into)  # type: ignore[attr-defined]
+        except DataFileError as error:
+            raise type(error)(f"{self._what} has its data in another file: {error}") from error
+        if found < len(into):
+            raise DataFileIncompleteError(
+                f"{self._what}: its raw file {path} ends at byte {offset + found}, before byte "
+                f"{offset + len(into)} (yet)"
+            )
+
+    def _raw_path(self, name: str) -> str:
+        """As HDF5 finds raw files, but for names that are relative without a prefix: these are
+        sought beside the file, not in whatever directory this process happens to be."""
+        directory = os.path.dirname(self._file.real_path)
+        prefix = os.environ.get(_RAW_PREFIX) or directory
+        prefix = prefix.replace("${ORIGIN}", directory)
+        return os.path.join(prefix if os.path.isabs(prefix) else directory, name)
+
+    # ------------------------------------------------------------------------------ virtual sources
+
+    def _virtual_rows(
+        self, start: int, stop: int, shape: tuple[int, ...], written_only: bool
+    ) -> np.ndarray[Any, Any]:
+        fill = self._guard(lambda: self._dataset.fillvalue)
+        rows = np.empty((stop - start, *shape[1:]), self.dtype)
+        rows[...] = b"" if fill is None and rows.dtype.hasobject else fill
+        covered = np.zeros(stop - start, bool)
+        for source in self._guard(self._dataset.virtual_sources):
+            target = _grid(source.vspace, shape, self._what)
+            inside = [i for i, n in enumerate(target.axes[0]) if start <= n < stop]
+            if inside:
+                piece = self._piece(source, target, inside[0], inside[-1] + 1)
+                part = _Grid((target.axes[0][inside[0] : inside[-1] + 1], *target.axes[1:]))
+                rows[part.index(start)] = piece
+                covered[[n - start for n in part.axes[0]]] = True
+        if written_only and not covered.all():
+            first = start + int(np.argmin(covered))
+            raise self._unwritten(first, first + 1)
+        return rows
+
+    def _piece(self, source: Any, target: _Grid, first: int, last: int) -> np.ndarray[Any, Any]:
+        """What the source has for rows `first` to `last` (exclusive) of the target's grid. Both
+        grids have the same number of elements, which correspond in C order."""
+        file = self._file._source(source.file_name)  # noqa: SLF001 — one of ours
+        try:
+            data = file._dataset(source.dset_name, self._depth + 1)  # noqa: SLF001 — one of ours
+            grid = _grid(source.src_space, data.shape, data.what)
+            if grid.size != target.size:
+                wrong = DataFileIncompleteError if grid.size < target.size else DataFileContentError
+                raise wrong(
+                    f"{grid.size} elements are taken of it, for a place of {target.size} elements"
+                )
+            low, high = first * target.row, last * target.row
+            row_low, row_high = low // grid.row, -(-high // grid.row)
+            wanted = _Grid((grid.axes[0][row_low:row_high], *grid.axes[1:]))
+            if len(grid.axes) != data.ndim and (data.ndim or len(grid.axes) != 1):
+                raise DataFileContentError(f"it has {data.ndim} dimensions, not {len(grid.axes)}")
+            for n, axis in zip(data.shape[1:], wanted.axes[1:], strict=True):
+                if axis and max(axis) >= n:
+                    raise DataFileIncompleteError("it is smaller than what is taken of it")
+            at, end = wanted.axes[0][0], wanted.axes[0][-1] + 1
+            taken = data.rows(at, end)[wanted.index(at)]
+        except DataFileError as error:
+            raise type(error)(f"{self._what}: virtual source {file.path}: {error}") from error
+        flat = taken.reshape(-1)[low - row_low * grid.row : high - row_low * grid.row]
+        piece: np.ndarray[Any, Any] = flat.reshape(
+            last - first, *(len(axis) for axis in target.axes[1:])
+        )
+        return piece
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """The elements at every combination of some indices of each axis: a regular hyperslab."""
+
+    axes: tuple[Sequence[int], ...]
+    """For each axis the indices, ascending."""
+
+    @property
+    def row(self) -> int:
+        """How many elements one index of the first axis has."""
+        return prod(len(axis) for axis in self.axes[1:])
+
+    @property
+    def size(self) -> int:
+        """How many elements in all."""
+        return len(self.axes[0]) * self.row
+
+    def index(self, start: int) -> Any:
+        """As an index into an array that begins at `start` along the first axis."""
+        axes = [
+            range(self.axes[0].start - start, self.axes[0].stop - start, self.axes[0].step)
+            if isinstance(self.axes[0], range)
+            else [n - start for n in self.axes[0]],
+            *self.axes[1:],
+        ]
+        if all(isinstance(axis, range) for axis in axes):
+            return tuple(slice(a.start, a.stop, a.step) for a in axes if isinstance(a, range))
+        return np.ix_(*axes)
+
+
+def _grid(space: Any, shape: tuple[int, ...], what: str) -> _Grid:
+    """The selection in a dataspace of that shape."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return _Grid(tuple(range(n) for n in shape) or (range(1),))
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
+        raise DataFileContentError(
+            f"{what}: a virtual dataset made of irregular selections cannot be read"
+        )
+    axes: list[Sequence[int]] = []
+    for start, stride, count, block in zip(*space.get_regular_hyperslab(), strict=True):
+        if count in _UNLIMITED or block in _UNLIMITED:
+            raise DataFileContentError(
+                f"{what}: a virtual dataset made of selections without end cannot be read"
+            )
+        if block == 1 or count == 1:
+            step = stride if block == 1 else 1
+            axes.append(range(start, start + step * (count * block - 1) + 1, step))
+        elif stride == block:
+            axes.append(range(start, start + count * block))
+        else:
+            axes.append([start + i * stride + j for i in range(count) for j in range(block)])
+    return _Grid(tuple(axes))
+
+
+def _open(path: str, real_path: str, size: int, openargs: Mapping[str, Any]) -> h5py.File:
+    """Raises a `DataFileError` that says why not."""
+    if not size:
+        raise DataFileIncompleteError(f"{path} is empty (yet)")
+    arguments = {**openargs, "mode": "r"}
+    try:
+        return h5py.File(real_path, **arguments)
+    except OSError as error:
+        text = str(error)
+        others: list[dict[str, Any]] = [{"swmr": True, "libver": "latest"}]
+        if "flag values don't match" in text:  # this process has it open, locked in another way
+            others = [{"locking": locking} for locking in (True, False, "best-effort")]
+        for other in others:
+            with contextlib.suppress(OSError, ValueError):
+                return h5py.File(real_path, **{**arguments, **other})
+        if any(words in text for words in ("unable to lock", "already open", "don't match")):
+            raise DataFileBusyError(f"{path} is open for writing somewhere: {text}") from error
+        if "truncated" in text:
+            raise DataFileIncompleteError(
+                f"{path} ends before its end: it was cut off, or is being written: {text}"
+            ) from error
+        raise DataFileContentError(f"{path} cannot be opened as an HDF5 file: {text}") from error
+
+
+def _require_depth(depth: int, what: str) -> None:
+    if depth > MAX_DEPTH:
+        raise DataFileContentError(f"{what}: files or datasets lead to one another in a circle")
+
+
+def _parts(path: str) -> list[str]:
+    """The names on a path inside a file; `.` stays where it is."""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _throw(error: Exception) -> Any:
+    raise error

@@ -43,6 +43,10 @@
     │   ├── DataFileBusyError                   (BlockingIOError) somebody has it open for writing
     │   ├── DataFileIncompleteError             (LookupError) the item, or a part, is not in it yet
     │   └── DataFileContentError                (ValueError) it holds something else, or is damaged
+    ├── ImageError                              an image cannot be had from a detector
+    │   ├── ImageServerError                    (RuntimeError) its server refuses, or nobody answers
+    │   │   └── NoImageAvailable                that frame is not taken yet
+    │   └── ImageFormatNotSupported             (ValueError) bytes of a format that is not known
     ├── SourceFileError                         (ValueError) a file that cannot be replayed
     │   └── RecordingError                      … a recording that is damaged, or not one
     └── MissingExtraError                       (ImportError) an optional dependency, and its name
@@ -65,12 +69,16 @@ __all__ = [
     "DataFileRefusedError",
     "EmptyViewException",
     "EndOfStream",
+    "ImageError",
+    "ImageFormatNotSupported",
+    "ImageServerError",
     "IndexNoMoreThereError",
     "IndexNotYetThereError",
     "IndexWontBeThereError",
     "LocalServerError",
     "MissingExtraError",
     "MissingPluginException",
+    "NoImageAvailable",
     "NoScanAvailable",
     "NoWritePermission",
     "PayloadError",
@@ -316,6 +324,25 @@ class DataFileIncompleteError(DataFileError, LookupError):
 
 class DataFileContentError(DataFileError, ValueError):
     """The file is not what was promised: another shape or dtype, damaged, or no HDF5 file."""
+
+
+# ---------------------------------------------------------------------------------- detectors
+
+
+class ImageError(BlissdataError):
+    """An image cannot be had from a detector."""
+
+
+class ImageServerError(ImageError, RuntimeError):
+    """The detector's server refused, or nobody answers there."""
+
+
+class NoImageAvailable(ImageServerError):  # noqa: N818 — the name that clients import
+    """The detector has not taken that frame yet."""
+
+
+class ImageFormatNotSupported(ImageError, ValueError):  # noqa: N818 — the name that clients import
+    """The bytes are no image, or one of a format that this version does not know."""
 
 
 # ---------------------------------------------------------------------------------- files to replay

@@ -18,6 +18,7 @@ from blissdata import DataStore
 from blissdata.redis_engine.backends.search import criteria, index_entries, matches
 from blissdata.redis_engine.documents import ScanDocument
 from blissdata.redis_engine.keys import new_ulid
+from blissdata.redis_engine.store import reset_redis_db
 
 FIELDS = ["name", "number", "session"]
 
@@ -101,7 +102,7 @@ def test_unset_fields_are_not_indexed() -> None:
     assert entries == [("name", 0, "a\0PK"), ("number", 7, "PK")]
 
 
-texts = st.text(st.sampled_from("aAb \0ßé|\\-{}"), max_size=4)
+texts = st.text(st.sampled_from("aAsS \0ßé|\\-{}"), max_size=4)
 wanted_texts = st.tuples(st.sampled_from(["", "*"]), texts, st.sampled_from(["", "*"])).map("".join)
 
 
@@ -112,10 +113,10 @@ wanted_texts = st.tuples(st.sampled_from(["", "*"]), texts, st.sampled_from(["",
 )
 @given(st.lists(st.tuples(texts, st.integers(-2, 2)), max_size=6), wanted_texts, st.integers(-2, 2))
 def test_the_server_finds_what_the_rules_say(
-    plain_store: DataStore, scans: list[tuple[str, int]], text: str, number: int
+    store: DataStore, scans: list[tuple[str, int]], text: str, number: int
 ) -> None:
-    plain_store.backend.flush()
-    catalog = plain_store.catalog
+    reset_redis_db(store)
+    catalog = store.catalog
     identities = {}
     for name, n in scans:
         pk = new_ulid()
@@ -128,11 +129,29 @@ def test_the_server_finds_what_the_rules_say(
         assert catalog.find(fields)[1] == expected
 
 
-@pytest.mark.parametrize(
-    "number", [2**53 - 1, 2**63, -(2**80), 10**400], ids=["53", "63", "80", "400 digits"]
-)
-def test_a_scan_may_have_any_number(store: DataStore, number: int) -> None:
+@pytest.mark.parametrize("number", [2**53 - 1, 2**53 + 1, 2**63, -(2**63), 2**64 - 1], ids=repr)
+def test_numbers_are_found_exactly(store: DataStore, number: int) -> None:
+    scan = store.create_scan({"name": "a", "number": number, "data_policy": "none"})
+    for other in (1, number - 1 if number > 0 else number + 1):
+        store.create_scan({"name": "a", "number": other, "data_policy": "none"})
+    assert store.load_scan(scan.key).number == number
+    assert store.search_existing_scans(number=number)[1] == [scan.key]
+
+
+@pytest.mark.parametrize("number", [-(2**80), 10**400], ids=["80", "400 digits"])
+@pytest.mark.parametrize("kind", ["memory", "plain"])
+def test_a_scan_may_have_any_number(request: pytest.FixtureRequest, kind: str, number: int) -> None:
+    store: DataStore = request.getfixturevalue(f"{kind}_store")
     scan = store.create_scan({"name": "a", "number": number, "data_policy": "none"})
     store.create_scan({"name": "a", "number": 1, "data_policy": "none"})
     assert store.load_scan(scan.key).number == number
     assert store.search_existing_scans(number=number)[1] == [scan.key]
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**400], ids=["64", "-63", "400 digits"])
+def test_protocol_1_refuses_numbers_that_it_would_change(
+    stack_store: DataStore, number: int
+) -> None:
+    with pytest.raises(ValueError, match=r"number .*cannot be -?[0-9]{5}.*64"):
+        stack_store.create_scan({"name": "a", "number": number, "data_policy": "none"})
+    assert stack_store.search_existing_scans() == ("0-0", [])

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["ESRFIdentityModel", "identity_fields", "identity_prefix", "validated_identity"]
+__all__ = [
+    "ESRFIdentityModel",
+    "identity_fields",
+    "identity_numbers",
+    "identity_prefix",
+    "validated_identity",
+]
 
 
 class ESRFIdentityModel(BaseModel):
@@ -59,6 +66,24 @@ def identity_prefix(model: type[BaseModel]) -> str:
 def identity_fields(model: type[BaseModel]) -> list[str]:
     """The names of the searchable fields."""
     return [name for name in model.model_fields if name != "pk"]
+
+
+def identity_numbers(model: type[BaseModel]) -> list[str]:
+    """The names of the searchable fields that hold numbers."""
+    return [
+        name
+        for name, field in model.model_fields.items()
+        if name != "pk" and _kinds(field.annotation) and _kinds(field.annotation) <= {int, float}
+    ]
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that a field may have, without None."""
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for part in get_args(annotation) for kind in _kinds(part)}
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    return set() if annotation is NoneType else {annotation}
 
 
 def validated_identity(model: type[BaseModel], identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ __all__ = [
     "PROTOCOL",
     "STACK_PROTOCOL",
     "PlainKeys",
+    "StackKeys",
     "new_ulid",
 ]
 
@@ -72,6 +73,42 @@ class PlainKeys:
     def index(self, name: str) -> str:
         """One sorted set of the search index: `created`, or the name of an identity field."""
         return f"{self.prefix}:index:{name}"
+
+
+class StackKeys:
+    """Key names of protocol 1 under one prefix: no hash tags, and a stream's key says nothing about
+    its scan."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.scan_prefix = f"{prefix}:scan:"
+
+    def scan(self, pk: str) -> str:
+        """The scan document."""
+        return f"{self.scan_prefix}{pk}"
+
+    def is_scan(self, key: str) -> bool:
+        """True if the key has the prefix of scans; there need not be one."""
+        return key.startswith(self.scan_prefix)
+
+    def stream(self, pk: str) -> str:
+        """A data stream, or the state stream of a scan."""
+        return f"{self.prefix}:stream:{pk}"
+
+    @property
+    def index(self) -> str:
+        """The search index (the name of an index is no key)."""
+        return f"{self.scan_prefix}index"
+
+    @property
+    def index_schema(self) -> str:
+        """What the index was made from, as text; blissdata 2.x writes it and never reads it."""
+        return f"{self.index}:schema"
+
+    @property
+    def index_hash(self) -> str:
+        """The SHA-1 of that text."""
+        return f"{self.index}:hash"
 
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -66,13 +66,18 @@ class DataStore:
             from blissdata.redis_engine.identities import ESRFIdentityModel
 
             identity_model_cls = ESRFIdentityModel
-        from blissdata.redis_engine.identities import identity_fields, identity_prefix
+        from blissdata.redis_engine.identities import (
+            identity_fields,
+            identity_numbers,
+            identity_prefix,
+        )
 
         self._identity_model = identity_model_cls
         self._fields = identity_fields(identity_model_cls)
         prefix = identity_prefix(identity_model_cls)
         self._backend = _open(url, init_db) if backend is None else backend
-        self._catalog = self._backend.catalog(prefix, self._fields)
+        numbers = identity_numbers(identity_model_cls)
+        self._catalog = self._backend.catalog(prefix, self._fields, numbers)
         self._publisher = Publisher(self._backend.event_log, publish_timeout)
         self._redis = self._backend.client
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,9 @@ class MemoryBackend:
     def client(self) -> None:
         return None
 
-    def catalog(self, prefix: str, identity_fields: Sequence[str]) -> _MemoryCatalog:
+    def catalog(
+        self, prefix: str, identity_fields: Sequence[str], numbers: Collection[str] = ("number",)
+    ) -> _MemoryCatalog:
         return _MemoryCatalog(self, prefix, identity_fields)
 
     def info(self) -> ServerInfo:

@@ -6,7 +6,7 @@ both. Every method is one round trip and may be repeated after a lost reply.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -177,8 +177,11 @@ class Backend(Protocol):
         """The Redis client, None if there is none."""
         ...
 
-    def catalog(self, prefix: str, identity_fields: Sequence[str]) -> Catalog:
-        """Its scans under one prefix."""
+    def catalog(
+        self, prefix: str, identity_fields: Sequence[str], numbers: Collection[str] = ("number",)
+    ) -> Catalog:
+        """Its scans under one prefix. `numbers` are those of the fields that hold numbers; the
+        others hold texts."""
         ...
 
     def info(self) -> ServerInfo:

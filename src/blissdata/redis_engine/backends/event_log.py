@@ -42,7 +42,7 @@ _MAX_DIGITS = 20
 
 _RAW_COMMANDS = ("XREAD", "XRANGE", "XREVRANGE", "XADD", "FCALL", "FCALL_RO")
 
-_LIBRARY = Path(__file__).parent / "functions" / "blissdata.lua"
+_FUNCTIONS = Path(__file__).parent / "functions"
 
 Command = tuple[Any, ...]
 
@@ -62,10 +62,16 @@ def _as_is(reply: Any, **_: Any) -> Any:
 
 
 class Functions:
-    """Calls our functions on the server, and brings them there when they are missing."""
+    """Calls functions of one of our libraries on the server, and brings them there when they are
+    missing."""
 
-    def __init__(self, raw: redis.Redis) -> None:
+    def __init__(self, raw: redis.Redis, file: str = "blissdata.lua") -> None:
         self._raw = raw
+        self._file = _FUNCTIONS / file
+
+    def name(self) -> str:
+        """The name of the library, as its first line has it. Reads the file."""
+        return self._file.read_text().partition("\n")[0].partition("name=")[2]
 
     def call(self, name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
         """One call, one round trip. Raises what the client raises."""
@@ -79,12 +85,16 @@ class Functions:
         commands = [("FCALL", name, len(keys), *keys, *args) for name, keys, args in calls]
         replies = execute(self._raw, commands)
         if any(_is_missing_function(reply) for reply in replies):
-            self._raw.execute_command("FUNCTION", "LOAD", "REPLACE", _LIBRARY.read_text())
+            self.load()
             missing = [i for i, reply in enumerate(replies) if _is_missing_function(reply)]
             again = execute(self._raw, [commands[i] for i in missing])
             for i, reply in zip(missing, again, strict=True):
                 replies[i] = reply
         return replies
+
+    def load(self) -> None:
+        """Brings the library to the server. Raises what the client raises."""
+        self._raw.execute_command("FUNCTION", "LOAD", "REPLACE", self._file.read_text())
 
 
 def execute(raw: redis.Redis, commands: Iterable[Command]) -> list[Any]:

@@ -7,7 +7,7 @@ tag. What must happen at one instant is a server function.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -20,11 +20,16 @@ from blissdata.exceptions import (
     ServerNotEmptyError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo, Step
+from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
 from blissdata.redis_engine.backends.client import translated_errors
-from blissdata.redis_engine.backends.counters import AcquisitionCounters
-from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute, raw_client
+from blissdata.redis_engine.backends.event_log import Functions
 from blissdata.redis_engine.backends.search import criteria, index_entries
+from blissdata.redis_engine.backends.server import (
+    RedisServer,
+    not_found,
+    state_number,
+    step_from,
+)
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.redis_engine.keys import (
     ACQUISITION,
@@ -38,8 +43,6 @@ from blissdata.redis_engine.keys import (
 )
 
 __all__ = ["PlainBackend", "PlainCatalog"]
-
-_MAX_STATE_DIGITS = 3
 
 ANNOUNCED_AT_ONCE = 256
 """How many announcements are looked at in one round trip."""
@@ -114,13 +117,13 @@ class PlainCatalog:
                 "another type"
             ) from reply
         if not reply:
-            raise _not_found(key)
+            raise not_found(key)
         if len(reply) < 3:
             raise ScanValidationError(f"{key} is not a scan: it has no state stream")
         text, state_id, state = reply
         pk = self._keys.scan_pk(key)
         document = ScanDocument.from_json(key, text, lambda s: self._keys.stream(pk, s))
-        return LoadedScan(document, _state(key, state), state_id.decode())
+        return LoadedScan(document, state_number(key, state), state_id.decode())
 
     def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
         args = [int(from_state), int(to_state), document.to_json(), token_hex(8)]
@@ -131,7 +134,7 @@ class PlainCatalog:
                 # The reply may be lost, not the step: the token tells.
                 word, value = self._functions.call("bd1_advance", self._both(key), args)
         if word == b"VANISHED":
-            raise _not_found(key)
+            raise not_found(key)
         if word == b"CONFLICT":
             raise UnauthorizeStateTransition(
                 value.decode(),
@@ -153,8 +156,8 @@ class PlainCatalog:
         with translated_errors(f"asking for the steps of scan {key}"):
             found = self._raw.execute_command("XRANGE", self._both(key)[1], "-", "+")
         if not found:
-            raise _not_found(key)
-        return [_step(key, item) for item in found]
+            raise not_found(key)
+        return [step_from(key, item) for item in found]
 
     def expire(self, key: str, seconds: int) -> None:
         pk = self._keys.scan_pk(key)
@@ -264,94 +267,24 @@ class PlainCatalog:
         return members_key(key)
 
 
-def _step(key: str, item: Any) -> Step:
-    """From an entry of the state stream, whose id begins with the server's time in ms."""
-    ident, fields = item
-    state = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"state", b"")
-    return Step(_state(key, state), ident.decode(), int(ident.partition(b"-")[0]) / 1000)
-
-
-def _state(key: str, text: bytes) -> int:
-    """The number of a state."""
-    if not text.isdigit() or len(text) > _MAX_STATE_DIGITS:
-        found = text[:40].decode(errors="replace")
-        raise ScanValidationError(f"Scan {key} has the state '{found}', expected a number")
-    return int(text)
-
-
 def members_key(scan_key: str) -> str:
     """The set that lists the streams of a scan which have begun."""
     prefix, _, tag = scan_key.rpartition(":scan:")
     return f"{prefix}:streams:{tag}"
 
 
-def _not_found(key: str) -> ScanNotFoundError:
-    return ScanNotFoundError(
-        f"There is no scan {key}: it was deleted, it expired, or the key is wrong. "
-        "search_existing_scans() lists those that are there"
-    )
-
-
-def _version(text: bytes | None) -> int | str | None:
-    """The version of the database; a text if that is no number, None if there is none."""
-    if text is None:
-        return None
-    return int(text) if text.isdigit() and len(text) < 20 else text[:40].decode(errors="replace")
-
-
-class PlainBackend:
+class PlainBackend(RedisServer):
     """A server in the plain layout."""
 
+    kind = "plain"
+
     def __init__(self, client: redis.Redis, address: str, why: str, max_block: float) -> None:
-        """`address` is the server for messages, without secrets; `why` says how this kind came to
-        be chosen; `max_block` [s] bounds each blocking call."""
-        self._client = client
-        self._address = address
-        self._why = why
-        self._max_block = max_block
-        self._raw = raw_client(client)
-        self._functions = Functions(self._raw)
-        self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
-        self._acquisitions = AcquisitionCounters(self._raw, lambda name: f"{ACQUISITION}{name}")
+        super().__init__(client, address, why, max_block, ACQUISITION, members_key)
 
-    def __repr__(self) -> str:
-        return f"plain layout at {self._address}"
-
-    @property
-    def event_log(self) -> RedisEventLog:
-        return self._event_log
-
-    @property
-    def client(self) -> redis.Redis:
-        return self._client
-
-    def catalog(self, prefix: str, identity_fields: Sequence[str]) -> PlainCatalog:
+    def catalog(
+        self, prefix: str, identity_fields: Sequence[str], numbers: Collection[str] = ("number",)
+    ) -> PlainCatalog:
         return PlainCatalog(self._raw, self._functions, prefix, identity_fields, self._max_block)
-
-    def info(self) -> ServerInfo:
-        with translated_errors("asking the server about itself"):
-            info, protocol, now = execute(self._client, [("INFO",), ("GET", PROTOCOL), ("TIME",)])
-            for reply in (info, protocol, now):
-                if isinstance(reply, Exception):
-                    raise reply
-        name = info.get("server_name", "redis")
-        version = info.get("valkey_version") or info.get("redis_version", "?")
-        found = _version(protocol)
-        return ServerInfo(
-            kind="plain",
-            why=self._why,
-            protocol=found if isinstance(found, int) else None,
-            server=f"{name} {version}",
-            used_memory=int(info["used_memory"]),
-            max_memory=int(info.get("maxmemory", 0)),
-            clients=int(info["connected_clients"]),
-            time=now[0] + now[1] / 1e6,
-        )
-
-    def protocol(self) -> int | str | None:
-        with translated_errors("asking for the version of the database"):
-            found = self._raw.execute_command("GET", PROTOCOL)
-        return _version(found)
 
     def initialise(self) -> None:
         with translated_errors("preparing the database"):
@@ -362,17 +295,3 @@ class PlainBackend:
                 "Open it without init_db=True if it is a blissdata database; use another server or "
                 "database otherwise"
             )
-
-    def current_acquisition(self, detector: str) -> int | None:
-        return self._acquisitions.current(detector)
-
-    def begin_acquisition(self, detector: str) -> int:
-        return self._acquisitions.begin(detector)
-
-    def flush(self) -> None:
-        with translated_errors("emptying the database"):
-            self._raw.execute_command("FLUSHALL")
-
-    def close(self) -> None:
-        self._client.close()
-        self._client.connection_pool.disconnect()

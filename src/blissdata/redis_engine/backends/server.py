@@ -1,0 +1,130 @@
+"""What every layout asks of a Redis server in the same way, and how its answers are understood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from blissdata.exceptions import ScanNotFoundError, ScanValidationError
+from blissdata.redis_engine.backends.abstract import ServerInfo, Step
+from blissdata.redis_engine.backends.client import translated_errors
+from blissdata.redis_engine.backends.counters import AcquisitionCounters
+from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute, raw_client
+from blissdata.redis_engine.keys import PROTOCOL
+
+__all__ = ["RedisServer", "not_found", "state_number", "step_from", "version_from"]
+
+_MAX_STATE_DIGITS = 3
+
+
+class RedisServer:
+    """The part of a `Backend` that does not depend on how scans are stored."""
+
+    kind = ""
+    """The name of the layout."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        address: str,
+        why: str,
+        max_block: float,
+        acquisition_prefix: str,
+        members_key: Callable[[str], str] | None = None,
+    ) -> None:
+        """`address` is the server for messages, without secrets; `why` says how this kind came to
+        be chosen; `max_block` [s] bounds each blocking call; `acquisition_prefix` is what comes
+        before a detector's name in the key of its counter; `members_key` names the set in which a
+        scan's streams are listed, where the layout has one."""
+        self._client = client
+        self._address = address
+        self._why = why
+        self._max_block = max_block
+        self._raw = raw_client(client)
+        self._functions = Functions(self._raw)
+        self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
+        self._acquisitions = AcquisitionCounters(
+            self._raw, lambda detector: f"{acquisition_prefix}{detector}"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.kind} layout at {self._address}"
+
+    @property
+    def event_log(self) -> RedisEventLog:
+        return self._event_log
+
+    @property
+    def client(self) -> redis.Redis:
+        return self._client
+
+    def info(self) -> ServerInfo:
+        with translated_errors("asking the server about itself"):
+            info, protocol, now = execute(self._client, [("INFO",), ("GET", PROTOCOL), ("TIME",)])
+            for reply in (info, protocol, now):
+                if isinstance(reply, Exception):
+                    raise reply
+        name = info.get("server_name", "redis")
+        version = info.get("valkey_version") or info.get("redis_version", "?")
+        found = version_from(protocol)
+        return ServerInfo(
+            kind=self.kind,
+            why=self._why,
+            protocol=found if isinstance(found, int) else None,
+            server=f"{name} {version}",
+            used_memory=int(info["used_memory"]),
+            max_memory=int(info.get("maxmemory", 0)),
+            clients=int(info["connected_clients"]),
+            time=now[0] + now[1] / 1e6,
+        )
+
+    def protocol(self) -> int | str | None:
+        with translated_errors("asking for the version of the database"):
+            found = self._raw.execute_command("GET", PROTOCOL)
+        return version_from(found)
+
+    def current_acquisition(self, detector: str) -> int | None:
+        return self._acquisitions.current(detector)
+
+    def begin_acquisition(self, detector: str) -> int:
+        return self._acquisitions.begin(detector)
+
+    def flush(self) -> None:
+        with translated_errors("emptying the database"):
+            self._raw.execute_command("FLUSHALL")
+
+    def close(self) -> None:
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+
+def version_from(text: bytes | None) -> int | str | None:
+    """The version of the database; a text if that is no number, None if there is none."""
+    if text is None:
+        return None
+    return int(text) if text.isdigit() and len(text) < 20 else text[:40].decode(errors="replace")
+
+
+def step_from(key: str, item: Any) -> Step:
+    """From an entry of the state stream, whose id begins with the server's time in ms."""
+    ident, fields = item
+    state = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"state", b"")
+    return Step(state_number(key, state), ident.decode(), int(ident.partition(b"-")[0]) / 1000)
+
+
+def state_number(key: str, text: bytes) -> int:
+    """The number of a state. Raises `ScanValidationError` if the text is none."""
+    if not text.isdigit() or len(text) > _MAX_STATE_DIGITS:
+        found = text[:40].decode(errors="replace")
+        raise ScanValidationError(f"Scan {key} has the state '{found}', expected a number")
+    return int(text)
+
+
+def not_found(key: str) -> ScanNotFoundError:
+    """The error for a scan that is not there."""
+    return ScanNotFoundError(
+        f"There is no scan {key}: it was deleted, it expired, or the key is wrong. "
+        "search_existing_scans() lists those that are there"
+    )

@@ -1,0 +1,731 @@
+"""Protocol 1: a server with RedisJSON and RediSearch, shared with deployed blissdata 2.x.
+
+Written down in `docs/reference/wire.md`. Documents are RedisJSON, found through RediSearch. Reading
+needs the modules alone. What changes a scan is a server function of ours, which leaves the keys and
+entries that 2.x leaves, but only where the scan is in the state that it is said to be in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import redis
+
+from blissdata.exceptions import (
+    ScanLoadError,
+    ScanValidationError,
+    ServerNotEmptyError,
+    ServerRefusedError,
+    UnauthorizeStateTransition,
+)
+from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
+from blissdata.redis_engine.backends.client import translated_errors
+from blissdata.redis_engine.backends.event_log import Command, Functions, execute
+from blissdata.redis_engine.backends.search import criteria, matches
+from blissdata.redis_engine.backends.server import (
+    RedisServer,
+    not_found,
+    state_number,
+    step_from,
+)
+from blissdata.redis_engine.documents import ScanDocument, StreamDocument
+from blissdata.redis_engine.keys import (
+    DELETION_GRACE_S,
+    HISTORY,
+    HISTORY_LENGTH,
+    PROTOCOL,
+    STACK_PROTOCOL,
+    StackKeys,
+    new_ulid,
+)
+
+__all__ = ["StackBackend", "StackCatalog"]
+
+logger = logging.getLogger(__name__)
+
+ESRF_PREFIX = "esrf"
+"""The prefix whose index every server has: blissdata 2.x searches no other."""
+
+ESRF_FIELDS = (
+    "name",
+    "number",
+    "data_policy",
+    "session",
+    "proposal",
+    "collection",
+    "dataset",
+    "path",
+)
+
+MAX_PREFIX_EXPANSIONS = 2000
+"""How many texts a search with `*` of blissdata 2.x may find (RediSearch's default is 200); ours does
+not depend on it."""
+
+ALL_RESULTS = 1_000_000
+"""More than RediSearch gives unless it is told otherwise; `find` notices if some are missing."""
+
+ANNOUNCED_AT_ONCE = 256
+"""How many announcements are looked at in one round trip."""
+
+LONGEST_TAG = 1000
+"""Longer texts are not searched for through the index: RediSearch cuts long tags [characters]."""
+
+LOADED_AT_ONCE = 64
+"""How many documents are asked for in one transaction: others wait meanwhile."""
+
+MAX_SPELLINGS = 16
+"""Texts with more spellings than this are not searched for through the index."""
+
+REMEMBERED = 4096
+"""Of how many scans the state stream is remembered."""
+
+_DELETION_GRACE_MS = DELETION_GRACE_S * 1000
+
+_INTEGERS = range(-(2**63), 2**64)
+"""Those that RedisJSON keeps as they are."""
+
+_MODULE_COMMANDS = ("FT.SEARCH", "FT.INFO", "JSON.GET", "JSON.MGET")
+
+
+class StackCatalog:
+    """`Catalog` of protocol 1, under one prefix."""
+
+    def __init__(
+        self,
+        raw: redis.Redis,
+        functions: Functions,
+        keys: StackKeys,
+        identity_fields: Sequence[str],
+        numbers: Collection[str],
+        max_block: float,
+    ) -> None:
+        self._raw = raw
+        self._functions = functions
+        self._keys = keys
+        self._fields = tuple(identity_fields)
+        self._numbers = frozenset(numbers)
+        self._max_block = max_block
+        self._state_keys: dict[str, str] = {}
+        self._index_is_there = False
+
+    # ------------------------------------------------------------------------------ one scan
+
+    def create(self, document: ScanDocument) -> LoadedScan:
+        _check_identity(document.identity)
+        key, state_key = self.scan_key(document.pk), self._keys.stream(document.state_pk)
+        with translated_errors(f"creating scan {key}"):
+            if not self._index_is_there:
+                create_index(self._raw, self._keys, self._fields, self._numbers)
+                self._index_is_there = True
+            state_id = self._functions.call(
+                "bdj1_create", [key, state_key, HISTORY], [document.to_json(), HISTORY_LENGTH]
+            )
+        self._remember(key, state_key)
+        return LoadedScan(document, 0, state_id.decode())
+
+    def load(self, key: str) -> LoadedScan:
+        found = self.load_many([key])[key]
+        if isinstance(found, ScanLoadError):
+            raise found
+        return found
+
+    def load_many(self, keys: Sequence[str]) -> dict[str, LoadedScan | ScanLoadError]:
+        wanted = list(dict.fromkeys(keys))
+        doing = f"loading scan {wanted[0]}" if len(wanted) == 1 else f"loading {len(wanted)} scans"
+        found: dict[str, LoadedScan | ScanLoadError] = {}
+        with translated_errors(doing):
+            state_keys = self._find_state_keys(wanted)
+            for start in range(0, len(wanted), LOADED_AT_ONCE):
+                some = wanted[start : start + LOADED_AT_ONCE]
+                replies = iter(self._transaction([c for k in some for c in _load(k, state_keys)]))
+                for key in some:
+                    try:
+                        found[key] = self._loaded(key, [next(replies) for _ in range(3)])
+                    except ScanLoadError as error:
+                        found[key] = error
+        return found
+
+    def _loaded(self, key: str, replies: Sequence[Any]) -> LoadedScan:
+        """The scan in the replies. Raises what is in there, if it is another error than of this
+        scan alone."""
+        for reply in replies:
+            _raise_unless_readable(key, reply)
+        ttl, text, newest = replies
+        if _is_gone(ttl) or text is None:
+            raise not_found(key)
+        document = ScanDocument.from_json(key, text, self._keys.stream)
+        if not newest:
+            raise ScanValidationError(f"{key} is not a scan: it has no state stream")
+        ident, fields = newest[0]
+        return LoadedScan(document, _state(key, fields), ident.decode())
+
+    def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
+        args = [int(from_state), int(to_state), document.to_json()]
+        again = False
+        with translated_errors(f"advancing scan {key}"):
+            keys = [key, self._find_state_key(key) or self._keys.stream(document.state_pk)]
+            try:
+                word, value = self._functions.call("bdj1_advance", keys, args)
+            except (redis.ConnectionError, redis.TimeoutError):
+                again = True
+                word, value = self._functions.call("bdj1_advance", keys, args)
+        if word == b"VANISHED":
+            self._expire_unlisted(document)
+            raise not_found(key)
+        if word == b"CONFLICT":
+            # The reply may have been lost, not the step: then all is as it would be now.
+            if again and value == str(args[1]).encode():
+                loaded = self.load(key)
+                if loaded.state == to_state and _same_on_server(loaded.document, document):
+                    return loaded.state_id
+            raise UnauthorizeStateTransition(
+                value.decode(),
+                str(to_state),
+                f"somebody else moved scan {key}, this publisher had left it in state {from_state}",
+            )
+        text: str = value.decode()
+        return text
+
+    def _expire_unlisted(self, document: ScanDocument) -> None:
+        """Streams may begin before the document on the server lists them; whoever deleted the scan
+        meanwhile did not know of them."""
+        keys = [stream.key() for stream in document.streams.values()]
+        with translated_errors("deleting streams"):
+            execute(self._raw, [("EXPIRE", key, DELETION_GRACE_S, "LT") for key in keys])
+
+    def wait_state(self, key: str, state_id: str, wait: float) -> bool:
+        block = max(1, math.ceil(min(wait, self._max_block) * 1000))
+        blocking = ("BLOCK", block) if wait > 0 else ()
+        with translated_errors(f"waiting for scan {key}"):
+            state_key = self._find_state_key(key)
+            if state_key is None:
+                raise not_found(key)
+            command = ("XREAD", "COUNT", 1, *blocking, "STREAMS", state_key, state_id)
+            return bool(self._raw.execute_command(*command))
+
+    def steps(self, key: str) -> list[Step]:
+        with translated_errors(f"asking for the steps of scan {key}"):
+            state_key = self._find_state_key(key)
+            found = state_key and self._raw.execute_command("XRANGE", state_key, "-", "+")
+        if not found:
+            raise not_found(key)
+        return [step_from(key, item) for item in found]
+
+    def expire(self, key: str, seconds: int) -> None:
+        with translated_errors(f"deleting scan {key}"):
+            self._functions.call("bdj1_expire", [key], [seconds, self._keys.stream("")])
+
+    # ------------------------------------------------------------------------------ state streams
+
+    def _find_state_key(self, key: str) -> str | None:
+        """The key of a scan's state stream, which only its document tells; None if it does not."""
+        return self._find_state_keys([key]).get(key)
+
+    def _state_key_from(self, key: str, text: bytes | None) -> str | None:
+        pk = None if text is None else json.loads(text)
+        if not isinstance(pk, str):
+            return None
+        state_key = self._keys.stream(pk)
+        self._remember(key, state_key)
+        return state_key
+
+    def _remember(self, key: str, state_key: str) -> None:
+        if len(self._state_keys) >= REMEMBERED:
+            self._state_keys.clear()
+        self._state_keys[key] = state_key
+
+    def _find_state_keys(self, keys: Iterable[str]) -> dict[str, str]:
+        """The same for many scans; those that are gone are left out."""
+        known = {key: self._state_keys.get(key) for key in keys}
+        missing = [key for key, state_key in known.items() if state_key is None]
+        if missing:
+            found = self._raw.execute_command("JSON.MGET", *missing, "state_stream.pk")
+            for key, text in zip(missing, found, strict=True):
+                known[key] = self._state_key_from(key, text)
+        return {key: state_key for key, state_key in known.items() if state_key is not None}
+
+    # ------------------------------------------------------------------------------ many scans
+
+    def states(self, keys: Sequence[str]) -> dict[str, int | None]:
+        if not keys:
+            return {}
+        found: dict[str, int | None] = dict.fromkeys(keys)
+        with translated_errors(f"asking for the states of {len(keys)} scans"):
+            state_keys = self._find_state_keys(found)
+            commands: list[Command] = []
+            for key, state_key in state_keys.items():
+                commands += [("PTTL", key), _newest_of(state_key)]
+            replies = execute(self._raw, commands)
+        for key, ttl, newest in zip(state_keys, replies[::2], replies[1::2], strict=True):
+            # Another type where the state stream should be costs no other scan its state.
+            if not _is_gone(ttl) and newest and not isinstance(newest, Exception):
+                found[key] = _state(key, newest[0][1])
+        return found
+
+    def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
+        wanted = criteria(fields, self._fields)
+        query = " ".join(_narrowing(wanted, self._numbers)) or "*"
+        content = ("RETURN", 1, "$.id") if wanted else ("NOCONTENT",)
+        with translated_errors("searching scans"):
+            timetag, found = self._search(query, content)
+            keys = sorted(key for key, identity in found.items() if matches(identity, wanted))
+            ttls = execute(self._raw, [("PTTL", key) for key in keys])
+        return timetag, [key for key, ttl in zip(keys, ttls, strict=True) if not _is_gone(ttl)]
+
+    def _search(
+        self, query: str, content: tuple[Any, ...] = ("NOCONTENT",)
+    ) -> tuple[str, dict[str, dict[str, Any]]]:
+        """The newest timetag, and by key the identities of the scans that the index finds, at one
+        instant; of all scans where there is no index, or not a complete one."""
+        how = ("DIALECT", 2, "LIMIT", 0, ALL_RESULTS, "TIMEOUT", 0)
+        history, info, reply = self._transaction(
+            [
+                _newest_of(HISTORY),
+                ("FT.INFO", self._keys.index),
+                ("FT.SEARCH", self._keys.index, query, *content, *how),
+            ]
+        )
+        if isinstance(history, Exception):
+            raise history
+        timetag = history[0][0].decode() if history else "0-0"
+        if isinstance(info, Exception):
+            if not _is_missing_index(info):
+                raise info
+            logger.debug("%s is missing: all keys are looked at", self._keys.index)
+            return timetag, self._scan_all()
+        if isinstance(reply, Exception):  # of an index that others made from other fields
+            logger.debug("%s cannot be searched (%s)", self._keys.index, reply)
+            return timetag, self._scan_all()
+        total, found = _search_results(reply)
+        if total > len(found) or _is_incomplete(_as_mapping(info)):
+            return timetag, self._scan_all()
+        return timetag, found
+
+    def _scan_all(self) -> dict[str, dict[str, Any]]:
+        """The identities of all scans by key, without the index."""
+        keys: set[str] = set()
+        cursor = b"0"
+        while True:
+            cursor, some = self._raw.execute_command(
+                "SCAN", cursor, "MATCH", f"{_globbed(self._keys.scan_prefix)}*", "COUNT", 1000,
+                "TYPE", "ReJSON-RL",
+            )  # fmt: skip
+            keys.update(key.decode() for key in some)
+            if int(cursor) == 0:
+                break
+        found: dict[str, dict[str, Any]] = {}
+        some = sorted(keys)
+        for start in range(0, len(some), 1000):
+            chunk = some[start : start + 1000]
+            texts = self._raw.execute_command("JSON.MGET", *chunk, "id")
+            found |= {k: _identity(text) for k, text in zip(chunk, texts, strict=True) if text}
+        return found
+
+    def timetag(self) -> str:
+        with translated_errors("asking for the newest scan"):
+            raw = self._raw.execute_command(*_newest_of(HISTORY))
+        return raw[0][0].decode() if raw else "0-0"
+
+    def newest(self) -> Announcement | None:
+        last = "+"
+        with translated_errors("asking for the newest scan"):
+            while True:
+                raw = self._raw.execute_command(
+                    "XREVRANGE", HISTORY, last, "-", "COUNT", ANNOUNCED_AT_ONCE
+                )
+                if not raw:
+                    older = self._alive(self._older(None))
+                    return older[-1] if older else None
+                some = [found for item in raw if (found := self._announcement(item))]
+                if living := self._alive(some):
+                    return living[0]
+                last = f"({raw[-1][0].decode()}"
+
+    def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
+        with translated_errors("asking for the next scan"):
+            found = self._announced(since)
+        if wait <= 0 or found[1] or found[0] != since:
+            return found
+        block = max(1, math.ceil(min(wait, self._max_block) * 1000))
+        command = ("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", HISTORY, since)
+        with translated_errors("waiting for the next scan"):
+            if not self._raw.execute_command(*command):
+                return found
+            return self._announced(since)
+
+    def _announced(self, since: str) -> tuple[str, list[Announcement]]:
+        first, raw = execute(
+            self._raw,
+            [
+                ("XRANGE", HISTORY, "-", "+", "COUNT", 1),
+                ("XRANGE", HISTORY, f"({since}", "+", "COUNT", ANNOUNCED_AT_ONCE),
+            ],
+        )
+        for reply in (first, raw):
+            if isinstance(reply, Exception):
+                raise reply
+        upto, some = since, []
+        if first and _parts(since) < _parts(first[0][0].decode()):
+            older = [
+                a for a in self._older(first[0][0].decode()) if _parts(a.timetag) > _parts(since)
+            ]
+            some = older[:ANNOUNCED_AT_ONCE]
+            if some:
+                upto = some[-1].timetag
+        if len(some) < ANNOUNCED_AT_ONCE:
+            some += [found for item in raw if (found := self._announcement(item))]
+            upto = raw[-1][0].decode() if raw else upto
+        return upto, self._alive(some)
+
+    def _announcement(self, item: Any) -> Announcement | None:
+        """From an entry of the history; None for a scan of another prefix."""
+        ident, fields = item
+        key = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"key", b"").decode()
+        return Announcement(ident.decode(), key) if self.is_scan_key(key) else None
+
+    def _alive(self, announcements: Sequence[Announcement]) -> list[Announcement]:
+        ttls = execute(self._raw, [("PTTL", a.key) for a in announcements])
+        return [a for a, ttl in zip(announcements, ttls, strict=True) if not _is_gone(ttl)]
+
+    def _older(self, first: str | None) -> list[Announcement]:
+        """The scans that the history does not hold any more, whose first entry is `first`: by the
+        time of their first state, on the same clock and in the same transaction as their entry was.
+
+        Their timetags are below `first`, in order of creation. Where some share a millisecond, one
+        may be announced twice to a reader that stands between them, but none is passed over."""
+        history = self._raw.execute_command("XRANGE", HISTORY, "-", "+")
+        known = {a.key for item in history if (a := self._announcement(item))}
+        _, found = self._search("*")
+        state_keys = self._find_state_keys(sorted(found.keys() - known))
+        firsts = execute(
+            self._raw, [("XRANGE", state, "-", "+", "COUNT", 1) for state in state_keys.values()]
+        )
+        limit = _parts(first) if first else (2**62, 2**62)
+        created = sorted(
+            (min(_parts(steps[0][0].decode())[0], limit[0]), key)
+            for key, steps in zip(state_keys, firsts, strict=True)
+            if steps and not isinstance(steps, Exception)
+        )
+        older: list[Announcement] = []
+        for ms, group in itertools.groupby(created, lambda pair: pair[0]):
+            keys = [key for _, key in group]
+            top = limit[1] if ms == limit[0] else 2**32
+            first_n = max(top - len(keys), 0)
+            older += [Announcement(f"{ms}-{n}", key) for n, key in enumerate(keys, first_n)]
+        return older
+
+    # ------------------------------------------------------------------------------ names
+
+    def is_scan_key(self, key: str) -> bool:
+        return self._keys.is_scan(key)
+
+    def scan_key(self, pk: str) -> str:
+        return self._keys.scan(pk)
+
+    def new_stream(
+        self, scan_pk: str, encoding: dict[str, Any], info: dict[str, Any]
+    ) -> StreamDocument:
+        pk = new_ulid()
+        return StreamDocument(pk, encoding, info, self._keys.stream(pk), self.scan_key(scan_pk))
+
+    def new_state_pk(self, scan_pk: str) -> str:
+        return new_ulid()
+
+    # ------------------------------------------------------------------------------ commands
+
+    def _transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """Commands at one instant; a refused one is an exception in its place."""
+        pipeline = self._raw.pipeline(transaction=True)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(pipeline.execute(raise_on_error=False))
+
+
+# ---------------------------------------------------------------------------------- the index
+
+
+def index_fields(fields: Sequence[str], numbers: Collection[str]) -> list[tuple[str, str, str]]:
+    """What an index holds: for each attribute its path in the document, its name and its type."""
+    identity = [("$.id.pk", "id_pk", "TAG")]
+    for name in fields:
+        identity.append((f"$.id.{name}", f"id_{name}", "NUMERIC" if name in numbers else "TAG"))
+    return [("$.pk", "pk", "TAG"), *identity, ("$.state_stream.pk", "state_stream_pk", "TAG")]
+
+
+def create_index(
+    raw: redis.Redis, keys: StackKeys, fields: Sequence[str], numbers: Collection[str]
+) -> None:
+    """Makes the index of a prefix, if it is missing. Raises what the client raises."""
+    schema: list[str] = []
+    for path, name, kind in index_fields(fields, numbers):
+        schema += [path, "AS", name, kind, *(("SEPARATOR", "|") if kind == "TAG" else ())]
+    try:
+        raw.execute_command("FT.INFO", keys.index)
+    except redis.exceptions.ResponseError as error:
+        if not _is_missing_index(error):
+            raise
+    else:
+        return
+    on = ("ON", "JSON", "PREFIX", 1, keys.scan_prefix)
+    try:
+        raw.execute_command("FT.CREATE", keys.index, *on, "SCHEMA", *schema)
+    except redis.exceptions.ResponseError as error:
+        if "already exists" not in str(error):  # another publisher was quicker
+            raise
+
+
+def _index_text(keys: StackKeys, fields: Sequence[str], numbers: Collection[str]) -> str:
+    """What the index was made from, as blissdata 2.x notes it down."""
+    texts = [
+        f"{path} AS {name} {kind} " + ("SEPARATOR | " if kind == "TAG" else "")
+        for path, name, kind in index_fields(fields, numbers)
+    ]
+    identity, state = "".join(texts[:-1]), texts[-1]
+    return f"ON JSON PREFIX 1 {keys.scan_prefix} SCHEMA {identity} {state}"
+
+
+def _is_missing_index(error: Exception) -> bool:
+    text = str(error).lower()
+    return "unknown index" in text or "no such index" in text
+
+
+def _is_incomplete(info: Mapping[bytes, Any]) -> bool:
+    """True while an index is being made, and for ever once it could not take a document."""
+    return bool(int(info.get(b"indexing", 0)) or int(info.get(b"hash_indexing_failures", 0)))
+
+
+def _narrowing(wanted: Sequence[tuple[str, str, Any]], numbers: Collection[str]) -> Iterable[str]:
+    """Parts of a query that leave out only scans which are not wanted.
+
+    Texts are tags: cut at `|`, without the blanks around, small letters for the capitals of ASCII.
+    So only whole texts in ASCII are looked up; all others are told by what the scans say themselves,
+    as are texts with a `*`, of which RediSearch passes over some once they are very many."""
+    for name, how, what in wanted:
+        if how == "number" and name in numbers:
+            number = repr(float(what)) if abs(what) < 2**1023 else ("inf" if what > 0 else "-inf")
+            yield f"@id_{name}:[{number} {number}]"
+        elif how == "exact" and name not in numbers and _TAGS.fullmatch(what):
+            for tag in filter(None, (part.strip() for part in what.split("|"))):
+                spellings = _spellings(tag)
+                if spellings:
+                    yield f"@id_{name}:{{{' | '.join(_escaped(s) for s in spellings)}}}"
+
+
+def _spellings(tag: str) -> list[str]:
+    """All texts that `ss` in a text may stand for, where case does not matter: `ß` becomes it.
+    Nothing if they are too many."""
+    found = [""]
+    for part in re.split("(ss)", tag):
+        found = [
+            before + way for before in found for way in ((part, "ß") if part == "ss" else (part,))
+        ]
+        if len(found) > MAX_SPELLINGS:
+            return []
+    return found
+
+
+_TAGS = re.compile(rf"[ -~]{{1,{LONGEST_TAG}}}")
+
+
+def _escaped(tag: str) -> str:
+    """With a backslash before every character that could mean something in a query."""
+    return re.sub(r"([^0-9A-Za-z_ß])", r"\\\1", tag)
+
+
+def _search_results(reply: Any) -> tuple[int, dict[str, dict[str, Any]]]:
+    """How many there are, and the identities by key: from a list under RESP2, a map under RESP3."""
+    if isinstance(reply, dict):
+        results = reply[b"results"]
+        return int(reply[b"total_results"]), {
+            result[b"id"].decode(): _identity(result.get(b"extra_attributes", {}).get(b"$.id"))
+            for result in results
+        }
+    total, *rest = reply
+    found: dict[str, dict[str, Any]] = {}
+    key = ""
+    for item in rest:
+        if isinstance(item, bytes):
+            key = item.decode()
+            found[key] = {}
+        elif item:
+            found[key] = _identity(_as_mapping(item).get(b"$.id"))
+    return int(total), found
+
+
+def _identity(text: bytes | None) -> dict[str, Any]:
+    found = json.loads(text) if text else None
+    return found if isinstance(found, dict) else {}
+
+
+def _as_mapping(reply: Any) -> dict[bytes, Any]:
+    """Pairs in a list under RESP2, a map under RESP3."""
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+# ---------------------------------------------------------------------------------- documents
+
+
+def _check_identity(identity: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for an integer that would become another number on the server."""
+    for name, value in identity.items():
+        if isinstance(value, int) and value not in _INTEGERS:
+            raise ValueError(
+                f"The {name} of a scan cannot be {str(value)[:40]}: on this server (protocol 1) "
+                "integers go from -2**63 to 2**64 - 1"
+            )
+
+
+def _same_on_server(found: ScanDocument, sent: ScanDocument) -> bool:
+    """True if a document is what the server makes of another."""
+    return bool(_kept(json.loads(found.to_json())) == _kept(json.loads(sent.to_json())))
+
+
+def _kept(value: Any) -> Any:
+    """A value as RedisJSON keeps it: integers beyond 64 bits become floats."""
+    if isinstance(value, dict):
+        return {key: _kept(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_kept(v) for v in value]
+    if isinstance(value, int) and value not in _INTEGERS:
+        return float(value)
+    return value
+
+
+# ---------------------------------------------------------------------------------- replies
+
+
+def _is_gone(ttl: Any) -> bool:
+    """True for the time to live [ms] of a key that is gone, or counts as deleted."""
+    return not isinstance(ttl, int) or ttl == -2 or bool(0 <= ttl <= _DELETION_GRACE_MS)
+
+
+def _state(key: str, fields: Sequence[bytes]) -> int:
+    return state_number(key, dict(zip(fields[::2], fields[1::2], strict=True)).get(b"state", b""))
+
+
+def _load(key: str, state_keys: Mapping[str, str]) -> list[Command]:
+    """What asks for one scan; where its document tells of no state stream, that alone is asked for."""
+    state_key = state_keys.get(key)
+    newest: Command = ("ECHO", "") if state_key is None else _newest_of(state_key)
+    return [("PTTL", key), ("JSON.GET", key, "."), newest]
+
+
+def _newest_of(stream: str) -> Command:
+    return ("XREVRANGE", stream, "+", "-", "COUNT", 1)
+
+
+def _raise_unless_readable(key: str, reply: Any) -> None:
+    """Raises what a refusal means for the scan."""
+    if not isinstance(reply, Exception):
+        return
+    text = str(reply)
+    if "WRONGTYPE" in text or "wrong Redis type" in text or "wrong kind of value" in text:
+        raise ScanValidationError(
+            f"{key} is not a scan: there, or where its state stream should be, is a value of another "
+            "type"
+        ) from reply
+    raise reply
+
+
+def _parts(timetag: str) -> tuple[int, int]:
+    ms, _, n = timetag.partition("-")
+    return int(ms), int(n or 0)
+
+
+def _globbed(text: str) -> str:
+    """A text for MATCH that stands for itself."""
+    return re.sub(r"([*?\[\]\\^-])", r"\\\1", text)
+
+
+# ---------------------------------------------------------------------------------- the backend
+
+
+class StackBackend(RedisServer):
+    """A server of protocol 1."""
+
+    kind = "stack"
+
+    def __init__(self, client: redis.Redis, address: str, why: str, max_block: float) -> None:
+        super().__init__(client, address, why, max_block, acquisition_prefix="")
+        self._json_functions = Functions(self._raw, "blissdata_json.lua")
+        self._seal_of_2x = Functions(self._raw, "mylib.lua")
+        for command in _MODULE_COMMANDS:
+            self._raw.set_response_callback(command, _as_is)
+
+    def catalog(
+        self, prefix: str, identity_fields: Sequence[str], numbers: Collection[str] = ("number",)
+    ) -> StackCatalog:
+        keys = StackKeys(prefix)
+        return StackCatalog(
+            self._raw, self._json_functions, keys, identity_fields, numbers, self._max_block
+        )
+
+    def initialise(self) -> None:
+        keys = StackKeys(ESRF_PREFIX)
+        text = _index_text(keys, ESRF_FIELDS, {"number"})
+        ours = {
+            PROTOCOL: str(STACK_PROTOCOL),
+            keys.index_schema: text,
+            keys.index_hash: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
+        }
+        with translated_errors("preparing the database"):
+            size, there = execute(self._raw, [("DBSIZE",), ("EXISTS", *ours)])
+            for reply in (size, there):
+                if isinstance(reply, Exception):
+                    raise reply
+            if size > there:
+                raise _not_empty(size)
+            create_index(self._raw, keys, ESRF_FIELDS, {"number"})
+            self._raise_expansions()
+            self._seal_of_2x.load()
+            reply = self._json_functions.call("bdj1_initialise", list(ours), list(ours.values()))
+        if reply != b"OK":
+            raise _not_empty(reply.decode())
+
+    def _raise_expansions(self) -> None:
+        commands = (
+            ("CONFIG", "SET", "search-max-prefix-expansions", MAX_PREFIX_EXPANSIONS),
+            ("FT.CONFIG", "SET", "MAXPREFIXEXPANSIONS", MAX_PREFIX_EXPANSIONS),
+        )
+        for command in commands:
+            try:
+                self._raw.execute_command(*command)
+            except redis.exceptions.ResponseError as error:
+                refused = error
+            else:
+                return
+        logger.warning("Searches of blissdata 2.x with a '*' may miss scans: %s", refused)
+
+    def bring_functions(self) -> None:
+        """Brings the server the functions that it lacks: the one that blissdata 2.x seals with, and
+        ours, which a server that is full would not take any more. A refusal is no error: reading
+        needs none of them."""
+        try:
+            with translated_errors("bringing functions to the server"):
+                libraries = self._raw.execute_command("FUNCTION", "LIST")
+                names = {_as_mapping(library)[b"library_name"].decode() for library in libraries}
+                for functions in (self._seal_of_2x, self._json_functions, self._functions):
+                    if functions.name() not in names:
+                        functions.load()
+        except ServerRefusedError as error:
+            logger.debug("%s", error)
+
+
+def _not_empty(size: int | str) -> ServerNotEmptyError:
+    return ServerNotEmptyError(
+        f"the server already holds {size} keys, and only an empty one is prepared. "
+        "Open it without init_db=True if it is a blissdata database; use another server otherwise"
+    )
+
+
+def _as_is(reply: Any, **_: Any) -> Any:
+    return reply

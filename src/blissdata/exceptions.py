@@ -47,6 +47,8 @@
     │   ├── ImageServerError                    (RuntimeError) its server refuses, or nobody answers
     │   │   └── NoImageAvailable                that frame is not taken yet
     │   └── ImageFormatNotSupported             (ValueError) bytes of a format that is not known
+    ├── LayoutError                             (ValueError) a file's layout, or a value in it, that cannot be
+    │   └── LayoutOverflowError                 (OverflowError) … a number beyond its dtype
     ├── SourceFileError                         (ValueError) a file that cannot be replayed
     │   └── RecordingError                      … a recording that is damaged, or not one
     └── MissingExtraError                       (ImportError) an optional dependency, and its name
@@ -75,6 +77,8 @@ __all__ = [
     "IndexNoMoreThereError",
     "IndexNotYetThereError",
     "IndexWontBeThereError",
+    "LayoutError",
+    "LayoutOverflowError",
     "LocalServerError",
     "MissingExtraError",
     "MissingPluginException",
@@ -346,6 +350,12 @@ class ImageFormatNotSupported(ImageError, ValueError):  # noqa: N818 — the nam
 
 
 # ---------------------------------------------------------------------------------- files to replay
+class LayoutError(BlissdataError, ValueError):
+    """The layout of a file, or a value in it, is not what HDF5 can hold; the message names the path."""
+
+
+class LayoutOverflowError(LayoutError, OverflowError):
+    """A number in a layout does not fit into its dtype."""
 
 
 class SourceFileError(BlissdataError, ValueError):

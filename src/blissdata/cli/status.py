@@ -61,6 +61,7 @@ def _for_people(seen: ServerStatus) -> str:
     memory = f"{_size(seen.used_memory)} of {_size(seen.maxmemory) if seen.maxmemory else 'any'}"
     rows = {
         "running": f"{seen.url} ({seen.version}, process {seen.pid})",
+        "stores": f"{seen.kind}: {seen.why}" if seen.kind else seen.why,
         "TCP": _tcp(seen),
         "data": seen.data_directory,
         "log": seen.log,

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -34,7 +35,7 @@ from blissdata.redis_engine.backends.server import version_from
 from blissdata.redis_engine.backends.stack import StackBackend
 from blissdata.redis_engine.keys import PLAIN_PROTOCOL, PROTOCOL, STACK_PROTOCOL
 
-__all__ = ["open_backend"]
+__all__ = ["Layout", "layout_of", "open_backend"]
 
 MAX_BLOCK_S = 5.0
 """No call blocks on the server for longer than this [s]."""
@@ -100,6 +101,35 @@ def open_backend(url: str, *, prepare: bool = False, prepare_if_empty: bool = Fa
         _close(client)
         raise
     return backend
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a server stores scans."""
+
+    kind: str | None
+    """`plain` or `stack`; None if it is not prepared, or cannot be used."""
+
+    why: str
+    """Why it is this kind, or none."""
+
+    protocol: int | str | None
+    """Version of the database; a text if that is no number, None if it is not prepared."""
+
+
+def layout_of(client: redis.Redis) -> Layout:
+    """What `open_backend` would choose; changes nothing. One round trip."""
+    found, modules = _look(client)
+    try:
+        stack, why = _choice(client, found, modules)
+    except _UnsuitedError as error:
+        return Layout(None, str(error), found)
+    kind = "stack" if stack else "plain"
+    if found is None:
+        return Layout(None, f"not prepared yet; if it is empty it can be {kind}: {why}", found)
+    if found not in (PLAIN_PROTOCOL, STACK_PROTOCOL):
+        return Layout(None, _complaint(found), found)
+    return Layout(kind, why, found)
 
 
 class _UnsuitedError(Exception):

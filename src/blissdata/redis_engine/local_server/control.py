@@ -67,6 +67,12 @@ class ServerStatus:
     """Since Valkey was (re)started [s]."""
     version: str | None = None
     """Such as `valkey 9.1.2`."""
+    kind: str | None = None
+    """How it stores scans: `plain` or `stack`; None if it is not prepared, or cannot be used."""
+    why: str | None = None
+    """Why it is this kind, or none."""
+    protocol: int | str | None = None
+    """Version of the database; None if it is not prepared."""
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain JSON values, paths as texts."""
@@ -232,6 +238,7 @@ def _look_at(url: str) -> dict[str, Any]:
             raise ServerBusyError(f"the server is loading its data ({done} % done)")
         settings = server.settings("maxmemory", "appendfsync", "port")
         clients = server.clients()
+        layout = server.layout()
     name = info.get("server_name", "redis")
     return {
         "url": _without_password(url),
@@ -243,6 +250,9 @@ def _look_at(url: str) -> dict[str, Any]:
         "port": int(settings["port"]),
         "uptime_s": int(info["uptime_in_seconds"]),
         "version": f"{name} {info.get(f'{name}_version', '?')}",
+        "kind": layout.kind,
+        "why": layout.why,
+        "protocol": layout.protocol,
     }
 
 

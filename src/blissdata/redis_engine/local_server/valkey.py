@@ -12,10 +12,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blissdata.exceptions import LocalServerError, StoreConnectionError
 from blissdata.redis_engine.local_server.place import Place, Record
+
+if TYPE_CHECKING:
+    from blissdata.redis_engine.backends.connect import Layout
 
 __all__ = ["Connection", "Process", "configuration", "explain", "find_program", "start"]
 
@@ -130,6 +133,12 @@ class Connection:
         with self._errors(f"Asking {self._address} how it is"):
             found: Mapping[str, Any] = self._client.info()
         return found
+
+    def layout(self) -> Layout:
+        """How it stores scans, and why so."""
+        from blissdata.redis_engine.backends.connect import layout_of
+
+        return layout_of(self._client)
 
     def clients(self) -> int:
         """How many are connected, without those who only look, as we do."""

@@ -17,6 +17,7 @@ import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Protocol
@@ -159,6 +160,17 @@ class Scan:
         self._info = info
 
     @property
+    def _model(self) -> _ScanModel:
+        """The document, as programs written for blissdata 2.x see it: when `close` fails for what
+        JSON cannot hold, they do `scan._model = scan._model.get(scan._model.pk)`, and close again."""
+        return _ScanModel(self._document.pk, self._info, self._data_store.catalog)
+
+    @_model.setter
+    def _model(self, model: _ScanModel) -> None:
+        self._require_writable("replace its document")
+        self._info = model.info
+
+    @property
     def streams(self) -> dict[str, BaseStream]:
         """The scan's streams by name, for reading: empty before PREPARED, then the same objects
         each time. No round trip."""
@@ -282,9 +294,10 @@ class Scan:
         was loaded for reading. One round trip. Raises `KeyError` for an unknown name.
 
         Only one publisher may write at a time: whichever comes second gets `StreamConflictError`."""
-        if name not in self.streams:
+        known = self._document.streams if self._writable else self.streams
+        if name not in known:
             raise KeyError(
-                f"Scan {self._key} has no stream '{name}', only: {', '.join(self.streams) or 'none'}"
+                f"Scan {self._key} has no stream '{name}', only: {', '.join(known) or 'none'}"
             )
         document = self._document.streams[name]
         end = len(EventStream.open(self._data_store, name, document))
@@ -422,6 +435,25 @@ class Scan:
             self.close()
         except Exception as again:  # noqa: BLE001 — the first one is raised
             trouble.add_note(f"The scan could not be closed either: {again}")
+
+
+@dataclass(frozen=True, slots=True)
+class _ScanModel:
+    """A scan's document, by the name and with the methods that existing programs use."""
+
+    pk: str
+    """Primary key."""
+
+    info: dict[str, Any]
+    """What the publisher says about the scan."""
+
+    catalog: Catalog
+    """Where it is stored."""
+
+    def get(self, pk: str) -> _ScanModel:
+        """The document as the server has it. One round trip. Raises `ScanNotFoundError`."""
+        loaded = self.catalog.load(self.catalog.scan_key(pk))
+        return _ScanModel(loaded.document.pk, loaded.document.info, self.catalog)
 
 
 _written: weakref.WeakSet[Scan] = weakref.WeakSet()

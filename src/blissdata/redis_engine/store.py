@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from blissdata.exceptions import (
     NoScanAvailable,
@@ -19,7 +21,7 @@ from blissdata.exceptions import (
     StoreError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.documents import ScanDocument, info_text
+from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
 from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid
 from blissdata.redis_engine.scan import Scan, ScanState, known_state
 from blissdata.streams.deadline import Deadline
@@ -34,6 +36,25 @@ if TYPE_CHECKING:
     from blissdata.streams.event_log import EventLog
 
 __all__ = ["DataStore", "reset_redis_db"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _once_called(**old_names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Takes arguments by the names that they have in blissdata 2.x as well: `new="old"`."""
+
+    def decorate(method: Callable[P, T]) -> Callable[P, T]:
+        @wraps(method)
+        def renamed(*args: P.args, **kwargs: P.kwargs) -> T:
+            for new, old in old_names.items():
+                if old in kwargs:
+                    kwargs[new] = kwargs.pop(old)
+            return method(*args, **kwargs)
+
+        return renamed
+
+    return decorate
 
 
 class DataStore:
@@ -115,6 +136,12 @@ class DataStore:
     def begin_acquisition(self, detector: str) -> int:
         """Counts the detector's next acquisition and gives its number, from 0 on. One round trip."""
         return self._backend.begin_acquisition(detector)
+
+    def _stream_model(self, encoding: Mapping[str, Any], info: Mapping[str, Any]) -> StreamDocument:
+        """A stream that belongs to no scan, for `EventStream.create`: programs written for
+        blissdata 2.x make such streams by this name. No round trip."""
+        document = self._catalog.new_stream(new_ulid(), dict(encoding), _json_copy(info))
+        return replace(document, scan_key=None)
 
     # ------------------------------------------------------------------------------ scans
 
@@ -211,6 +238,7 @@ class DataStore:
         nothing. Raises `ValueError` for an unknown field or a `*` inside a text."""
         return self._catalog.find(fields)
 
+    @_once_called(keys="scan_keys")
     def get_scans_state(self, keys: Sequence[str]) -> dict[str, ScanState]:
         """The state of each scan. One round trip. Raises `ScanNotFoundError` naming those that are
         not there."""
@@ -222,6 +250,7 @@ class DataStore:
             raise ScanNotFoundError(f"There is no scan {', '.join(missing)}: deleted or expired")
         return {key: known_state(key, n) for key, n in found.items() if n is not None}
 
+    @_once_called(key="scan_key")
     def delete_scan(self, key: str, force: bool = False) -> None:
         """Deletes a scan that is CLOSED, with its streams: nobody finds or loads it any more, and the
         server forgets its points within 10 s. Unknown or deleted already: nothing happens.

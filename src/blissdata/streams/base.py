@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from blissdata.streams.cursor import Cursor
+from blissdata.streams.cursor import Cursor, CursorGroup
 from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.event_stream import EventStream
 from blissdata.streams.views import BaseView, EventRange
 
-__all__ = ["BaseStream", "BaseView", "EventRange", "StreamDefinition"]
+__all__ = ["BaseStream", "BaseView", "Cursor", "CursorGroup", "EventRange", "StreamDefinition"]
 
 
 @dataclass
@@ -137,3 +138,16 @@ class BaseStream(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.key}>"
+
+
+_OF_DEFAULT = frozenset(
+    {"BrokenPluginStream", "BrokenStream", "MissingPluginStream", "Stream", "View"}
+)
+"""Names that programs written for blissdata 2.x import from here."""
+
+
+def __getattr__(name: str) -> Any:
+    """The plain stream and its kin, which are in `blissdata.streams.default`, above this module."""
+    if name not in _OF_DEFAULT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("blissdata.streams.default"), name)

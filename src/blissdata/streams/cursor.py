@@ -225,7 +225,9 @@ class CursorGroup:
     @property
     def position(self) -> dict[Followable, int]:
         """For each stream, finished ones too, the index of the next point to read."""
-        return {cursor.stream: cursor.position for cursor in self._cursors}
+        active = self._active_cursors  # existing programs take streams out of it
+        cursors = (c for c in self._cursors if c.ended or c.stream.key in active)
+        return {cursor.stream: cursor.position for cursor in cursors}
 
     def read(
         self, block: bool = True, timeout: float = 0, last_only: bool = False

@@ -70,9 +70,9 @@ class StreamEncoder(ABC):
 
         Raises `PayloadError` if a payload is not what the encoding says."""
 
-    @abstractmethod
     def empty(self) -> Any:
         """No point at all, in the type that `decode` gives."""
+        return self.decode(())
 
     def decode_range(self, batches: Sequence[EncodedBatch], start: int, stop: int) -> Any:
         """Points `start` to `stop` (exclusive) of the points in `batches`, in memory of their own."""

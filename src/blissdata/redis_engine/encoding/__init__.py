@@ -1,0 +1,1 @@
+"""An old path: encodings are in `blissdata.streams.encoding`."""

@@ -33,6 +33,7 @@
     ├── IndexNotYetThereError                   (IndexError) later
     ├── IndexNoMoreThereError                   (IndexError) gone from the server
     ├── IndexWontBeThereError                   (IndexError) never
+    ├── DataTimeoutError                        (TimeoutError) points that did not come in the time allowed
     ├── EndOfStream                             every point was read
     │   └── StreamAbandonedError                … of a stream that nobody will ever seal
     ├── EmptyViewException                      a plugin has no view yet
@@ -69,6 +70,7 @@ __all__ = [
     "DataFileIncompleteError",
     "DataFileMissingError",
     "DataFileRefusedError",
+    "DataTimeoutError",
     "EmptyViewException",
     "EndOfStream",
     "ImageError",
@@ -285,6 +287,10 @@ class IndexNoMoreThereError(BlissdataError, IndexError):
 
 class IndexWontBeThereError(BlissdataError, IndexError):
     """The stream is sealed before that point; it will never come."""
+
+
+class DataTimeoutError(BlissdataError, TimeoutError):
+    """Points that a reader waited for did not come in the time that it allowed."""
 
 
 class EndOfStream(BlissdataError):  # noqa: N818 — the name that clients import

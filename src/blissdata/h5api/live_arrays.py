@@ -1,0 +1,416 @@
+"""What is behind a dataset of a live file: a value, a stream, raw files, or parts of other datasets.
+
+    read(index, patience)   what h5py would give for that index, once the points that it takes are there
+    follow(patience)        the points one by one, as they come
+
+Only the points that an index takes are read. Which index waits for what is `selection.Index.needed`:
+`d[a:b]` for these points or the end, `d[-1]` and `d[a:]` for the end, `d[()]` for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from blissdata.exceptions import (
+    DataTimeoutError,
+    EndOfStream,
+    IndexNotYetThereError,
+    IndexWontBeThereError,
+    StreamAbandonedError,
+)
+from blissdata.h5api.selection import Index, Selection, parse
+from blissdata.streams.deadline import Deadline
+from blissdata.streams.default import Stream
+from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch
+
+if TYPE_CHECKING:
+    from blissdata.streams import BaseStream
+
+__all__ = ["FixedArray", "LiveArray", "Patience", "RowsArray", "StreamArray"]
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+
+CHUNK_NBYTES = 2**20
+"""What programs that read in chunks (dask) are told to read at once [bytes]."""
+
+GAP_NBYTES = 2**16
+"""Points in between of this size are read along rather than asked for around [bytes]."""
+
+FOLLOWED_NBYTES = 2**24
+"""How much of a dataset of known length is read at once while its points are given one by one
+[bytes]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a reader is ready to wait."""
+
+    wait: bool = True
+    """False: not at all; what is there is the answer."""
+
+    timeout: float | None = None
+    """For so long at a time [s]; None: for ever."""
+
+    def deadline(self) -> Deadline:
+        """When a wait that begins now must end."""
+        return Deadline(self.timeout if self.wait else 0)
+
+
+class LiveArray(ABC):
+    """An array whose first axis may still grow."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of its elements; text is of dtype object, as in h5py."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Its shape now. One round trip for one that grows."""
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has. No round trip."""
+        return len(self.shape)
+
+    @property
+    def maxshape(self) -> tuple[int | None, ...]:
+        """How long each axis may become. No round trip."""
+        return self.shape
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """What is best read at once; None: all of it. No round trip."""
+        return None
+
+    @abstractmethod
+    def read(self, index: Any, patience: Patience) -> Any:
+        """What the index selects, once that is there."""
+
+    @abstractmethod
+    def follow(self, patience: Patience) -> Iterator[Any]:
+        """The points one by one, as they come, until the end or until the time is up."""
+
+
+class FixedArray(LiveArray):
+    """A value that the layout itself holds."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._array.shape)
+
+    def read(self, index: Any, patience: Patience) -> Any:
+        selected = parse(index, self._array.ndim, self.dtype).resolve(self.shape)
+        block = self._array[_numpy_points(selected.points)] if self._array.ndim else self._array
+        return selected.apply(block.copy())
+
+    def follow(self, patience: Patience) -> Iterator[Any]:
+        return iter(self._array.copy())
+
+
+class RowsArray(LiveArray):
+    """An array of known shape that something else gives row by row: files, or other datasets.
+
+    `rows(start, stop, patience)` gives rows along the first axis, `stop` exclusive."""
+
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        rows: Callable[[int, int, Patience], Array],
+    ) -> None:
+        self._dtype = dtype
+        self._shape = shape
+        self._rows = rows
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        return _chunks(self._shape[1:], self._dtype) if self._shape else None
+
+    def read(self, index: Any, patience: Patience) -> Any:
+        selected = parse(index, len(self._shape), self._dtype).resolve(self._shape)
+        if not self._shape:
+            return selected.apply(self._rows(0, 1, patience).reshape(()))
+        row = prod(self._shape[1:]) * self._dtype.itemsize
+        empty = np.empty((0, *self._shape[1:]), self._dtype)
+        return selected.apply(
+            _gathered(selected, lambda a, b: self._rows(a, b, patience), row, empty)
+        )
+
+    def follow(self, patience: Patience) -> Iterator[Any]:
+        row = max(prod(self._shape[1:]) * self._dtype.itemsize, 1)
+        step = max(FOLLOWED_NBYTES // row, 1)
+        for start in range(0, self._shape[0], step):
+            yield from self._rows(start, min(start + step, self._shape[0]), patience)
+
+
+class StreamArray(LiveArray):
+    """The points of a stream. `length` freezes it: points behind are as if they were not there."""
+
+    def __init__(self, stream: BaseStream, what: str, length: int | None = None) -> None:
+        self._stream = stream
+        self._what = what
+        self._frozen = length
+        self._extent = _Extent(stream)
+        self._is_text = stream.dtype == object
+        self._dtype = _text_dtype() if self._is_text else stream.dtype
+        self._point = () if self._is_text else tuple(stream.shape)
+        self._varies = any(n < 0 for n in self._point)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self._length(), *self._point)
+
+    @property
+    def ndim(self) -> int:
+        return 1 + len(self._point)
+
+    @property
+    def maxshape(self) -> tuple[int | None, ...]:
+        return (self._frozen, *(None if n < 0 else n for n in self._point))
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        return None if self._varies else _chunks(self._point, self._dtype)
+
+    def read(self, index: Any, patience: Patience) -> Any:
+        parsed = parse(index, self.ndim, self._dtype)
+        length = self._wait_for(parsed, patience)
+        return self._read_varying(parsed, length) if self._varies else self._read(parsed, length)
+
+    def _read(self, parsed: Index, length: int) -> Any:
+        selected = self._resolved(parsed, (length, *self._point))
+        row = prod(self._point) * self._dtype.itemsize
+        empty = np.empty((0, *self._point), self._dtype)
+        return selected.apply(_gathered(selected, self._points, row, empty))
+
+    def _read_varying(self, parsed: Index, length: int) -> Any:
+        """Points whose shapes differ come as a list of arrays; those that agree as one array."""
+        if parsed.mask is not None:
+            raise TypeError(f"{self._what}: points of varying shape take no mask of the whole")
+        inner = parsed.axes[1:]
+        first = Index(parsed.axes[:1], parsed.first_is_named)
+        wanted = self._resolved(first, (length,))
+        found = [point for run in wanted.runs() for point in self._stream[run.start : run.stop]]
+        if len({point.shape for point in found}) == 1:
+            block = np.stack(found)
+            whole = Index((slice(None), *inner)).resolve(block.shape).apply(block)
+            return whole[0] if isinstance(parsed.axes[0], int) else whole
+        if any(axis != slice(None) for axis in inner):
+            raise IndexError(
+                f"{self._what}: these points have different shapes; take them one by one to select "
+                "inside them"
+            )
+        return found
+
+    def _resolved(self, parsed: Index, shape: tuple[int, ...]) -> Selection:
+        """The selection; what is beyond the end is told as streams tell it."""
+        try:
+            return parsed.resolve(shape, growing=True)
+        except IndexError as error:
+            if parsed.needed is None or parsed.needed <= shape[0]:
+                raise IndexError(f"{self._what}: {error}") from error
+            if self._frozen is None and not self._extent.ended:
+                raise IndexNotYetThereError(f"{self._what}: {error}; more may come") from error
+            raise IndexWontBeThereError(f"{self._what}: {error}; no more will come") from error
+
+    def _wait_for(self, parsed: Index, patience: Patience) -> int:
+        """Waits until the index has its answer; the length then."""
+        needed = parsed.needed
+        if self._frozen is not None:
+            return self._frozen
+        if needed is not None and 0 < needed <= self._extent.known:
+            return self._extent.known
+        if needed == 0 or not patience.wait:
+            return self._extent.look()
+        deadline = patience.deadline()
+        if self._extent.wait(needed, deadline):
+            return self._extent.known
+        until = "its end" if needed is None else f"point {needed - 1}"
+        raise DataTimeoutError(
+            f"{self._what} has {self._extent.known} points and was not sealed: {until} did not come "
+            f"within {patience.timeout} s. The scan goes on; d[()] gives what is there"
+        )
+
+    def _length(self) -> int:
+        return self._extent.look() if self._frozen is None else self._frozen
+
+    def _points(self, start: int, stop: int) -> Array:
+        return self._as_array(self._stream[start:stop])
+
+    def _as_array(self, points: Any) -> Array:
+        if not self._is_text:
+            return np.asarray(points)
+        found = np.empty(len(points), self._dtype)
+        found[:] = [_text(point) for point in points]
+        return found
+
+    def follow(self, patience: Patience) -> Iterator[Any]:
+        if self._frozen is not None:
+            yield from self._follow_frozen(self._frozen)
+            return
+        cursor = self._stream.cursor()
+        block = patience.wait and patience.timeout != 0
+        while True:
+            try:
+                view = cursor.read(block=block, timeout=patience.timeout or 0)
+            except EndOfStream:  # sealed, or closed without a seal: what was read is all there is
+                return
+            if view is None:
+                return
+            points = view.get_data()
+            yield from points if self._varies else self._as_array(points)
+
+    def _follow_frozen(self, length: int) -> Iterator[Any]:
+        row = max(prod(max(n, 1) for n in self._point) * self._dtype.itemsize, 1)
+        step = max(FOLLOWED_NBYTES // row, 1)
+        for start in range(0, length, step):
+            stop = min(start + step, length)
+            yield from self._stream[start:stop] if self._varies else self._points(start, stop)
+
+
+class _Extent:
+    """How long a stream is, and the wait for it to be longer."""
+
+    def __init__(self, stream: BaseStream) -> None:
+        self._stream = stream
+        self.known = 0
+        """How many points there are at least."""
+        self.ended = False
+        """True if there will be no more."""
+
+    def look(self) -> int:
+        """How many points there are. One round trip, none once it has ended."""
+        if not self.ended:
+            self.known = len(self._stream)
+        return self.known
+
+    def wait(self, needed: int | None, deadline: Deadline) -> bool:
+        """Waits until there are that many points (None: until the end) or the stream has ended;
+        False when the time is up. The server wakes us."""
+        if needed is None:
+            return self._wait_end(deadline)
+        waiting: _NextPoints | None = None
+        while self.look() < needed and not self._has_ended():
+            if deadline.passed:
+                return False
+            if waiting is None:
+                waiting = _NextPoints(self._stream)
+            try:
+                waiting.wait(self.known, deadline)
+            except EndOfStream:
+                self._end()
+        return True
+
+    def _wait_end(self, deadline: Deadline) -> bool:
+        while not self._has_ended():
+            if deadline.passed:
+                return False
+            with suppress(StreamAbandonedError):
+                self._stream.wait_seal(max(deadline.remaining(10 * WAIT_SLICE_S), 0.001))
+                continue
+            self._end()
+        return True
+
+    def _has_ended(self) -> bool:
+        if not self.ended and self._stream.is_sealed():
+            self._end()
+        return self.ended
+
+    def _end(self) -> None:
+        self.known = len(self._stream)
+        self.ended = True
+
+
+class _NextPoints:
+    """The wait for more points than there are."""
+
+    def __init__(self, stream: BaseStream) -> None:
+        self._stream = stream
+        self._watch = AbandonWatch(stream.event_stream.data_store)
+        # Points of a plain stream are its events, and one event is asked for to be woken by the next.
+        # What a plugin makes of its events only a cursor knows.
+        self._cursor = None if isinstance(stream, Stream) else stream.cursor()
+
+    def wait(self, length: int, deadline: Deadline) -> None:
+        """Waits until there are more than `length` points, for a few seconds at most. Raises
+        `EndOfStream` if there will be none."""
+        seconds = deadline.remaining(WAIT_SLICE_S)
+        if self._cursor is not None:
+            self._cursor.read(timeout=max(seconds, 0.001), last_only=True)
+            return
+        events = self._stream.event_stream
+        if events.event_log.read({events.key: length}, wait=seconds, max_entries=1):
+            self._watch.restart()
+        elif self._watch.due and self._watch.abandoned([events]):
+            raise StreamAbandonedError(f"{events.what}: the scan is closed, but nobody sealed it")
+
+
+# ---------------------------------------------------------------------------------- small rules
+
+
+def _gathered(
+    selected: Selection, rows: Callable[[int, int], Array], row_nbytes: int, empty: Array
+) -> Array:
+    """The points of a selection, in as few reads as the gaps between them allow."""
+    runs = selected.runs(max_gap=GAP_NBYTES // max(row_nbytes, 1))
+    blocks = [rows(run.start, run.stop) for run in runs]
+    if not blocks:
+        return empty
+    whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    if len(whole) == len(selected.points):
+        return whole
+    points = selected.points
+    if len(runs) == 1 and isinstance(points, range):
+        return whole[:: points.step]
+    there = np.concatenate([np.arange(run.start, run.stop) for run in runs])
+    return whole[np.searchsorted(there, np.asarray(points))]
+
+
+def _numpy_points(points: Any) -> Any:
+    return slice(points.start, points.stop, points.step) if isinstance(points, range) else points
+
+
+def _chunks(point: Sequence[int], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    size = max(prod(point) * dtype.itemsize, 1)
+    return (max(CHUNK_NBYTES // size, 1), *(max(n, 1) for n in point))
+
+
+def _text_dtype() -> np.dtype[Any]:
+    from blissdata.h5map.data_items import TEXT
+
+    return TEXT
+
+
+def _text(point: Any) -> bytes:
+    """A point that is no number: a scan is its key, other values are their JSON."""
+    text = point.key if hasattr(point, "key") else json.dumps(point)
+    return str(text).encode()

@@ -1,0 +1,276 @@
+"""The scans that make a file, found and followed on the server.
+
+A scan belongs to the file that its identity's `path` names; what the file will hold of it stands in
+its info: `h5maps` (a file's root, whose children are the entries) or the talk's `mapping` (one entry,
+`/<number>.1`). Readers learn of that at PREPARED, and of changes at CLOSED.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from blissdata.exceptions import ScanLoadError, ScanNotFoundError
+from blissdata.h5api.live_arrays import Patience
+from blissdata.h5api.live_tree import children, is_group
+from blissdata.redis_engine.scan import Scan, ScanState
+from blissdata.streams.deadline import Deadline
+from blissdata.streams.event_stream import WAIT_SLICE_S
+
+if TYPE_CHECKING:
+    from blissdata.redis_engine.store import DataStore
+    from blissdata.streams import BaseStream
+
+__all__ = ["LiveScan", "LiveScans"]
+
+_logger = logging.getLogger(__name__)
+
+FRESH_S = 0.5
+"""How long what a scan said of itself counts as new [s]: what is added at CLOSED shows within a
+second, and a program that walks through a tree does not ask at every step."""
+
+PENDING_SLICE_S = 0.5
+"""How long one call waits for a scan to be prepared while others may come [s]: the server can wake
+us for the steps of one scan, or for new scans, not for both."""
+
+LOADED_AT_ONCE = 500
+"""How many scans one round trip loads; their layouts may be large."""
+
+
+class LiveScan:
+    """One scan, and the entries that it has in the file."""
+
+    def __init__(self, scan: Scan, filename: str) -> None:
+        self._scan = scan
+        self._filename = filename
+        self._state_known: tuple[ScanState, dict[str, Any]] | None = None
+        self._asked = time.monotonic()
+        self._updating = threading.Lock()
+        self.gone = False
+        """True once the scan has left the server: what was known of it stays."""
+
+    @property
+    def scan(self) -> Scan:
+        """The scan, as it was at the last look."""
+        return self._scan
+
+    @property
+    def ready(self) -> bool:
+        """True if the entries are known."""
+        return self._scan.state >= ScanState.PREPARED
+
+    @property
+    def settled(self) -> bool:
+        """True if nothing of it will change any more."""
+        return self.gone or self._scan.state == ScanState.CLOSED
+
+    @property
+    def entries(self) -> dict[str, Any]:
+        """The layouts of its entries by name; empty before PREPARED. No round trip."""
+        state = self._scan.state
+        if self._state_known is None or self._state_known[0] != state:
+            entries = _entries(self._scan, self._filename) if self.ready else {}
+            self._state_known = state, entries
+        return self._state_known[1]
+
+    @property
+    def streams(self) -> Mapping[str, BaseStream]:
+        """The scan's streams by name. No round trip."""
+        return self._scan.streams
+
+    def refresh(self) -> None:
+        """Looks whether there is anything new, unless it has done so just now. One round trip, one
+        more if there is; none once the scan is closed."""
+        if not self.settled and time.monotonic() - self._asked >= FRESH_S:
+            self._asked = time.monotonic()
+            self.compare(self._scan.data_store.scan_states([self._scan.key])[self._scan.key])
+
+    def compare(self, state: int | None) -> None:
+        """Loads the scan again if that state, which it is in now, is another one than was known."""
+        if state is None:
+            self.gone = True
+        elif state != self._scan.state:
+            self.update(Deadline(0))
+
+    def adopt(self, scan: Scan) -> None:
+        """Takes over what was loaded just now."""
+        self.gone = False
+        self._asked = time.monotonic()
+        if scan.state != self._scan.state:
+            self._scan = scan
+
+    def update(self, deadline: Deadline) -> None:
+        """Waits until the scan's state changes, for a few seconds at most."""
+        seconds = max(deadline.remaining(WAIT_SLICE_S), 0.001)
+        if not self._updating.acquire(blocking=False):
+            # Another thread waits already: what it finds is there for all.
+            if self._updating.acquire(timeout=seconds):
+                self._updating.release()
+            return
+        try:
+            self._scan.update(timeout=seconds)
+        except ScanNotFoundError:
+            self.gone = True
+        finally:
+            self._asked = time.monotonic()
+            self._updating.release()
+
+    def wait_ready(self, deadline: Deadline) -> bool:
+        """Waits until the entries are known; True if they are."""
+        while not self.ready and not self.gone:
+            if deadline.passed:
+                return False
+            self.update(deadline)
+        return self.ready
+
+    def wait_settled(self, deadline: Deadline, at_most: float) -> bool:
+        """Waits until the scan is closed or gone, `at_most` [s]; True if it is."""
+        end = Deadline(deadline.remaining(at_most))
+        while not self.settled and not end.passed:
+            self.update(end)
+        return self.settled
+
+
+class LiveScans:
+    """All scans of one file, in the order of their creation."""
+
+    def __init__(self, data_store: DataStore, filename: str) -> None:
+        self._store = data_store
+        self._filename = filename
+        self._scans: dict[str, LiveScan] = {}
+
+    # ------------------------------------------------------------------------------ what there is
+
+    def look(self) -> list[LiveScan]:
+        """Those that there are now, as they are now. Two round trips for up to 500 scans of which
+        this object knows nothing final yet."""
+        return self._find()[1]
+
+    def names(self) -> list[str]:
+        """The names of the entries that there are now."""
+        return list(dict.fromkeys(name for scan in self.look() for name in scan.entries))
+
+    def known(self, entry: str) -> LiveScan:
+        """The scan with an entry that was met before. No round trip."""
+        found = [scan for scan in self._scans.values() if entry in scan.entries]
+        return min(found, key=lambda scan: scan.gone)
+
+    def with_number(self, number: int, entry: str, deadline: Deadline) -> LiveScan | None:
+        """The scan of that number, which is waited for if it is not prepared yet, if it has that
+        entry. No round trip if it is known.
+
+        Raises `RuntimeError` if two scans have the number."""
+        known = [scan for scan in self._scans.values() if entry in scan.entries and not scan.gone]
+        if len(known) == 1:
+            known[0].refresh()
+            return known[0]
+        found = self._find(number=number)[1]
+        if len(found) > 1:
+            keys = [scan.scan.key for scan in found]
+            raise RuntimeError(f"Found multiple scans number {number} in {self._filename}: {keys}")
+        for scan in found:
+            if scan.wait_ready(deadline) and entry in scan.entries:
+                return scan
+        return None
+
+    def follow(self, patience: Patience) -> Iterator[str]:
+        """The names of the entries, existing ones first, then those to come, for ever; or until
+        nothing came for so long."""
+        given: set[str] = set()
+        since, following = self._find()
+        seen = {scan.scan.key for scan in following}
+        while True:
+            fresh = [name for scan in following for name in scan.entries if name not in given]
+            for name in dict.fromkeys(fresh):
+                given.add(name)
+                yield name
+            following = [scan for scan in following if not scan.settled]
+            if not patience.wait:
+                return
+            deadline = patience.deadline()
+            while not any(name not in given for scan in following for name in scan.entries):
+                if deadline.passed:
+                    return
+                since, announced = self._wait(since, following, deadline)
+                following += self._load([key for key in announced if key not in seen])
+                seen.update(announced)
+
+    def _wait(
+        self, since: str, following: list[LiveScan], deadline: Deadline
+    ) -> tuple[str, list[str]]:
+        """Waits for a step of the first scan that is not prepared, or else for new scans. Gives the
+        keys of new ones, and up to which timetag that is all."""
+        pending = next((scan for scan in following if not scan.ready and not scan.gone), None)
+        if pending is not None:
+            pending.update(Deadline(deadline.remaining(PENDING_SLICE_S)))
+        wait = 0.0 if pending is not None else deadline.remaining(WAIT_SLICE_S)
+        since, announced = self._store.catalog.announced(since, wait=wait)
+        states = self._store.scan_states([scan.scan.key for scan in following])
+        for scan in following:
+            scan.compare(states[scan.scan.key])
+        return since, [scan.key for scan in announced]
+
+    def _find(self, **fields: Any) -> tuple[str, list[LiveScan]]:
+        """The newest timetag, and the scans of this file with these fields."""
+        path = self._filename
+        if "*" in path:  # which would stand for anything
+            path = path.partition("*")[0] + "*"
+        timetag, keys = self._store.search_existing_scans(path=path, **fields)
+        stale = [key for key in keys if key not in self._scans or not self._scans[key].settled]
+        self._load(stale)
+        return timetag, [self._scans[key] for key in keys if key in self._scans]
+
+    def _load(self, keys: list[str]) -> list[LiveScan]:
+        """Loads scans, and keeps those of this file; damaged ones are told of and left out."""
+        loaded: list[LiveScan] = []
+        for start in range(0, len(keys), LOADED_AT_ONCE):
+            found = self._store.load_scans(keys[start : start + LOADED_AT_ONCE])
+            for key, scan in found.items():
+                if isinstance(scan, ScanNotFoundError):
+                    continue
+                if isinstance(scan, ScanLoadError):
+                    _logger.warning("%s is without scan %s: %s", self._filename, key, scan)
+                elif scan.identity.get("path") == self._filename:
+                    loaded.append(self._keep(scan))
+        return loaded
+
+    def _keep(self, scan: Scan) -> LiveScan:
+        known = self._scans.get(scan.key)
+        if known is None or known.gone:
+            known = self._scans[scan.key] = LiveScan(scan, self._filename)
+        else:
+            known.adopt(scan)
+        return known
+
+
+def _entries(scan: Scan, filename: str) -> dict[str, Any]:
+    """The entries that a scan has in the file. What is wrong is told of, and costs no other scan."""
+    maps = scan.info.get("h5maps")
+    if isinstance(maps, Mapping) and filename in maps:
+        root = maps[filename]
+        if isinstance(root, Mapping) and is_group(root):
+            return dict(children(root))
+        _logger.warning(
+            "Scan %s: info['h5maps'][%r] is no group, expected {'type': 'group', …}",
+            scan.key,
+            filename,
+        )
+        return {}
+    if "mapping" in scan.info:
+        return _from_mapping(scan)
+    _logger.info("Scan %s has no HDF5 layout for %s", scan.key, filename)
+    return {}
+
+
+def _from_mapping(scan: Scan) -> dict[str, Any]:
+    """The one entry that the talk's notation describes."""
+    from blissdata.h5map.mapping import read_mapping
+
+    entry = f"{scan.identity.get('number')}.1"
+    group, mistakes = read_mapping(scan.info["mapping"], f"/{entry}")
+    for mistake in mistakes:
+        _logger.warning("Scan %s, info['mapping']: %s", scan.key, mistake)
+    return {entry: group.model_dump(mode="json")}

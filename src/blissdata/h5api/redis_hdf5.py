@@ -1,0 +1,533 @@
+"""A scan as an HDF5 file from its first second: what the file will hold, read from the server.
+
+    File ── LiveScans      which scans it is made of, and their layouts       (live_scans)
+     └ Group ── resolve    what stands where, by which links                  (live_tree)
+        └ Dataset ── read  values, streams, raw files, parts of others        (live_arrays, live_files)
+
+The file follows what happens: see `File` for what waits. Every look at a scan that goes on is at most
+half a second old; a scan that is closed is never asked for again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, KeysView, Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from blissdata.exceptions import LayoutError
+from blissdata.h5api import abstract
+from blissdata.h5api.live_arrays import FixedArray, LiveArray, Patience, StreamArray
+from blissdata.h5api.live_files import (
+    LinkedFiles,
+    Source,
+    external_array,
+    validated,
+    virtual_array,
+)
+from blissdata.h5api.live_scans import LiveScan, LiveScans
+from blissdata.h5api.live_tree import (
+    Elsewhere,
+    Place,
+    children,
+    is_group,
+    item_type,
+    link_at,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from blissdata.redis_engine.store import DataStore
+    from blissdata.streams.deadline import Deadline
+
+__all__ = ["Attributes", "Dataset", "File", "Group"]
+
+_ENTRY = re.compile(r"(\d+)\.\d+")
+"""The name of an entry: the scan's number, and which part of it."""
+
+
+class Attributes(abstract.Attributes):
+    """Attributes of one node, as its layout has them: text is `str`, a scalar is a scalar."""
+
+    def __init__(self, node: _Node) -> None:
+        self._node = node
+
+    def __getitem__(self, key: str) -> Any:
+        return self._node.decode_attribute(key, self._node.attribute_items()[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._node.attribute_items())
+
+    def __len__(self) -> int:
+        return len(self._node.attribute_items())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._node.attribute_items()
+
+    def __repr__(self) -> str:
+        return f"<Attributes of live HDF5 object {self._node.name!r}>"
+
+
+class _Node(abstract.Node):
+    """What stands at one path, as long as the file object lives."""
+
+    def __init__(self, file: File, place: Place) -> None:
+        self._file = file
+        self._place = place
+
+    @property
+    def name(self) -> str:
+        """The absolute path, with all links resolved."""
+        return self._place.path
+
+    @property
+    def file(self) -> File:
+        return self._file
+
+    @property
+    def parent(self) -> abstract.Group:
+        return self._file.group_at(self._place.up)
+
+    @property
+    def attrs(self) -> Attributes:
+        return Attributes(self)
+
+    def refreshed(self) -> Any:
+        """Its layout, half a second old at most while the scan goes on."""
+        self._place = self._file.renewed(self._place)
+        return self._place.item
+
+    def attribute_items(self) -> Mapping[str, Any]:
+        """The layouts of its attributes by name."""
+        item = self.refreshed()
+        found = item.get("attributes") if isinstance(item, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+    def decode_attribute(self, key: str, item: Any) -> Any:
+        """The value of an attribute."""
+        if _type_of_value(item) == "stream":
+            found = self._file.stream_array(self._place, item["stream"], f"attribute {key!r}")
+            return _attribute_value(np.asarray(found.read((), Patience(False))))
+        return _attribute_value(_decoded(item, f"attribute {key!r} of {self.name}"))
+
+
+class Group(_Node, abstract.Group):
+    """A group of a live file."""
+
+    def __getitem__(self, key: str | bytes) -> Any:
+        """The group or dataset at that path; links are followed. Nothing there: `KeyError`. A scan
+        that is not prepared yet is waited for."""
+        return self._file.open(self.name, _path(key))
+
+    def __contains__(self, key: object) -> bool:
+        """True if there is something at that path, at the end of all links."""
+        try:
+            self._file.open(self.name, _path(key))
+        except KeyError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        if not self._place.steps:
+            return iter(self._file)
+        return iter(list(children(self.refreshed())))
+
+    def __len__(self) -> int:
+        if not self._place.steps:
+            return len(self._file)
+        return len(children(self.refreshed()))
+
+    def keys(self) -> KeysView[str]:
+        """The names that there are now."""
+        if not self._place.steps:
+            return self._file.keys()
+        return dict.fromkeys(self).keys()
+
+    def attribute_items(self) -> Mapping[str, Any]:
+        return super().attribute_items() if self._place.steps else self._file.attribute_items()
+
+    def get(
+        self, key: str, default: Any = None, getclass: bool = False, getlink: bool = False
+    ) -> Any:
+        """As h5py's: the node at that path, its class, its link or the link's class; `default` if
+        there is nothing."""
+        if getlink:
+            return self._file.link(self.name, _path(key), default, getclass)
+        try:
+            node = self[key]
+        except KeyError:
+            return default
+        return node.h5py_class if getclass else node
+
+    def __repr__(self) -> str:
+        return f'<Live-HDF5 group "{self.name}" ({len(self)} members)>'
+
+
+class Dataset(_Node, abstract.Dataset):
+    """A dataset of a live file. Indexing waits for the points that it takes; see `File`."""
+
+    def __init__(self, file: File, place: Place) -> None:
+        super().__init__(file, place)
+        self._array: tuple[Any, LiveArray] | None = None
+
+    @property
+    def array(self) -> LiveArray:
+        """What is behind it. Raises `KeyError` for a stream that the scan does not have."""
+        if self._array is not None and isinstance(self._array[1], StreamArray):
+            return self._array[1]
+        item = self.refreshed()
+        if self._array is None or self._array[0] != item:
+            self._array = item, self._file.array(self._place)
+        return self._array[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(points, …)` now; `()` for a scalar. -1 for a dimension that varies from point to point.
+        One round trip for a stream."""
+        return self.array.shape
+
+    @property
+    def size(self) -> int:
+        """How many elements there are now; dimensions that vary do not count."""
+        return prod(n for n in self.shape if n >= 0)
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def maxshape(self) -> tuple[int | None, ...]:
+        return self.array.maxshape
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        return self.array.chunks
+
+    @property
+    def is_virtual(self) -> bool:
+        return item_type(self._place.item) == "virtual_dataset"
+
+    @property
+    def external(self) -> list[tuple[str, int, int | None]] | None:
+        if item_type(self._place.item) != "external_binary_dataset":
+            return None
+        files = self._place.item.get("files") or []
+        return [(file["name"], file["offset"], file.get("size")) for file in files]
+
+    def __len__(self) -> int:
+        shape = self.shape
+        if not shape:
+            raise TypeError("Attempt to take len() of scalar dataset")
+        return shape[0]
+
+    def __getitem__(self, idx: abstract.DatasetIndex) -> Any:
+        """What h5py would give, once the points that the index takes are there, or the end.
+
+        Raises `IndexError` for what is out of range, `IndexNoMoreThereError` (one too) for points
+        that have left the server, `DataTimeoutError` (a `TimeoutError`) when the time is up."""
+        return self.array.read(idx, self._file.patience)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The points one by one, as they come, until the end of the stream."""
+        if not self.ndim:
+            raise TypeError("Can't iterate over a scalar dataset")
+        return self.array.follow(self._file.patience)
+
+    def __repr__(self) -> str:
+        name = self.name.rpartition("/")[2]
+        try:
+            array = self.array
+            shape = ", ".join("_" if n is None or n < 0 else str(n) for n in array.maxshape)
+            comma = "," if array.ndim == 1 else ""
+            return f'<Live-HDF5 dataset "{name}": shape ({shape}{comma}), type "{array.dtype.str}">'
+        except Exception as error:  # noqa: BLE001 — whatever is wrong with it, it has a name
+            return f'<Live-HDF5 dataset "{name}": {error}>'
+
+
+class File(Group, abstract.File):
+    """All scans of one file, as groups `/<number>.<n>`, read live from the server.
+
+    `filepath` is the file as the scans' identity `path` has it; it need not exist. `data_store`:
+    without one, the server that `$BLISSDATA_URL` or `$BEACON_HOST` names. `File(data_store, path)`
+    works as well. `mode` is `r`.
+
+    What waits, for `timeout` [s] at a time (None: for ever), woken by the server:
+
+    * iterating the file: the entries, then those to come; iterating a dataset: the points as they
+      come, until its stream ends. When the time is up, both stop.
+    * `d[i]`, `d[a:b]`, lists, masks: until these points are there, or the end; `d[-1]`, `d[a:]`,
+      `d[:]`: until the end. When the time is up: `DataTimeoutError`.
+    * a path to a scan that is not prepared yet. When the time is up: `KeyError`.
+
+    `keys()`, `len()`, `shape`, `d[()]` and `d[...]` give what is there. With `wait=False` nothing
+    waits: everything gives what is there now. `snapshot()` freezes that.
+
+    A path that begins with no entry is sought in the newest scan's first entry. `roots` are the
+    directories below which other files are opened that a layout names (default:
+    `$BLISSDATA_DATA_ROOTS`, else the directory of `filepath`).
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str] | DataStore,
+        mode: str | os.PathLike[str] = "r",
+        data_store: DataStore | str | None = None,
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+        roots: Iterable[str | os.PathLike[str]] | str | os.PathLike[str] | None = None,
+    ) -> None:
+        from blissdata.data_roots import DataRoots
+
+        if not isinstance(filepath, str | os.PathLike):  # the talk's order
+            filepath, mode, data_store = mode, data_store or "r", filepath  # type: ignore[assignment]
+        if mode != "r":
+            raise ValueError(f"Invalid mode {mode!r}; only r is supported with live mode")
+        if timeout is not None and timeout < 0:
+            raise ValueError(
+                f"A timeout is a number of seconds ≥ 0 (None: for ever), not {timeout}"
+            )
+        path = os.fspath(filepath)
+        self._filename = path if os.path.isabs(path) else os.path.abspath(path)
+        self._own_store = data_store is None
+        self._store = _environment_store() if data_store is None else cast("DataStore", data_store)
+        self._patience = Patience(wait, timeout)
+        self._roots = DataRoots.choose(roots, self._filename)
+        self._linked = LinkedFiles(self._roots, os.path.dirname(self._filename))
+        self._scans = LiveScans(self._store, self._filename)
+        self._others: dict[str, File] = {}
+        super().__init__(self, Place())
+
+    # ------------------------------------------------------------------------------ the file
+
+    @property
+    def filename(self) -> str:
+        """The path of the file."""
+        return self._filename
+
+    @property
+    def patience(self) -> Patience:
+        """How long its readers wait."""
+        return self._patience
+
+    @property
+    def name(self) -> str:
+        return "/"
+
+    @property
+    def parent(self) -> abstract.Group:
+        """The group `/`."""
+        return Group(self, Place())
+
+    def close(self) -> None:
+        """Closes the files that it opened, and the store if nobody gave it one. Repeatable."""
+        for other in self._others.values():
+            other.close()
+        self._linked.close()
+        if self._own_store:
+            self._store.close()
+
+    def __iter__(self) -> Iterator[str]:
+        """The entries' names: those that there are, then new ones as scans are prepared, for ever (see
+        `File`)."""
+        return self._scans.follow(self._patience)
+
+    def __len__(self) -> int:
+        """How many entries there are now."""
+        return len(self._scans.names())
+
+    def keys(self) -> KeysView[str]:
+        """The names of the entries that there are now."""
+        return dict.fromkeys(self._scans.names()).keys()
+
+    def attribute_items(self) -> Mapping[str, Any]:
+        return {"NX_class": "NXroot"}
+
+    def __repr__(self) -> str:
+        return f'<Live-HDF5 file "{os.path.basename(self._filename)}" (mode r)>'
+
+    # ------------------------------------------------------------------------------ for its nodes
+
+    def open(self, base: str, path: str, via: tuple[tuple[str, str], ...] = ()) -> Any:
+        """The node at a path, from the group at `base` if it is relative; `via` are the external
+        links that led here, by file and path. Raises `KeyError`."""
+        found = resolve(_Top(self._scans, self._patience.deadline()), base, path)
+        return self._elsewhere(found, via) if isinstance(found, Elsewhere) else self._node(found)
+
+    def _elsewhere(self, found: Elsewhere, via: tuple[tuple[str, str], ...]) -> Any:
+        """The node that an external link leads to: of a file that is live as well, or that is there."""
+        link = (self._filename, found.link)
+        if link in via:
+            circle = [f"{file}::{path}" for file, path in via]
+            raise KeyError(f"{found.link!r}: path can't be resolved, found link cycle: {circle}")
+        return self._live(found.file).open("/", found.path, (*via, link))
+
+    def _live(self, name: str) -> File:
+        """Another file that scans of this store belong to, or will."""
+        path = self._linked.path(name)
+        if path == self._filename:
+            return self
+        if path not in self._others:
+            self._others[path] = File(
+                path,
+                data_store=self._store,
+                wait=self._patience.wait,
+                timeout=self._patience.timeout,
+                roots=self._roots.directories,
+            )
+        return self._others[path]
+
+    def array(self, place: Place) -> LiveArray:
+        """What is behind the dataset at a place."""
+        kind, item, what = item_type(place.item), place.item, f"{self._filename}::{place.path}"
+        owner = self._scan_of(place)
+        if kind == "external_binary_dataset":
+            return external_array(item, self._linked, owner, what)
+        if kind == "virtual_dataset":
+            return virtual_array(item, self._linked, self._source, owner, what)
+        value = item.get("value") if kind == "dataset" else item
+        if _type_of_value(value) == "stream":
+            return self.stream_array(place, value["stream"], place.path)
+        return FixedArray(_decoded(value, what))
+
+    def _source(self, file: str, path: str) -> Source:
+        """A dataset that a virtual one takes parts of."""
+        if file == "." or self._linked.path(file) == self._filename:
+            found = self.open("/", path)
+            if not isinstance(found, Dataset):
+                raise KeyError(f"'{path}' is not a dataset")
+            return found
+        return self._linked.hdf5(file).dataset(path)
+
+    def stream_array(self, place: Place, name: str, where: str) -> StreamArray:
+        """The stream of that name in the scan that a place belongs to. Raises `KeyError`."""
+        streams = self._scan_of(place).streams
+        return StreamArray(streams[name], f"{where} (stream {name!r})")
+
+    def _node(self, place: Place) -> Group | Dataset:
+        group = not place.steps or is_group(place.item)
+        return Group(self, place) if group else Dataset(self, place)
+
+    def group_at(self, place: Place) -> Group:
+        """The group at a place that is known."""
+        return Group(self, place)
+
+    def link(self, base: str, path: str, default: Any, getclass: bool) -> Any:
+        """What h5py's `get(…, getlink=True)` gives."""
+        import h5py
+
+        top = _Top(self._scans, self._patience.deadline())
+        try:
+            _, _, item = link_at(top, base, path)
+        except KeyError:
+            return default
+        kinds: dict[str, tuple[type, tuple[str, ...]]] = {
+            "soft_link": (h5py.SoftLink, ("target_path",)),
+            "external_link": (h5py.ExternalLink, ("target_file", "target_path")),
+        }
+        kind, fields = kinds.get(item_type(item), (h5py.HardLink, ()))
+        return kind if getclass else kind(*(item[field] for field in fields))
+
+    def renewed(self, place: Place) -> Place:
+        """The same place as its scan has it now; as it was if it is no longer there."""
+        if not place.steps:
+            return place
+        scan = self._scan_of(place)
+        scan.refresh()
+        entry = scan.entries.get(place.entry or "")
+        if entry is place.steps[0][1]:
+            return place
+        steps = [(place.entry or "", entry)]
+        for name, _ in place.steps[1:]:
+            inside = children(steps[-1][1]) if is_group(steps[-1][1]) else {}
+            if name not in inside:
+                return place
+            steps.append((name, inside[name]))
+        return Place(tuple(steps))
+
+    def _scan_of(self, place: Place) -> LiveScan:
+        """The scan that a place belongs to."""
+        return self._scans.known(place.entry or "")
+
+
+class _Top:
+    """The entries of a file, while one path is resolved."""
+
+    def __init__(self, scans: LiveScans, deadline: Deadline) -> None:
+        self._scans = scans
+        self._deadline = deadline
+        self._looked: list[LiveScan] | None = None
+
+    def entry(self, name: str) -> Any:
+        numbered = _ENTRY.fullmatch(name)
+        if numbered is not None:
+            scan = self._scans.with_number(int(numbered[1]), name, self._deadline)
+            if scan is not None:
+                return scan.entries[name]
+        found = [scan.entries[name] for scan in self._look() if name in scan.entries]
+        return found[-1] if found else None
+
+    def default_entry(self) -> str | None:
+        for scan in reversed(self._look()):
+            if scan.wait_ready(self._deadline) and scan.entries:
+                return next(iter(scan.entries))
+        return None
+
+    def _look(self) -> list[LiveScan]:
+        if self._looked is None:
+            self._looked = self._scans.look()
+        return self._looked
+
+
+# ---------------------------------------------------------------------------------- small rules
+
+
+def _path(key: object) -> str:
+    if isinstance(key, bytes):
+        return key.decode()
+    if not isinstance(key, str):
+        raise TypeError(f"Accessing a group is done with bytes or str, not {type(key)}")
+    return key
+
+
+def _type_of_value(item: Any) -> str:
+    found = item.get("type") if isinstance(item, Mapping) else None
+    return found if isinstance(found, str) else "raw"
+
+
+def _decoded(item: Any, what: str) -> np.ndarray[Any, Any]:
+    """The value that a layout holds. Raises `LayoutError` naming what it is of."""
+    from blissdata.h5map import DataItem
+
+    value = validated(DataItem.validate_python, item, what)
+    try:
+        found: np.ndarray[Any, Any] = value.decode()
+    except LayoutError as error:
+        raise type(error)(f"{what}: {error}") from error
+    return found
+
+
+def _attribute_value(array: np.ndarray[Any, Any]) -> Any:
+    """As h5py gives it: a scalar without its array, text as `str`."""
+    if array.dtype == object:
+        texts = [text.decode() if isinstance(text, bytes) else text for text in array.flat]
+        array = np.array([*texts, None], dtype=object)[:-1].reshape(array.shape)
+    return array if array.ndim else array[()]
+
+
+def _environment_store() -> DataStore:
+    from blissdata.redis_engine.store import DataStore
+
+    if not os.environ.get("BLISSDATA_URL") and not os.environ.get("BEACON_HOST"):
+        raise ValueError(
+            "No DataStore provided, and the environment names no server, for $BLISSDATA_URL is not "
+            "set: $BEACON_HOST is not specified"
+        )
+    return DataStore()

@@ -45,12 +45,14 @@ class Camera(Device):
         }
         self._acquisition = 0
         self._taken = 0
+        self._last_asked = 0
 
     # ---- what a Lima server has
 
     @command(dtype_in=int, dtype_out="DevEncoded")
     def readImage(self, index: int) -> tuple[str, bytes]:  # noqa: N802 — Lima's name
         """A frame of the current acquisition, -1: the newest."""
+        self._last_asked = index
         self._pass_the_gate()
         with self._lock:
             found = self._taken - 1 if index == -1 else index
@@ -98,6 +100,11 @@ class Camera(Device):
             self._taken = 0
 
     # ---- what tests tell it
+
+    @attribute(dtype=int)
+    def last_asked(self) -> int:
+        """What `readImage` was last asked for."""
+        return self._last_asked
 
     @command(dtype_in=int)
     def acquire(self, frames: int) -> None:

@@ -23,7 +23,7 @@ from blissdata.exceptions import (
     MissingExtraError,
 )
 
-__all__ = ["ImageFile", "image_from_file", "is_supported", "open_images"]
+__all__ = ["ImageFile", "image_from_file", "open_images", "roots_of_a_caller"]
 
 _HDF5 = "HDF5"
 
@@ -65,11 +65,6 @@ class ImageFile(Protocol):
     ) -> None: ...
 
 
-def is_supported(file_format: str) -> bool:
-    """Whether files of that format can be read; `HDF5BS` is an `HDF5`."""
-    return _family(file_format) is not None
-
-
 def open_images(
     path: str, path_in_file: str | None, file_format: str, roots: DataRoots
 ) -> ImageFile:
@@ -102,12 +97,13 @@ def image_from_file(
     set, and every file is allowed otherwise."""
     path = os.path.abspath(filename)
     if roots is None:
-        roots = _roots_of_a_caller()
+        roots = roots_of_a_caller()
     with open_images(path, path_in_file, file_format, roots) as file:
         return file.image(image_index)
 
 
-def _roots_of_a_caller() -> DataRoots:
+def roots_of_a_caller() -> DataRoots:
+    """Those of `$BLISSDATA_DATA_ROOTS` if it is set, else everywhere: the caller names the file."""
     if os.environ.get(ROOTS_VARIABLE):
         return DataRoots.choose()
     return DataRoots(("/",), "the caller named the file")

@@ -60,7 +60,13 @@ def read_video_last_image(proxy: Any) -> ImageData | None:
 
 
 def tango_description(error: Exception) -> str | None:
-    """What a Tango error says, None for any other error. (Tango itself need not be imported.)"""
-    first = error.args[0] if error.args else None
-    said = getattr(first, "desc", None)
-    return said.strip() if isinstance(said, str) else None
+    """What a Tango error says, None for any other error. (Tango itself need not be imported.)
+
+    A proxy whose device is away raises an `AttributeError`; Tango's own is its cause."""
+    while True:
+        said = getattr(error.args[0], "desc", None) if error.args else None
+        if isinstance(said, str):
+            return said.strip()
+        if not isinstance(error.__cause__, Exception):
+            return None
+        error = error.__cause__

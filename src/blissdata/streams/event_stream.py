@@ -30,6 +30,7 @@ from blissdata.streams.entries import (
     check_within,
     cut,
     cut_short,
+    newest_run,
     next_run,
     no_more_there,
     resolve_slice,
@@ -240,6 +241,18 @@ class EventStream:
         if tail.sealed:
             self._final_length = tail.length
         return found
+
+    def newest(self) -> tuple[Tail, Any]:
+        """Where the stream ends now, and its newest point alone, decoded, as a batch of one; an
+        empty batch if there was none yet, or it has left the server. One round trip."""
+        found = self.event_log.newest([self._key])[self._key]
+        if isinstance(found, PayloadError):
+            raise self.damaged(found)
+        tail, entry = found
+        run = self.decoding(tail.length, lambda: newest_run(tail, entry))
+        if tail.sealed:
+            self._final_length = tail.length
+        return tail, self._encoder.empty() if run is None else self.decode_run(run)[1]
 
     def __len__(self) -> int:
         """How many points were published so far, forgotten ones included. One round trip."""

@@ -82,10 +82,10 @@ def waiting_in(store: DataStore, monkeypatch) -> threading.Event:
     waits = threading.Event()
     read = type(store.event_log).read
 
-    def watched(self, positions, *, wait=0.0, max_entries):
+    def watched(self, positions, *, wait=0.0, **limits):
         if wait > 0:
             waits.set()
-        return read(self, positions, wait=wait, max_entries=max_entries)
+        return read(self, positions, wait=wait, **limits)
 
     monkeypatch.setattr(type(store.event_log), "read", watched)
     return waits
@@ -430,8 +430,8 @@ def test_a_point_that_comes_between_two_looks_is_not_called_gone(store, reader, 
     stream = reader.streams["a"]
     holding = type(store.event_log).holding
 
-    def late(self, key, index):
-        found = holding(self, key, index)
+    def late(self, key, index, nbytes):
+        found = holding(self, key, index, nbytes)
         if found is None:
             put(store, stream, 0, 1)
         return found

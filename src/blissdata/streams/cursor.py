@@ -19,7 +19,7 @@ from blissdata.exceptions import (
     StreamRewoundError,
 )
 from blissdata.streams.deadline import Deadline
-from blissdata.streams.entries import Entry, Run, Tail, entries_per_read, newest_run
+from blissdata.streams.entries import LARGE_ENTRY, Entry, Run, Tail, entries_per_read, newest_run
 from blissdata.streams.event_log import Arrivals, EventLog, Span, SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
 from blissdata.streams.views import BaseView, EventRange
@@ -72,6 +72,7 @@ class Cursor:
         self.trouble: Exception | None = None
         """What went wrong in a read that gave other streams' points; raised by the next one."""
         self._watch = AbandonWatch(self.events.data_store)
+        self._entry_nbytes = 0
 
     @property
     def stream(self) -> Followable:
@@ -135,6 +136,13 @@ class Cursor:
         """True if the newest event is all that the stream needs for the view asked for."""
         return self._stream._need_last_only(last_only)  # noqa: SLF001 — the plugin contract's own name
 
+    def entries_wanted(self, streams: int) -> int:
+        """How many entries to ask for in a read of `streams` streams, judged by the newest one that
+        was read."""
+        point = self.events.encoder.point_nbytes or 0
+        size = self._entry_nbytes or (point if point > LARGE_ENTRY else None)
+        return entries_per_read(size, streams)
+
     def take(self, run: Run | None, last_only: bool) -> BaseView | None:
         """Moves over the run and gives the view of it, if it makes one."""
         if run is None:
@@ -155,7 +163,9 @@ class Cursor:
         """Takes the next consecutive points out of what a read found."""
         if isinstance(found, PayloadError):
             raise self.events.damaged(found) from found
-        if found.seal is not None and not found.entries:
+        if found.entries:
+            self._entry_nbytes = len(found.entries[-1].batch.payload)
+        elif found.seal is not None:
             self.check_rewound(Tail(found.seal, True))
         return self.take(self.events.next_run(self._ll_index, found.entries, found.seal), last_only)
 
@@ -313,11 +323,11 @@ def _collect(
 ) -> dict[Cursor, BaseView]:
     """Takes what is after each cursor's place."""
     positions = {cursor.events.key: cursor.event_index for cursor in cursors}
-    counts = {
-        cursor.events.key: entries_per_read(cursor.events.encoder.point_nbytes, len(cursors))
-        for cursor in cursors
-    }
-    arrivals = log.read(positions, wait=wait, max_entries=counts)
+    counts = {cursor.events.key: cursor.entries_wanted(len(cursors)) for cursor in cursors}
+    nbytes = 0
+    if len(cursors) == 1:
+        nbytes = (cursors[0].events.encoder.point_nbytes or 0) * cursors[0].entries_wanted(1)
+    arrivals = log.read(positions, wait=wait, max_entries=counts, nbytes=nbytes)
     arrived = [cursor for cursor in cursors if cursor.events.key in arrivals]
     sound = _look_back(log, [c for c in arrived if c.is_before_a_gap(arrivals[c.events.key])])
     taking = [cursor for cursor in arrived if sound.get(cursor, True)]

@@ -11,8 +11,11 @@ each hold one or more consecutive points; how points are split into entries mean
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import overload
 
 from blissdata.exceptions import (
     IndexNoMoreThereError,
@@ -20,10 +23,12 @@ from blissdata.exceptions import (
     IndexWontBeThereError,
     PayloadError,
 )
-from blissdata.streams.encoding.base import EncodedBatch
+from blissdata.streams.encoding.base import Batches, EncodedBatch
 
 __all__ = [
     "MAX_INDEX",
+    "READ_LIMIT",
+    "Entries",
     "Entry",
     "Run",
     "Tail",
@@ -43,8 +48,14 @@ MAX_INDEX = 2**64 - 1
 READ_LIMIT = 8 * 2**20
 """What one read of one stream aims at [bytes]."""
 
-TYPICAL_ENTRY = 4 * 2**10
-"""Assumed size of an entry of small points [bytes]; publishers join points up to 64 KiB."""
+LARGE_ENTRY = 32 * 2**10
+"""Assumed size of entries that were never seen [bytes]; publishers join points up to 64 KiB."""
+
+SMALLEST_ENTRY = 128
+"""No entry costs less than about this [bytes], whatever it holds: index and field names."""
+
+MOST_ENTRIES = 4096
+"""A reader who lags asks for no more at once; joined entries of 64 KiB make it fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,87 @@ class Entry:
     def end(self) -> int:
         """Index after its last point."""
         return self.index + self.batch.len
+
+
+class Entries(Sequence[Entry]):
+    """Entries of one stream in ascending order, in columns. Never changed once made."""
+
+    __slots__ = ("batches", "starts")
+
+    def __init__(self, starts: Sequence[int], batches: Batches) -> None:
+        """`starts` holds the index of the first point of each entry; a range (step 1) where each
+        has one point and follows the one before."""
+        self.starts = starts
+        self.batches = batches
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Entries:
+        """The same entries in columns."""
+        if isinstance(entries, Entries):
+            return entries
+        found = list(entries)
+        return cls([e.index for e in found], Batches.of(e.batch for e in found))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Entries]) -> Entries:
+        """All of them, in this order."""
+        parts = [part for part in parts if part] or parts[:1]
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls((), Batches(()))
+        starts = [start for part in parts for start in part.starts]
+        payloads = [payload for part in parts for payload in part.batches.payloads]
+        lens = None
+        if any(part.batches.lens is not None for part in parts):
+            lens = [n for part in parts for n in part.batches.lens or [1] * len(part)]
+        return cls(starts, Batches(payloads, lens))
+
+    @property
+    def end(self) -> int:
+        """Index after the last point; 0 if there is none."""
+        if not self.starts:
+            return 0
+        lens = self.batches.lens
+        return self.starts[-1] + (1 if lens is None else lens[-1])
+
+    def ends(self) -> Sequence[int]:
+        """The index after the last point of each entry."""
+        lens = self.batches.lens
+        if lens is None:
+            starts = self.starts
+            if isinstance(starts, range):
+                return range(starts.start + 1, starts.stop + 1)
+            return [start + 1 for start in starts]
+        return [start + n for start, n in zip(self.starts, lens, strict=True)]
+
+    def within(self, start: int, stop: int) -> Entries:
+        """Those that hold a point from `start` to `stop` (exclusive)."""
+        first = bisect_right(self.ends(), start)
+        last = bisect_left(self.starts, stop)
+        return self[first:last] if first or last < len(self) else self
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, key: int) -> Entry: ...
+    @overload
+    def __getitem__(self, key: slice) -> Entries: ...
+    def __getitem__(self, key: int | slice) -> Entry | Entries:
+        if isinstance(key, slice):
+            return Entries(self.starts[key], self.batches[key])
+        return Entry(self.starts[key], self.batches[key])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Entries: {len(self)} from index {self.starts[0] if self.starts else '-'}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +194,13 @@ class Run:
         return self.index + self.nb_expired + self.count
 
 
-def entries_per_read(point_nbytes: int | None, streams: int = 1) -> int:
-    """How many entries of each stream to ask for in one read of `streams` streams, so that the
-    reply stays near `READ_LIMIT` a stream for one, and in all for many."""
-    size = max(point_nbytes or 0, TYPICAL_ENTRY)
-    return max(1, min(READ_LIMIT // size, 2048) // max(1, streams // 64))
+def entries_per_read(entry_nbytes: int | None, streams: int = 1) -> int:
+    """How many entries of each stream to ask for in one read of `streams` streams, when one has
+    about `entry_nbytes` (None: not known yet), so that the reply stays near `READ_LIMIT` a stream
+    for one, and in all for many. A power of 4: streams that are alike ask for the same."""
+    size = LARGE_ENTRY if entry_nbytes is None else max(entry_nbytes, SMALLEST_ENTRY)
+    wanted = min(READ_LIMIT // size, MOST_ENTRIES) // max(1, streams // 64)
+    return 4 ** ((max(1, wanted).bit_length() - 1) // 2)
 
 
 def next_run(position: int, entries: Sequence[Entry], seal: int | None) -> Run | None:
@@ -120,40 +214,53 @@ def next_run(position: int, entries: Sequence[Entry], seal: int | None) -> Run |
         if seal is None:
             return None
         return Run(position, max(0, seal - position), (), 0, 0, True)
-    first = entries[0]
-    nb_expired = max(0, first.index - position)
-    skip = max(0, position - first.index)
-    end = first.index
-    batches: list[EncodedBatch] = []
-    for entry in entries:
-        if entry.index != end:
-            if entry.index < end:
-                raise PayloadError(
-                    f"the entry at index {entry.index} begins before the one in front of it "
-                    f"ends (index {end}): one of the two lies about its length"
-                )
-            break
-        batches.append(entry.batch)
-        end += entry.batch.len
-    complete = len(batches) == len(entries)
+    found = Entries.of(entries)
+    first = found.starts[0]
+    nb_expired = max(0, first - position)
+    skip = max(0, position - first)
+    following = _consecutive(found)
+    kept = found if following == len(found) else found[:following]
     if seal is not None:
-        check_within(entries, Tail(seal, True))
+        check_within(found, Tail(seal, True))
     start = position + nb_expired
-    return Run(position, nb_expired, batches, skip, end - start, complete and seal == end)
+    end = kept.end
+    last = following == len(found) and seal == end
+    return Run(position, nb_expired, kept.batches, skip, end - start, last)
+
+
+def _consecutive(entries: Entries) -> int:
+    """How many entries at the start follow each other without a gap. Raises `PayloadError` where
+    they overlap."""
+    starts, lens = entries.starts, entries.batches.lens
+    if isinstance(starts, range):
+        return len(starts)
+    if lens is None:
+        lens = [1] * len(starts)
+    expected = list(accumulate(lens, initial=starts[0]))
+    if expected[:-1] == starts:
+        return len(starts)
+    i = next(i for i, start in enumerate(starts) if start != expected[i])
+    if starts[i] < expected[i]:
+        raise PayloadError(
+            f"the entry at index {starts[i]} begins before the one in front of it "
+            f"ends (index {expected[i]}): one of the two lies about its length"
+        )
+    return i
 
 
 def check_within(entries: Iterable[Entry], tail: Tail) -> None:
     """Raises `PayloadError` if entries go beyond the length that a seal states."""
-    end = max((entry.end for entry in entries), default=0)
-    if tail.sealed and end > tail.length:
+    if not tail.sealed:
+        return
+    end = max(Entries.of(entries).ends(), default=0)
+    if end > tail.length:
         raise PayloadError(f"the seal says {tail.length} points, but entries reach to index {end}")
 
 
 def cut_short(run: Run, batches: int) -> Run:
     """The first `batches` batches of the run, at least one."""
-    kept = run.batches[:batches]
-    count = sum(batch.len for batch in kept) - run.skip
-    return replace(run, batches=kept, count=count, end_of_stream=False)
+    kept = Batches.of(run.batches)[:batches]
+    return replace(run, batches=kept, count=kept.points - run.skip, end_of_stream=False)
 
 
 def newest_run(tail: Tail, newest: Entry | None) -> Run | None:
@@ -170,13 +277,13 @@ def newest_run(tail: Tail, newest: Entry | None) -> Run | None:
     return Run(last, 0, (newest.batch,), newest.batch.len - 1, 1, tail.sealed)
 
 
-def cut(entries: Sequence[Entry], start: int, stop: int) -> tuple[list[EncodedBatch], int] | None:
+def cut(entries: Sequence[Entry], start: int, stop: int) -> tuple[Batches, int] | None:
     """The batches that hold all points from `start` to `stop` (exclusive), and how many points of
     the first lie before `start`; None if one of the points is in none of the entries."""
-    run = next_run(start, [e for e in entries if e.end > start and e.index < stop], None)
+    run = next_run(start, Entries.of(entries).within(start, stop), None)
     if run is None or run.nb_expired or run.end < stop:
         return None
-    return list(run.batches), run.skip
+    return Batches.of(run.batches), run.skip
 
 
 def check_index(index: int, tail: Tail, what: str) -> int:

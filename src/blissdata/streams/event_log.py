@@ -24,7 +24,7 @@ __all__ = [
     "StoreLike",
 ]
 
-Span = tuple[Tail, tuple[Entry, ...]]
+Span = tuple[Tail, Sequence[Entry]]
 """Where a stream ends, and the entries that were asked for."""
 
 
@@ -44,6 +44,9 @@ class AppendRequest:
     repeat: bool = False
     """True if these entries may have arrived before (the reply was lost): then finding the same
     bytes at the same indices means success."""
+
+    session: int | None = None
+    """The log's `session` in which the stream was seen to end at `index`, None if it was not."""
 
     @property
     def end(self) -> int:
@@ -71,7 +74,7 @@ class SealRequest:
 class Arrivals:
     """What a read found in one stream."""
 
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     """In ascending order."""
 
     seal: int | None
@@ -92,6 +95,9 @@ class SpanRequest:
     only_tail: bool = False
     """True to ask for nothing but where the stream ends."""
 
+    point_nbytes: int | None = None
+    """Size of a point [bytes], if it is known and the same for all: how best to ask depends on it."""
+
 
 class EventLog(Protocol):
     """Streams of entries on a server. Safe to use from several threads.
@@ -102,6 +108,9 @@ class EventLog(Protocol):
 
     max_payload: int
     """Size of the largest payload that the server accepts [bytes]."""
+
+    session: int
+    """Grows whenever the server may have forgotten what was appended before: it was away."""
 
     def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:
         """Adds entries to many streams. For each key the index after its last point, or the error:
@@ -118,6 +127,7 @@ class EventLog(Protocol):
         *,
         wait: float = 0.0,
         max_entries: int | Mapping[str, int],
+        nbytes: int = 0,
     ) -> dict[str, Arrivals | PayloadError]:
         """What came at or after each position, at most `max_entries` entries a stream. An entry
         that is damaged is given as an error, once those before it were read.
@@ -132,9 +142,9 @@ class EventLog(Protocol):
         may be among the entries."""
         ...
 
-    def holding(self, key: str, index: int) -> Entry | None:
-        """The entry that holds the point at `index`, if it is there. Never waits. Raises
-        `PayloadError` if it is damaged."""
+    def holding(self, key: str, index: int, nbytes: int = 0) -> Entry | None:
+        """The entry that holds the point at `index`, if it is there; `nbytes` is what a large one
+        is expected to have (a hint). Never waits. Raises `PayloadError` if it is damaged."""
         ...
 
     def newest(self, keys: Sequence[str]) -> Mapping[str, tuple[Tail, Entry | None] | PayloadError]:

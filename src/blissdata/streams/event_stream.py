@@ -229,7 +229,12 @@ class EventStream:
         """Where the stream ends now. One round trip, none once the seal was seen."""
         if self._final_length is not None:
             return Tail(self._final_length, True)
-        return self._span(SpanRequest(self._key, only_tail=True))[0]
+        return self._span(self._request(only_tail=True))[0]
+
+    def _request(
+        self, start: int = 0, stop: int | None = None, *, only_tail: bool = False
+    ) -> SpanRequest:
+        return SpanRequest(self._key, start, stop, only_tail, self._encoder.point_nbytes)
 
     def _span(self, request: SpanRequest) -> Span:
         """One round trip. Raises `PayloadError` for what is damaged, or contradicts the seal."""
@@ -306,7 +311,7 @@ class EventStream:
 
     def _holding(self, index: int) -> Entry | None:
         try:
-            return self.event_log.holding(self._key, index)
+            return self.event_log.holding(self._key, index, self._encoder.point_nbytes or 0)
         except PayloadError as error:
             raise self.damaged(error) from error
 
@@ -316,7 +321,7 @@ class EventStream:
         forward = step is None or step > 0
         if forward and (start is None or start >= 0) and (stop is None or stop >= 0):
             # One round trip: where the stream ends, and the entries in the range.
-            request = SpanRequest(self._key, min(start or 0, MAX_INDEX - 1), stop)
+            request = self._request(min(start or 0, MAX_INDEX - 1), stop)
             tail, entries = self._span(request)
             wanted = resolve_slice(selection, tail, self.what)
         else:
@@ -324,7 +329,7 @@ class EventStream:
             if not wanted:
                 return self._encoder.empty()
             low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
-            _, entries = self._span(SpanRequest(self._key, low, high))
+            _, entries = self._span(self._request(low, high))
         return self._pick(wanted, entries)
 
     def _pick(self, wanted: range, entries: Sequence[Entry]) -> Any:

@@ -71,6 +71,7 @@ class MemoryBackend:
     """`Backend`, `EventLog` and the source of `Catalog`s, in memory."""
 
     max_payload = 512 * 2**20
+    session = 0
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -204,6 +205,7 @@ class MemoryBackend:
         *,
         wait: float = 0.0,
         max_entries: int | Mapping[str, int],
+        nbytes: int = 0,
     ) -> dict[str, Arrivals | PayloadError]:
         self.check()
         deadline = time.monotonic() + wait
@@ -246,7 +248,7 @@ class MemoryBackend:
         )
         return stream.tail, wanted
 
-    def holding(self, key: str, index: int) -> Entry | None:
+    def holding(self, key: str, index: int, nbytes: int = 0) -> Entry | None:
         ((_, entries),) = self.span([SpanRequest(key, index, index + 1)])
         return entries[0] if entries else None
 

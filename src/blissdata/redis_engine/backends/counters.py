@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import redis
-
 from blissdata.exceptions import StoreError
 from blissdata.redis_engine.backends.client import translated_errors
+from blissdata.redis_engine.backends.wire import Wire
 
 __all__ = ["AcquisitionCounters"]
 
@@ -17,7 +16,7 @@ _MAX_DIGITS = 19
 class AcquisitionCounters:
     """What `Backend` promises of acquisitions; `key` names the key of a detector."""
 
-    def __init__(self, raw: redis.Redis, key: Callable[[str], str]) -> None:
+    def __init__(self, raw: Wire, key: Callable[[str], str]) -> None:
         self._raw = raw
         self._key = key
 
@@ -39,9 +38,9 @@ class AcquisitionCounters:
         """Begins the next acquisition and gives its number; in one MULTI (protocol 1, "Streams with
         plugins")."""
         key = self._key(detector)
-        pipeline = self._raw.pipeline(transaction=True)
-        pipeline.execute_command("SETNX", key, -1)
-        pipeline.execute_command("INCR", key)
         with translated_errors(f"beginning an acquisition of {detector}"):
-            _, number = pipeline.execute()
-        return int(number)
+            replies = self._raw.transaction([("SETNX", key, -1), ("INCR", key)])
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return int(replies[-1])

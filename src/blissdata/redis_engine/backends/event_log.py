@@ -7,7 +7,9 @@ where the stream ends: looking and adding must be one step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,12 +24,14 @@ from blissdata.redis_engine.backends.client import (
     refusal,
     translated_errors,
 )
+from blissdata.redis_engine.backends.wire import LARGE, Arena, Command, Link, Wire
 from blissdata.redis_engine.keys import PROTOCOL
 from blissdata.streams.encoding import EncodedBatch
-from blissdata.streams.entries import MAX_INDEX, Entry, Tail
+from blissdata.streams.encoding.base import Batches
+from blissdata.streams.entries import MAX_INDEX, READ_LIMIT, Entries, Entry, Tail
 from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, Span, SpanRequest
 
-__all__ = ["Functions", "RedisEventLog", "raw_client"]
+__all__ = ["Functions", "RedisEventLog", "execute"]
 
 MAX_PAYLOAD = 512 * 2**20 - 4096
 """`proto-max-bulk-len` of a server that was not told otherwise, less what goes around a payload."""
@@ -40,32 +44,28 @@ MAX_POINTS = 2**63 - 1
 
 _MAX_DIGITS = 20
 
-_RAW_COMMANDS = ("XREAD", "XRANGE", "XREVRANGE", "XADD", "FCALL", "FCALL_RO")
+WINDOW = 16384
+"""How many points of a long range are asked for at once: each may be an entry of its own."""
+
+WINDOWS_AHEAD = 2
+"""How many windows are on their way while one is taken apart."""
+
+MOST_WINDOWS = 1024
+"""Longer ranges are not asked for by windows of indices."""
+
+COSTLY_TAIL = 4 * 2**10
+"""Points of this size and more [bytes] are not sent along to tell where their stream ends."""
 
 _FUNCTIONS = Path(__file__).parent / "functions"
 
-Command = tuple[Any, ...]
-
 T = TypeVar("T")
-
-
-def raw_client(client: redis.Redis) -> redis.Redis:
-    """A client on the same connections that gives stream replies as the server sends them."""
-    raw = redis.Redis(connection_pool=client.connection_pool)
-    for command in _RAW_COMMANDS:
-        raw.set_response_callback(command, _as_is)
-    return raw
-
-
-def _as_is(reply: Any, **_: Any) -> Any:
-    return reply
 
 
 class Functions:
     """Calls functions of one of our libraries on the server, and brings them there when they are
     missing."""
 
-    def __init__(self, raw: redis.Redis, file: str = "blissdata.lua") -> None:
+    def __init__(self, raw: Wire, file: str = "blissdata.lua") -> None:
         self._raw = raw
         self._file = _FUNCTIONS / file
 
@@ -83,11 +83,11 @@ class Functions:
     def call_many(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
         """Many calls in one round trip; a refused one is an exception in its place."""
         commands = [("FCALL", name, len(keys), *keys, *args) for name, keys, args in calls]
-        replies = execute(self._raw, commands)
+        replies = self._raw.execute(commands)
         if any(_is_missing_function(reply) for reply in replies):
             self.load()
             missing = [i for i, reply in enumerate(replies) if _is_missing_function(reply)]
-            again = execute(self._raw, [commands[i] for i in missing])
+            again = self._raw.execute([commands[i] for i in missing])
             for i, reply in zip(missing, again, strict=True):
                 replies[i] = reply
         return replies
@@ -97,9 +97,10 @@ class Functions:
         self._raw.execute_command("FUNCTION", "LOAD", "REPLACE", self._file.read_text())
 
 
-def execute(raw: redis.Redis, commands: Iterable[Command]) -> list[Any]:
-    """Commands in one round trip; a refused one is an exception in its place."""
-    pipeline = raw.pipeline(transaction=False)
+def execute(client: redis.Redis, commands: Iterable[Command]) -> list[Any]:
+    """Commands in one round trip of the Redis client, which turns replies into Python's own types; a
+    refused one is an exception in its place."""
+    pipeline = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
     return list(pipeline.execute(raise_on_error=False))
@@ -116,7 +117,7 @@ class RedisEventLog:
 
     def __init__(
         self,
-        raw: redis.Redis,
+        raw: Wire,
         functions: Functions,
         max_block: float,
         members_key: Callable[[str], str] | None = None,
@@ -127,17 +128,16 @@ class RedisEventLog:
         self._functions = functions
         self._max_block = max_block
         self._members_key = members_key
+        self._writing = threading.Lock()
+        self._writer: Link | None = None
+        self.session = 0
 
     # ------------------------------------------------------------------------------ writing
 
     def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:
-        calls = [self._append_call(key, request) for key, request in requests.items()]
         doing = f"adding points to {len(requests)} streams"
         with translated_errors(doing):
-            replies = self._functions.call_many(calls)
-        outcomes = {
-            key: _outcome(key, reply, doing) for key, reply in zip(requests, replies, strict=True)
-        }
+            outcomes = self._append(requests, doing)
         for key, request in requests.items():
             if request.repeat and isinstance(outcomes[key], RedisConflictError | RedisSealedError):
                 with translated_errors(doing):
@@ -145,6 +145,75 @@ class RedisEventLog:
             elif request.index:
                 outcomes[key] = self._settle_vanished(key, outcomes[key])
         return outcomes
+
+    def _append(
+        self, requests: Mapping[str, AppendRequest], doing: str
+    ) -> dict[str, int | Exception]:
+        """One round trip on the writer's own connection, a second one where the server must be
+        asked why it refused a bare XADD, or has no function library yet."""
+        with self._writing:
+            link = self._writer
+            if link is None or not link.is_usable():
+                link = self._new_writer()
+            try:
+                bare = {key for key, request in requests.items() if self._may_add(request)}
+                commands = [
+                    _xadd(key, request) if key in bare else self._append_command(key, request)
+                    for key, request in requests.items()
+                ]
+                link.send(commands)
+                replies = {key: link.receive() for key in requests}
+                unclear = [
+                    key
+                    for key, reply in replies.items()
+                    if (_is_unclear(reply) if key in bare else _is_missing_function(reply))
+                ]
+                if unclear:
+                    if any(key not in bare for key in unclear):
+                        self._functions.load()
+                    link.send([self._append_command(key, requests[key]) for key in unclear])
+                    replies |= {key: link.receive() for key in unclear}
+                    bare -= set(unclear)
+            except BaseException:
+                self._writer = None
+                link.close()
+                raise
+        return {
+            key: (
+                requests[key].end
+                if key in bare and type(reply) is bytes
+                else _outcome(key, reply, doing)
+            )
+            for key, reply in replies.items()
+        }
+
+    def _new_writer(self) -> Link:
+        """A connection of its own for appending. What was known of where streams end was known on
+        the one before."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        link = self._raw.connect()
+        self.session += 1
+        self._writer = link
+        return link
+
+    def _may_add(self, request: AppendRequest) -> bool:
+        """True where a bare XADD says all: the stream was seen to end at `index` on this very
+        connection, so the server cannot have been restarted with less since. XADD refuses an index
+        that somebody else used, or that the seal is behind; one entry leaves no hole."""
+        return request.session == self.session and len(request.batches) == 1 and not request.repeat
+
+    def close_writer(self) -> None:
+        """Closes the connection for appending. Repeatable; the next append opens another."""
+        with self._writing:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _append_command(self, key: str, request: AppendRequest) -> Command:
+        name, keys, args = self._append_call(key, request)
+        return ("FCALL", name, len(keys), *keys, *args)
 
     def _append_call(
         self, key: str, request: AppendRequest
@@ -225,42 +294,90 @@ class RedisEventLog:
         *,
         wait: float = 0.0,
         max_entries: int | Mapping[str, int],
+        nbytes: int = 0,
     ) -> dict[str, Arrivals | PayloadError]:
         if not positions:
             return {}
-        counts = (
-            max_entries
-            if isinstance(max_entries, Mapping)
-            else dict.fromkeys(positions, max_entries)
-        )
         with translated_errors(f"reading {len(positions)} streams"):
-            groups = _by_count(positions, counts)
+            groups = (
+                _by_count(positions, max_entries)
+                if isinstance(max_entries, Mapping)
+                else {max_entries: list(positions)}
+            )
             found: dict[str, Any] = {}
             if len(groups) > 1:
                 # One command has one COUNT: streams of small and of large points ask separately.
-                for reply in execute(
-                    self._raw, [_xread(keys, positions, n) for n, keys in groups.items()]
+                for reply in self._raw.execute(
+                    [_xread(keys, positions, n) for n, keys in groups.items()]
                 ):
                     found |= _by_key(_raised(reply))
             if not found and (wait > 0 or len(groups) == 1):
                 block = min(wait, self._max_block)
                 command = _xread(list(positions), positions, min(groups), block)
-                found = _by_key(self._raw.execute_command(*command))
+                found = _by_key(self._reply(command, nbytes))
         return {key: _arrivals(key, items) for key, items in found.items()}
 
+    def _reply(self, command: Command, nbytes: int) -> Any:
+        """One round trip. If `nbytes` of large points are expected, they are received in place."""
+        if nbytes < LARGE:
+            return self._raw.execute_command(*command)
+        with self._raw.link() as link:
+            link.send((command,))
+            reply = link.receive_into(Arena(nbytes))
+        return _raised(reply)
+
     def span(self, requests: Sequence[SpanRequest]) -> list[Span | PayloadError]:
-        plan = [_span_commands(request) for request in requests]
         with translated_errors(f"reading {len(requests)} streams"):
-            replies = iter(execute(self._raw, [command for part in plan for command in part]))
+            if len(requests) == 1 and not requests[0].only_tail:
+                return [_or_damage(self._long, requests[0])]
+            plan = [_span_commands(request) for request in requests]
+            commands = [command for part in plan for command in part]
+            replies = iter(self._ask(commands))
             raw = [[_raised(next(replies)) for _ in part] for part in plan]
         return [
             _or_damage(_span, request.key, parts)
             for request, parts in zip(requests, raw, strict=True)
         ]
 
-    def holding(self, key: str, index: int) -> Entry | None:
+    def _long(self, request: SpanRequest) -> Span:
+        return _span(request.key, self._long_span(request))
+
+    def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        """As `Wire.execute`, bringing the function library where it is missing."""
+        replies = self._raw.execute(commands)
+        if any(_is_missing_function(reply) for reply in replies):
+            self._functions.load()
+            replies = self._raw.execute(commands)
+        return replies
+
+    def _long_span(self, request: SpanRequest) -> list[Any]:
+        """The replies for where the stream ends, and for the range. One round trip if the range is
+        short; a long one comes in windows, the next ones on their way while one is received. Two
+        if points are large: how much memory they need is asked first."""
+        size = request.point_nbytes or 0
+        window = max(1, min(WINDOW, READ_LIMIT // max(size, 1)))
+        start, last = request.start, _last(request)
+        at_once = min(last, start + window)
+        if size >= LARGE:
+            parts = [_raised(part) for part in self._ask([_tail_command(request)])]
+            last = min(last, _tail(request.key, parts[0]).length - 1)
+            commands = _range_commands(request.key, start, min(at_once, last))
+            arena = Arena(size * max(0, last + 1 - start))
+        else:
+            arena = None
+            commands = [_tail_command(request), *_range_commands(request.key, start, at_once)]
+            parts = []
+        with self._raw.link() as link:
+            link.send(commands)
+            parts += [_raised(_receive(link, arena)) for _ in commands]
+            last = min(last, _tail(request.key, parts[0]).length - 1)
+            link_windows = _windows(link, request.key, at_once + 1, last, window, arena)
+            parts += [_raised(reply) for reply in link_windows]
+        return parts
+
+    def holding(self, key: str, index: int, nbytes: int = 0) -> Entry | None:
         with translated_errors(f"reading index {index} of {key}"):
-            raw = self._raw.execute_command("XREVRANGE", key, index, "-", "COUNT", 1)
+            raw = self._reply(("XREVRANGE", key, index, "-", "COUNT", 1), nbytes)
         if not raw:
             return None
         entry = _entry(key, raw[0])
@@ -268,7 +385,7 @@ class RedisEventLog:
 
     def newest(self, keys: Sequence[str]) -> dict[str, tuple[Tail, Entry | None] | PayloadError]:
         with translated_errors(f"reading the newest points of {len(keys)} streams"):
-            replies = execute(self._raw, [("XREVRANGE", key, "+", "-", "COUNT", 2) for key in keys])
+            replies = self._raw.execute([("XREVRANGE", key, "+", "-", "COUNT", 2) for key in keys])
             found = {key: _raised(reply) or [] for key, reply in zip(keys, replies, strict=True)}
         return {key: _or_damage(_newest, key, raw) for key, raw in found.items()}
 
@@ -291,17 +408,76 @@ def _xread(
     return ("XREAD", "COUNT", count, *blocking, "STREAMS", *keys, *(positions[key] for key in keys))
 
 
+def _xadd(key: str, request: AppendRequest) -> Command:
+    (batch,) = request.batches
+    ident = f"{request.index}-1"
+    if batch.len == 1:
+        return ("XADD", key, "NOMKSTREAM", ident, "payload", batch.payload)
+    return ("XADD", key, "NOMKSTREAM", ident, "payload", batch.payload, "len", batch.len)
+
+
+def _is_unclear(reply: Any) -> bool:
+    """True for what a bare XADD answers where the stream is gone, or does not end as thought."""
+    return reply is None or (
+        isinstance(reply, redis.exceptions.ResponseError) and "XADD" in str(reply)
+    )
+
+
+def _last(request: SpanRequest) -> int:
+    return (MAX_INDEX if request.stop is None else min(request.stop, MAX_INDEX)) - 1
+
+
 def _span_commands(request: SpanRequest) -> list[Command]:
-    key, start = request.key, request.start
-    commands: list[Command] = [("XREVRANGE", key, "+", "-", "COUNT", 1)]
     if request.only_tail:
-        return commands
-    last = MAX_INDEX - 1 if request.stop is None else min(request.stop, MAX_INDEX) - 1
+        return [_tail_command(request)]
+    return [_tail_command(request), *_range_commands(request.key, request.start, _last(request))]
+
+
+def _tail_command(request: SpanRequest) -> Command:
+    if (request.point_nbytes or 0) >= COSTLY_TAIL:
+        return ("FCALL_RO", "bd1_tail", 1, request.key)
+    return ("XREVRANGE", request.key, "+", "-", "COUNT", 1)
+
+
+def _range_commands(key: str, start: int, last: int) -> list[Command]:
+    """For the points from `start` to `last` (inclusive): the entry that holds the first one may
+    begin before it."""
+    commands: list[Command] = []
     if last >= start:
         commands.append(("XREVRANGE", key, start, "-", "COUNT", 1))
     if last > start:
         commands.append(("XRANGE", key, start + 1, last))
     return commands
+
+
+def _receive(link: Link, arena: Arena | None) -> Any:
+    return link.receive() if arena is None else link.receive_into(arena)
+
+
+def _windows(
+    link: Link, key: str, start: int, last: int, window: int, arena: Arena | None
+) -> Iterator[Any]:
+    """Replies for the entries that begin from `start` to `last` (inclusive), `window` points or
+    entries at a time, the next ones asked for while one is taken apart."""
+    if last - start > window * MOST_WINDOWS:
+        # Entries are long, or indices have large gaps: only a reply tells where to go on.
+        while start <= last:
+            link.send((("XRANGE", key, start, last, "COUNT", max(1, window // 16)),))
+            reply = _receive(link, arena)
+            yield reply
+            if not reply or isinstance(reply, Exception):
+                return
+            start = int(reply[-1][0].partition(b"-")[0]) + 1
+        return
+    under_way = 0
+    for at in range(start, last + 1, window):
+        link.send((("XRANGE", key, at, min(at + window - 1, last)),))
+        under_way += 1
+        if under_way > WINDOWS_AHEAD:
+            yield _receive(link, arena)
+            under_way -= 1
+    for _ in range(under_way):
+        yield _receive(link, arena)
 
 
 # ---------------------------------------------------------------------------------- replies
@@ -346,19 +522,77 @@ def _by_key(reply: Any) -> dict[str, Any]:
 
 
 def _arrivals(key: str, raw: Sequence[Any]) -> Arrivals | PayloadError:
-    entries: list[Entry] = []
-    seal = None
+    seal = damage = None
+    if raw and raw[-1][0] == SEAL_ID:
+        try:
+            seal = _sealed_length(key, raw[-1])
+        except PayloadError as error:
+            damage = error
+        raw = raw[:-1]
+    entries, broken = _sound_entries(key, raw)
+    damage = broken or damage
+    if damage is not None:
+        if not entries:
+            return damage
+        seal = None
+    return Arrivals(entries, seal)
+
+
+def _entries(key: str, raw: Sequence[Any]) -> Entries:
+    """All entries. Raises `PayloadError` for one that is not as protocol 1 says."""
+    entries, damage = _sound_entries(key, raw)
+    if damage is not None:
+        raise damage
+    return entries
+
+
+def _sound_entries(key: str, raw: Sequence[Any]) -> tuple[Entries, PayloadError | None]:
+    """The entries in front of the first that is damaged, and what is wrong with that."""
+    if not raw:
+        return Entries((), Batches(())), None
+    quick = _alike(raw)
+    if quick is not None:
+        return quick, None
+    found: list[Entry] = []
     for item in raw:
         try:
-            if item[0] == SEAL_ID:
-                seal = _sealed_length(key, item)
-            else:
-                entries.append(_entry(key, item))
+            found.append(_entry(key, item))
         except PayloadError as error:
-            if not entries:
-                return error
-            break
-    return Arrivals(tuple(entries), seal)
+            return Entries.of(found), error
+    return Entries.of(found), None
+
+
+def _alike(raw: Sequence[Any]) -> Entries | None:
+    """Entries that all have the same fields, as publishers write them, without a look at each of
+    them alone; None where something is not so, and each must be looked at."""
+    idents = [item[0] for item in raw]
+    fields = [item[1] for item in raw]
+    count = len(raw)
+    widths = set(map(len, fields))
+    if not idents[0].endswith(b"-1") or {f[0] for f in fields if f} != {b"payload"}:
+        return None
+    start = int(idents[0][:-2])
+    payloads = [f[1] for f in fields]
+    if widths == {2}:
+        if start + count <= MAX_POINTS and idents == [
+            b"%d-1" % i for i in range(start, start + count)
+        ]:
+            return Entries(range(start, start + count), Batches(payloads))
+        return None
+    if widths != {4} or {f[2] for f in fields} != {b"len"}:
+        return None
+    lens = [f[3] for f in fields]
+    if not all(map(bytes.isdigit, lens)) or max(map(len, lens)) > _MAX_DIGITS:
+        return None
+    counts = list(map(int, lens))
+    starts = [start, *accumulate(counts, initial=start)][1:-1]
+    if (
+        min(counts) < 1
+        or start + sum(counts) > MAX_POINTS
+        or idents != [b"%d-1" % i for i in starts]
+    ):
+        return None
+    return Entries(starts, Batches(payloads, counts))
 
 
 def _entry(key: str, item: Any) -> Entry:
@@ -398,9 +632,9 @@ def _sealed_length(key: str, item: Any) -> int:
     return length
 
 
-def _or_damage(read: Callable[[str, Any], T], key: str, raw: Any) -> T | PayloadError:
+def _or_damage(read: Callable[..., T], *args: Any) -> T | PayloadError:
     try:
-        return read(key, raw)
+        return read(*args)
     except PayloadError as error:
         return error
 
@@ -408,7 +642,7 @@ def _or_damage(read: Callable[[str, Any], T], key: str, raw: Any) -> T | Payload
 def _span(key: str, parts: Sequence[Any]) -> Span:
     """From the newest entry, and the ranges."""
     tail, *ranges = parts
-    return _tail(key, tail), tuple(_entry(key, item) for items in ranges for item in items or ())
+    return _tail(key, tail), Entries.joined([_entries(key, items or ()) for items in ranges])
 
 
 def _newest(key: str, raw: Sequence[Any]) -> tuple[Tail, Entry | None]:
@@ -416,9 +650,16 @@ def _newest(key: str, raw: Sequence[Any]) -> tuple[Tail, Entry | None]:
 
 
 def _tail(key: str, raw: Sequence[Any]) -> Tail:
-    """From the newest entries, newest first."""
+    """From the newest entries, newest first; or from what the function `bd1_tail` says of the
+    newest: id, `len`, and the `id` of a seal."""
     if not raw:
         return Tail(0, False)
+    if type(raw[0]) is bytes:
+        ident, count, length = raw
+        if ident == SEAL_ID:
+            return Tail(_sealed_length(key, (ident, [b"id", length])), True)
+        fields = [b"payload", b"", b"len", count] if count else [b"payload", b""]
+        return Tail(_entry(key, (ident, fields)).end, False)
     if raw[0][0] == SEAL_ID:
         return Tail(_sealed_length(key, raw[0]), True)
     return Tail(_entry(key, raw[0]).end, False)

@@ -30,6 +30,7 @@ from blissdata.redis_engine.backends.server import (
     state_number,
     step_from,
 )
+from blissdata.redis_engine.backends.wire import Wire
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.redis_engine.keys import (
     ACQUISITION,
@@ -53,7 +54,7 @@ class PlainCatalog:
 
     def __init__(
         self,
-        raw: redis.Redis,
+        raw: Wire,
         functions: Functions,
         prefix: str,
         identity_fields: Sequence[str],

@@ -11,7 +11,8 @@ from blissdata.exceptions import ScanNotFoundError, ScanValidationError
 from blissdata.redis_engine.backends.abstract import ServerInfo, Step
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.counters import AcquisitionCounters
-from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute, raw_client
+from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute
+from blissdata.redis_engine.backends.wire import Wire
 from blissdata.redis_engine.keys import PROTOCOL
 
 __all__ = ["RedisServer", "not_found", "state_number", "step_from", "version_from"]
@@ -42,7 +43,7 @@ class RedisServer:
         self._address = address
         self._why = why
         self._max_block = max_block
-        self._raw = raw_client(client)
+        self._raw = Wire(client.connection_pool)
         self._functions = Functions(self._raw)
         self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
         self._acquisitions = AcquisitionCounters(
@@ -96,6 +97,8 @@ class RedisServer:
             self._raw.execute_command("FLUSHALL")
 
     def close(self) -> None:
+        self._event_log.close_writer()
+        self._raw.close()
         self._client.close()
         self._client.connection_pool.disconnect()
 

@@ -27,7 +27,7 @@ from blissdata.exceptions import (
 )
 from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
 from blissdata.redis_engine.backends.client import translated_errors
-from blissdata.redis_engine.backends.event_log import Command, Functions, execute
+from blissdata.redis_engine.backends.event_log import Command, Functions
 from blissdata.redis_engine.backends.search import criteria, matches
 from blissdata.redis_engine.backends.server import (
     RedisServer,
@@ -35,6 +35,7 @@ from blissdata.redis_engine.backends.server import (
     state_number,
     step_from,
 )
+from blissdata.redis_engine.backends.wire import Command, Wire
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.redis_engine.keys import (
     DELETION_GRACE_S,
@@ -91,15 +92,13 @@ _DELETION_GRACE_MS = DELETION_GRACE_S * 1000
 _INTEGERS = range(-(2**63), 2**64)
 """Those that RedisJSON keeps as they are."""
 
-_MODULE_COMMANDS = ("FT.SEARCH", "FT.INFO", "JSON.GET", "JSON.MGET")
-
 
 class StackCatalog:
     """`Catalog` of protocol 1, under one prefix."""
 
     def __init__(
         self,
-        raw: redis.Redis,
+        raw: Wire,
         functions: Functions,
         keys: StackKeys,
         identity_fields: Sequence[str],
@@ -198,7 +197,7 @@ class StackCatalog:
         meanwhile did not know of them."""
         keys = [stream.key() for stream in document.streams.values()]
         with translated_errors("deleting streams"):
-            execute(self._raw, [("EXPIRE", key, DELETION_GRACE_S, "LT") for key in keys])
+            self._raw.execute([("EXPIRE", key, DELETION_GRACE_S, "LT") for key in keys])
 
     def wait_state(self, key: str, state_id: str, wait: float) -> bool:
         block = max(1, math.ceil(min(wait, self._max_block) * 1000))
@@ -262,7 +261,7 @@ class StackCatalog:
             commands: list[Command] = []
             for key, state_key in state_keys.items():
                 commands += [("PTTL", key), _newest_of(state_key)]
-            replies = execute(self._raw, commands)
+            replies = self._raw.execute(commands)
         for key, ttl, newest in zip(state_keys, replies[::2], replies[1::2], strict=True):
             # Another type where the state stream should be costs no other scan its state.
             if not _is_gone(ttl) and newest and not isinstance(newest, Exception):
@@ -276,7 +275,7 @@ class StackCatalog:
         with translated_errors("searching scans"):
             timetag, found = self._search(query, content)
             keys = sorted(key for key, identity in found.items() if matches(identity, wanted))
-            ttls = execute(self._raw, [("PTTL", key) for key in keys])
+            ttls = self._raw.execute([("PTTL", key) for key in keys])
         return timetag, [key for key, ttl in zip(keys, ttls, strict=True) if not _is_gone(ttl)]
 
     def _search(
@@ -361,8 +360,7 @@ class StackCatalog:
             return self._announced(since)
 
     def _announced(self, since: str) -> tuple[str, list[Announcement]]:
-        first, raw = execute(
-            self._raw,
+        first, raw = self._raw.execute(
             [
                 ("XRANGE", HISTORY, "-", "+", "COUNT", 1),
                 ("XRANGE", HISTORY, f"({since}", "+", "COUNT", ANNOUNCED_AT_ONCE),
@@ -391,7 +389,7 @@ class StackCatalog:
         return Announcement(ident.decode(), key) if self.is_scan_key(key) else None
 
     def _alive(self, announcements: Sequence[Announcement]) -> list[Announcement]:
-        ttls = execute(self._raw, [("PTTL", a.key) for a in announcements])
+        ttls = self._raw.execute([("PTTL", a.key) for a in announcements])
         return [a for a, ttl in zip(announcements, ttls, strict=True) if not _is_gone(ttl)]
 
     def _older(self, first: str | None) -> list[Announcement]:
@@ -404,8 +402,8 @@ class StackCatalog:
         known = {a.key for item in history if (a := self._announcement(item))}
         _, found = self._search("*")
         state_keys = self._find_state_keys(sorted(found.keys() - known))
-        firsts = execute(
-            self._raw, [("XRANGE", state, "-", "+", "COUNT", 1) for state in state_keys.values()]
+        firsts = self._raw.execute(
+            [("XRANGE", state, "-", "+", "COUNT", 1) for state in state_keys.values()]
         )
         limit = _parts(first) if first else (2**62, 2**62)
         created = sorted(
@@ -442,10 +440,7 @@ class StackCatalog:
 
     def _transaction(self, commands: Sequence[Command]) -> list[Any]:
         """Commands at one instant; a refused one is an exception in its place."""
-        pipeline = self._raw.pipeline(transaction=True)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return list(pipeline.execute(raise_on_error=False))
+        return self._raw.transaction(commands)
 
 
 # ---------------------------------------------------------------------------------- the index
@@ -460,7 +455,7 @@ def index_fields(fields: Sequence[str], numbers: Collection[str]) -> list[tuple[
 
 
 def create_index(
-    raw: redis.Redis, keys: StackKeys, fields: Sequence[str], numbers: Collection[str]
+    raw: Wire, keys: StackKeys, fields: Sequence[str], numbers: Collection[str]
 ) -> None:
     """Makes the index of a prefix, if it is missing. Raises what the client raises."""
     schema: list[str] = []
@@ -658,8 +653,6 @@ class StackBackend(RedisServer):
         super().__init__(client, address, why, max_block, acquisition_prefix="")
         self._json_functions = Functions(self._raw, "blissdata_json.lua")
         self._seal_of_2x = Functions(self._raw, "mylib.lua")
-        for command in _MODULE_COMMANDS:
-            self._raw.set_response_callback(command, _as_is)
 
     def catalog(
         self, prefix: str, identity_fields: Sequence[str], numbers: Collection[str] = ("number",)
@@ -678,7 +671,7 @@ class StackBackend(RedisServer):
             keys.index_hash: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
         }
         with translated_errors("preparing the database"):
-            size, there = execute(self._raw, [("DBSIZE",), ("EXISTS", *ours)])
+            size, there = self._raw.execute([("DBSIZE",), ("EXISTS", *ours)])
             for reply in (size, there):
                 if isinstance(reply, Exception):
                     raise reply
@@ -725,7 +718,3 @@ def _not_empty(size: int | str) -> ServerNotEmptyError:
         f"the server already holds {size} keys, and only an empty one is prepared. "
         "Open it without init_db=True if it is a blissdata database; use another server otherwise"
     )
-
-
-def _as_is(reply: Any, **_: Any) -> Any:
-    return reply

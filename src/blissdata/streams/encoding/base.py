@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-__all__ = ["EncodedBatch", "StreamEncoder"]
+__all__ = ["Batches", "EncodedBatch", "StreamEncoder", "as_batches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,51 @@ class EncodedBatch:
         if self.len == 1:
             return {"payload": self.payload}
         return {"payload": self.payload, "len": self.len}
+
+
+class Batches(Sequence[EncodedBatch]):
+    """Consecutive batches in columns: a million points of one entry each are two lists, not a
+    million objects. Never changed once made."""
+
+    __slots__ = ("lens", "payloads", "points")
+
+    def __init__(self, payloads: Sequence[Any], lens: Sequence[int] | None = None) -> None:
+        """One payload a batch (bytes or memoryview); `lens` says how many points each holds, None:
+        one each."""
+        self.payloads = payloads
+        self.lens = lens
+        self.points = len(payloads) if lens is None else sum(lens)
+
+    @classmethod
+    def of(cls, batches: Iterable[EncodedBatch]) -> Batches:
+        """The same batches in columns."""
+        if isinstance(batches, Batches):
+            return batches
+        found = list(batches)
+        return cls([b.payload for b in found], [b.len for b in found])
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @overload
+    def __getitem__(self, key: int) -> EncodedBatch: ...
+    @overload
+    def __getitem__(self, key: slice) -> Batches: ...
+    def __getitem__(self, key: int | slice) -> EncodedBatch | Batches:
+        lens = self.lens
+        if isinstance(key, slice):
+            return Batches(self.payloads[key], None if lens is None else lens[key])
+        return EncodedBatch(self.payloads[key], 1 if lens is None else lens[key])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Batches: {self.points} points in {len(self)} payloads>"
 
 
 class StreamEncoder(ABC):
@@ -78,13 +123,19 @@ class StreamEncoder(ABC):
         """Points `start` to `stop` (exclusive) of the points in `batches`, in memory of their own."""
         return self.decode(batches)[start:stop]
 
+    @property
+    def quick_types(self) -> tuple[type | None, type | None]:
+        """The type whose instances are one point as they are (immutable, their buffer the payload),
+        and a builtin that it converts without loss; None where there is none."""
+        return None, None
+
     def decode_point(self, batch: EncodedBatch, offset: int) -> Any:
         """The single point at `offset` in the batch, in memory of its own."""
         return self.decode(batch)[offset]
 
 
-def as_batches(batches: EncodedBatch | Iterable[EncodedBatch]) -> Sequence[EncodedBatch]:
-    """One batch or several, as a sequence."""
+def as_batches(batches: EncodedBatch | Iterable[EncodedBatch]) -> Batches:
+    """One batch or several, in columns."""
     if isinstance(batches, EncodedBatch):
-        return (batches,)
-    return batches if isinstance(batches, Sequence) else tuple(batches)
+        return Batches((batches.payload,), (batches.len,))
+    return Batches.of(batches)

@@ -39,17 +39,17 @@ class JsonStreamEncoder(StreamEncoder):
 
     def decode(self, batches: EncodedBatch | Iterable[EncodedBatch]) -> list[Any]:
         """A list with one value a batch."""
-        return [_load(batch) for batch in as_batches(batches)]
+        found = as_batches(batches)
+        for count in found.lens or ():
+            if count != 1:
+                raise PayloadError(f"found {count} JSON points in one entry, expected 1")
+        return [_load(payload) for payload in found.payloads]
 
 
-def _load(batch: EncodedBatch) -> Any:
-    if batch.len != 1:
-        raise PayloadError(f"found {batch.len} JSON points in one entry, expected 1")
+def _load(payload: bytes | memoryview) -> Any:
     try:
-        return json.loads(batch.payload)
+        return json.loads(bytes(payload))
     except RecursionError as error:
         raise PayloadError("found JSON that is nested too deep to be read") from error
     except ValueError as error:
-        raise PayloadError(
-            f"found {len(batch.payload)} bytes that are not JSON ({error})"
-        ) from error
+        raise PayloadError(f"found {len(payload)} bytes that are not JSON ({error})") from error

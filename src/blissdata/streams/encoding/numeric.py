@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from blissdata.exceptions import PayloadError
-from blissdata.streams.encoding.base import EncodedBatch, StreamEncoder, as_batches
+from blissdata.streams.encoding.base import Batches, EncodedBatch, StreamEncoder, as_batches
 
 __all__ = ["NumericStreamEncoder"]
 
 _KINDS = "biufc"
+_BUILTINS: dict[np.dtype[Any], type] = {np.asarray(x).dtype: type(x) for x in (1.0, 1, True, 1j)}
+"""Python's own numbers, by the dtype that numpy gives them."""
+
 _MAX_NDIM = 32
 _MAX_EMPTY_POINTS = 2**20
 """Points without a single byte are not bounded by their payload, so by this."""
@@ -58,6 +61,12 @@ class NumericStreamEncoder(StreamEncoder):
         self._varies = -1 in self.shape
         self.joinable = not self._varies
         self.point_nbytes = None if self._varies else prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def quick_types(self) -> tuple[type | None, type | None]:
+        if self.shape or not self.dtype.isnative:
+            return None, None
+        return self.dtype.type, _BUILTINS.get(self.dtype)
 
     def info(self) -> dict[str, Any]:
         return {"type": "numeric", "dtype_str": self.dtype.str, "shape": list(self.shape)}
@@ -129,36 +138,17 @@ class NumericStreamEncoder(StreamEncoder):
         """An array of shape `(points, *shape)`. With a `-1` dimension: the same where all points
         agree, else a list of arrays."""
         found = as_batches(batches)
-        if not found:
-            return self.empty()
-        if not self._varies:
-            for batch in found:
-                self._check_fixed(batch)
-            joined = found[0].payload if len(found) == 1 else b"".join([b.payload for b in found])
-            points = sum(batch.len for batch in found)
-            return np.frombuffer(bytearray(joined), self.dtype).reshape(points, *self.shape)
-        return self._together([self._unpack(batch) for batch in found])
+        return self.decode_range(found, 0, found.points)
 
     def decode_range(self, batches: Sequence[EncodedBatch], start: int, stop: int) -> Any:
-        """As `decode`, but copies only the points asked for."""
-        points = sum(batch.len for batch in batches)
-        if (start, stop) == (0, points):
-            return self.decode(batches)
+        """As `decode`, but copies only the points asked for; those that were received one behind
+        the other into memory of their own are not copied at all."""
+        found = Batches.of(batches)
         if not self._varies:
-            for batch in batches:
-                self._check_fixed(batch)
-            size = self.point_nbytes or 0
-            views = [memoryview(batch.payload) for batch in batches]
-            if len(views) == 1:
-                views[0] = views[0][start * size : stop * size]
-            elif views:
-                views[-1] = views[-1][: (batches[-1].len - (points - stop)) * size]
-                views[0] = views[0][start * size :]
-            joined = bytearray().join(views)
-            return np.frombuffer(joined, self.dtype).reshape(stop - start, *self.shape)
+            return self._fixed(found, start, stop)
         # The shapes of the points that were not asked for do not matter: agree among the rest.
         wanted, at = [], 0
-        for batch in batches:
+        for batch in found:
             part = self._unpack(batch)
             piece = part[max(start - at, 0) : max(stop - at, 0)]
             at += batch.len
@@ -167,6 +157,26 @@ class NumericStreamEncoder(StreamEncoder):
         if not wanted:
             return self.empty()
         return self._together(wanted)
+
+    def _fixed(self, batches: Batches, start: int, stop: int) -> np.ndarray[Any, Any]:
+        self._check_fixed(batches)
+        payloads, size = batches.payloads, self.point_nbytes or 0
+        if type(payloads[0] if payloads else b"") is memoryview:
+            whole = _adjacent(payloads)
+            if whole is not None:
+                piece = whole[start * size : stop * size]
+                return piece.view(self.dtype).reshape(stop - start, *self.shape)
+        if start or stop != batches.points:
+            views = [memoryview(payload) for payload in payloads]
+            if len(views) == 1:
+                views[0] = views[0][start * size : stop * size]
+            elif views:
+                last = batches.points - (batches.lens[-1] if batches.lens else 1)
+                views[-1] = views[-1][: (stop - last) * size]
+                views[0] = views[0][start * size :]
+            payloads = views
+        joined = bytearray().join(payloads)
+        return np.frombuffer(joined, self.dtype).reshape(stop - start, *self.shape)
 
     def _together(self, parts: Sequence[np.ndarray[Any, Any]]) -> Any:
         """Copies of all points: one array where their shapes agree, else a list of arrays."""
@@ -178,22 +188,28 @@ class NumericStreamEncoder(StreamEncoder):
         """A numpy scalar for scalar points, else an array of shape `shape`."""
         if self._varies:
             return np.array(self._unpack(batch)[offset])
-        self._check_fixed(batch)
-        size = self.point_nbytes or 0
-        piece = batch.payload[offset * size : (offset + 1) * size]
+        self._check_fixed(Batches((batch.payload,), (batch.len,)))
         if not self.shape:
-            return np.frombuffer(piece, self.dtype)[0]
-        return np.frombuffer(bytearray(piece), self.dtype).reshape(self.shape)
+            return np.frombuffer(batch.payload, self.dtype)[offset]
+        size = self.point_nbytes or 0
+        piece = memoryview(batch.payload)[offset * size : (offset + 1) * size]
+        if batch.len > 1 or piece.readonly:
+            piece = memoryview(bytearray(piece))
+        return np.frombuffer(piece, self.dtype).reshape(self.shape)
 
-    def _check_fixed(self, batch: EncodedBatch) -> None:
-        expected = batch.len * (self.point_nbytes or 0)
-        if len(batch.payload) != expected:
+    def _check_fixed(self, batches: Batches) -> None:
+        """Raises for the first payload that is not as long as its points."""
+        size, lens = self.point_nbytes or 0, batches.lens
+        found = list(map(len, batches.payloads))
+        expected = [size] * len(found) if lens is None else [n * size for n in lens]
+        if found != expected:
+            i = next(i for i, n in enumerate(found) if n != expected[i])
             raise PayloadError(
-                f"found {len(batch.payload)} bytes, expected {expected} "
-                f"for {batch.len} point(s) of {self.dtype} with shape {self.shape}"
+                f"found {found[i]} bytes, expected {expected[i]} for {lens[i] if lens else 1} "
+                f"point(s) of {self.dtype} with shape {self.shape}"
             )
-        if not expected and batch.len > _MAX_EMPTY_POINTS:
-            raise PayloadError(f"found {batch.len} points without any bytes")
+        if not size and max(lens or (0,)) > _MAX_EMPTY_POINTS:
+            raise PayloadError(f"found {max(lens or (0,))} points without any bytes")
 
     def _unpack(self, batch: EncodedBatch) -> np.ndarray[Any, Any]:
         """The points of one entry with varying shape, read-only, first axis = points."""
@@ -231,6 +247,23 @@ class NumericStreamEncoder(StreamEncoder):
             return np.frombuffer(data, self.dtype).reshape(batch.len, *shape)
         except (ValueError, OverflowError) as error:  # no bytes at all, and dimensions beyond numpy
             raise PayloadError(f"found points of shape {shape}, which no array can have") from error
+
+
+def _adjacent(payloads: Sequence[memoryview]) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    """The bytes of all payloads as one array, if they lie one behind the other in one memory that
+    is nobody else's; None if they do not."""
+    owner = payloads[0].obj
+    memory = np.frombuffer(owner, np.uint8)  # type: ignore[call-overload]
+    origin = memory.__array_interface__["data"][0]
+    start = end = None
+    for payload in payloads:
+        if payload.obj is not owner or payload.readonly:
+            return None
+        at = np.frombuffer(payload, np.uint8).__array_interface__["data"][0] - origin
+        if end is not None and at != end:
+            return None
+        start, end = (at if start is None else start), at + len(payload)
+    return memory[start:end]
 
 
 def _dimension(n: Any) -> int:

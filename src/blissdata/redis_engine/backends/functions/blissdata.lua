@@ -93,6 +93,13 @@ local function seal(keys, args)
   return {'OK', integer(at)}
 end
 
+-- KEYS: stream   gives of its last entry the id, `len` and, of a seal, `id`; nothing if there is none
+local function tail(keys, args)
+  local last = last_entry(keys[1])
+  if not last then return {} end
+  return {last[1], field(last[2], 'len') or '', field(last[2], 'id') or ''}
+end
+
 -- KEYS: stream   ARGS: index
 local function trim(keys, args)
   local stream, index = keys[1], tonumber(args[1])
@@ -298,6 +305,7 @@ redis.register_function{function_name='bd1_advance', callback=advance, flags=ALW
 redis.register_function{function_name='bd1_load', callback=load, flags=READ}
 redis.register_function{function_name='bd1_states', callback=states, flags=READ}
 redis.register_function{function_name='bd1_expire', callback=expire, flags=ALWAYS}
+redis.register_function{function_name='bd1_tail', callback=tail, flags=READ}
 redis.register_function{function_name='bd1_find', callback=find, flags=READ}
 redis.register_function{function_name='bd1_announced', callback=announced, flags=READ}
 redis.register_function{function_name='bd1_newest', callback=newest, flags=READ}

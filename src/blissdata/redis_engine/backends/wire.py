@@ -1,0 +1,355 @@
+"""The fast path to the server: commands packed, replies parsed, with as little as possible in between.
+
+The Redis client makes the connections (address, password, TLS, protocol); from then on a `Link` owns
+the socket. A reply's large texts, frames of images, are received straight into the memory where the
+caller wants them (`Arena`), everything else is parsed by hiredis.
+
+A link that was interrupted inside a reply is closed, never used again.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hiredis
+import numpy as np
+import redis
+
+__all__ = ["Arena", "Link", "Wire"]
+
+Command = Sequence[Any]
+
+RECEIVE = 256 * 2**10
+"""How much is asked of the socket at once [bytes]."""
+
+LARGE = 32 * 2**10
+"""Texts of this size and more [bytes] are sent from where they are, and received where they go."""
+
+_PUSH: Any = getattr(hiredis, "PushNotification", ())
+
+
+class Arena:
+    """Memory that large texts of replies are received into, one behind the other.
+
+    `nbytes` is how much is expected in all; what does not fit gets memory of its own."""
+
+    def __init__(self, nbytes: int) -> None:
+        try:
+            self._memory: np.ndarray[Any, np.dtype[np.uint8]] = np.empty(nbytes, np.uint8)
+        except (MemoryError, ValueError):  # more than there is: each text gets memory of its own
+            self._memory = np.empty(0, np.uint8)
+        self._used = 0
+
+    def take(self, nbytes: int) -> memoryview:
+        """The next `nbytes` bytes, writable."""
+        start, end = self._used, self._used + nbytes
+        if end > len(self._memory):
+            return memoryview(bytearray(nbytes))
+        self._used = end
+        return memoryview(self._memory)[start:end]  # type: ignore[arg-type]
+
+
+class Link:
+    """One connection to the server, used by one caller at a time."""
+
+    def __init__(self, connection: Any) -> None:
+        """`connection` is one of the Redis client, connected."""
+        self._connection = connection
+        self._socket = connection._sock  # noqa: SLF001 — there is no public name for it
+        self._reader = hiredis.Reader(
+            protocolError=redis.exceptions.InvalidResponse,
+            replyError=redis.exceptions.ResponseError,
+        )
+        self._gather = hasattr(self._socket, "sendmsg") and not hasattr(self._socket, "context")
+        self._poll = select.poll()
+        self._poll.register(self._socket.fileno(), select.POLLIN)
+        self._large = _Parser(self._socket)
+        self.pid = os.getpid()
+
+    def is_usable(self) -> bool:
+        """False if the server closed it, or this process is a fork of the one that opened it."""
+        return self.pid == os.getpid() and not self._large.left and not self._poll.poll(0)
+
+    def close(self) -> None:
+        """Closes it. Repeatable."""
+        if self.pid == os.getpid():
+            self._connection.disconnect()
+
+    # ------------------------------------------------------------------------------ sending
+
+    def send(self, commands: Iterable[Command]) -> None:
+        """Sends commands; `receive` gives the reply to each, in order."""
+        parts: list[Any] = []
+        for command in commands:
+            if _is_large(command):
+                parts += _pieces(command)
+            else:
+                parts.append(hiredis.pack_command(tuple(command)))
+        try:
+            self._send(parts)
+        except OSError as error:
+            raise _lost(error) from error
+
+    def _send(self, parts: list[Any]) -> None:
+        """Small parts joined, large ones from where they are."""
+        small: list[bytes] = []
+        for part in parts:
+            if len(part) < LARGE:
+                small.append(part)
+                continue
+            head = b"".join(small)
+            small = []
+            if self._gather and head:
+                sent = self._socket.sendmsg([head, part])
+                if sent < len(head):
+                    self._socket.sendall(head[sent:])
+                    sent = len(head)
+                rest = memoryview(part)[sent - len(head) :]
+                if rest:
+                    self._socket.sendall(rest)
+            else:
+                if head:
+                    self._socket.sendall(head)
+                self._socket.sendall(part)
+        if small:
+            self._socket.sendall(b"".join(small) if len(small) > 1 else small[0])
+
+    # ------------------------------------------------------------------------------ receiving
+
+    def receive(self) -> Any:
+        """The next reply; a refusal is an exception that is given, not raised."""
+        reader = self._reader
+        reply = reader.gets()
+        while reply is False or isinstance(reply, _PUSH):
+            if reply is False:
+                try:
+                    data = self._socket.recv(RECEIVE)
+                except OSError as error:
+                    raise _lost(error) from error
+                if not data:
+                    raise redis.ConnectionError("Connection closed by server.")
+                reader.feed(data)
+            reply = reader.gets()
+        return reply
+
+    def receive_into(self, arena: Arena) -> Any:
+        """As `receive`, for a reply with large texts, which are received into `arena` and given as
+        memoryviews. All replies that are on their way at the time are received so."""
+        try:
+            return self._large.reply(arena)
+        except OSError as error:
+            raise _lost(error) from error
+
+
+def _lost(error: OSError) -> Exception:
+    """The Redis client's error for one of the socket."""
+    if isinstance(error, TimeoutError):
+        return redis.TimeoutError(f"Timeout on the socket: {error}")
+    return redis.ConnectionError(f"Error on the socket: {error}")
+
+
+def _is_large(command: Command) -> bool:
+    """True for a command that is not packed, but sent in pieces. Its large texts come where it
+    ends: `XADD … payload <bytes> [len <n>]`."""
+    for argument in command[-3:]:
+        kind = type(argument)
+        if kind is memoryview or (kind is bytes and len(argument) >= LARGE):
+            return True
+    return False
+
+
+def _pieces(command: Command) -> list[Any]:
+    """A command as it travels, its large texts apart and not copied."""
+    pieces: list[Any] = []
+    small: list[bytes] = [b"*%d\r\n" % len(command)]
+    for argument in command:
+        if isinstance(argument, bytes | memoryview):
+            text: Any = argument
+        elif isinstance(argument, str):
+            text = argument.encode()
+        else:
+            text = str(argument).encode()
+        small.append(b"$%d\r\n" % len(text))
+        if len(text) >= LARGE:
+            pieces += (b"".join(small), text)
+            small = []
+        else:
+            small.append(bytes(text))
+        small.append(b"\r\n")
+    pieces.append(b"".join(small))
+    return pieces
+
+
+_NOWHERE = Arena(0)
+
+
+class _Parser:
+    """Reads replies off a socket, RESP2 or RESP3 (https://redis.io/docs/latest/develop/reference/
+    protocol-spec), its large texts into an arena."""
+
+    def __init__(self, sock: Any) -> None:
+        self._socket = sock
+        self._arena = _NOWHERE
+        self._buffer = b""
+        self._at = 0
+
+    @property
+    def left(self) -> bool:
+        """True if something was received that no reply was."""
+        return self._at < len(self._buffer)
+
+    def reply(self, arena: Arena) -> Any:
+        """The whole next reply."""
+        self._arena = arena
+        found = self._value()
+        while isinstance(found, _Push):
+            found = self._value()
+        self._arena = _NOWHERE
+        return found
+
+    def _more(self) -> None:
+        data = self._socket.recv(RECEIVE)
+        if not data:
+            raise redis.ConnectionError("Connection closed by server.")
+        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
+        self._at = 0
+
+    def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            self._more()
+        line = self._buffer[self._at : end]
+        self._at = end + 2
+        return line
+
+    def _value(self) -> Any:
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"$":
+            return self._text(int(rest))
+        if kind in b"*~>%":
+            count = int(rest)
+            if count < 0:
+                return None
+            items = [self._value() for _ in range(2 * count if kind == b"%" else count)]
+            if kind == b"%":
+                return dict(zip(items[::2], items[1::2], strict=True))
+            return _Push(items) if kind == b">" else items
+        if kind == b":":
+            return int(rest)
+        if kind == b"-":
+            return redis.exceptions.ResponseError(rest.decode(errors="replace"))
+        if kind == b"_":
+            return None
+        if kind in b"+,#(":
+            return rest
+        raise redis.exceptions.InvalidResponse(f"Protocol error: {line[:40]!r}")
+
+    def _text(self, size: int) -> Any:
+        if size < 0:
+            return None
+        if size >= LARGE:
+            memory = self._arena.take(size)
+            self._fill(memory)
+            found: Any = memory
+        else:
+            while len(self._buffer) - self._at < size:
+                self._more()
+            found = self._buffer[self._at : self._at + size]
+            self._at += size
+        if self._line():
+            raise redis.exceptions.InvalidResponse("Protocol error: a text of another length")
+        return found
+
+    def _fill(self, memory: memoryview) -> None:
+        there = min(len(self._buffer) - self._at, len(memory))
+        memory[:there] = self._buffer[self._at : self._at + there]
+        self._at += there
+        while there < len(memory):
+            got = self._socket.recv_into(memory[there:])
+            if not got:
+                raise redis.ConnectionError("Connection closed by server.")
+            there += got
+
+
+class _Push(list[Any]):
+    """What a server sends without being asked; nobody here asked for it."""
+
+
+class Wire:
+    """Links to one server, as many as there are callers at once."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        """`pool` knows how to connect; none of its own connections is used."""
+        self._pool = pool
+        self._idle: list[Link] = []
+
+    def connect(self) -> Link:
+        """A new link, which the caller owns. Raises what the Redis client raises."""
+        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection.connect()
+        return Link(connection)
+
+    def take(self) -> Link:
+        """A link for a while; `give_back` it, or `close` it after a failure."""
+        while True:
+            try:
+                link = self._idle.pop()
+            except IndexError:
+                return self.connect()
+            if link.is_usable():
+                return link
+            link.close()
+
+    def give_back(self, link: Link) -> None:
+        """The link has no reply under way."""
+        self._idle.append(link)
+
+    @contextmanager
+    def link(self) -> Iterator[Link]:
+        """A link for a while; closed if anything goes wrong."""
+        link = self.take()
+        try:
+            yield link
+        except BaseException:
+            link.close()
+            raise
+        self.give_back(link)
+
+    def execute_command(self, *command: Any) -> Any:
+        """One command, one round trip. Raises a refusal."""
+        link = self.take()
+        try:
+            link.send((command,))
+            reply = link.receive()
+        except BaseException:
+            link.close()
+            raise
+        self._idle.append(link)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """Many commands in one round trip; a refused one is an exception in its place."""
+        if not commands:
+            return []
+        with self.link() as link:
+            link.send(commands)
+            return [link.receive() for _ in commands]
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """Commands at one instant, in MULTI and EXEC; a refused one is an exception in its place.
+        Raises what refuses them all."""
+        *queued, replies = self.execute([("MULTI",), *commands, ("EXEC",)])
+        if isinstance(replies, Exception):
+            raise next((reply for reply in queued if isinstance(reply, Exception)), replies)
+        return list(replies)
+
+    def close(self) -> None:
+        """Closes the links that nobody uses. Repeatable."""
+        while self._idle:
+            self._idle.pop().close()

@@ -114,7 +114,7 @@ class Entries(Sequence[Entry]):
         if not self.starts:
             return 0
         lens = self.batches.lens
-        return self.starts[-1] + (1 if lens is None else lens[-1])
+        return int(self.starts[-1]) + (1 if lens is None else lens[-1])
 
     def ends(self) -> Sequence[int]:
         """The index after the last point of each entry."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -88,6 +89,7 @@ class EventStream:
         self._encoder = encoder
         self._sink = sink
         self._final_length: int | None = None
+        self._point_type, self._builtin = (None, None) if sink is None else encoder.quick_types
 
     @classmethod
     def open(cls, data_store: StoreLike, name: str, model: StreamModel) -> EventStream:
@@ -194,13 +196,22 @@ class EventStream:
         `NoWritePermission` on a read-only stream, `StreamSealedError` after `seal`, and whatever
         went wrong with points sent before (`StreamConflictError`, `PublishError`, …).
         """
-        if self._sink is None:
+        sink = self._sink
+        if sink is None:
             raise self._read_only()
+        kind = type(data)
+        if kind is self._point_type:
+            sink.put_point(data)
+            return
+        if kind is self._builtin:
+            with suppress(OverflowError):
+                sink.put_point(self._point_type(data))  # type: ignore[misc]
+                return
         try:
             batch = self._encoder.encode(data)
         except (TypeError, ValueError) as error:
             raise type(error)(f"Encoding of '{self._name}': {error}") from error
-        self._sink.put(batch)
+        sink.put(batch)
 
     def join(self) -> None:
         """Waits until the server has confirmed every point sent before. Raises what went wrong,

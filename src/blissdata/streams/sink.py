@@ -4,15 +4,20 @@ One publisher per store and process, with one thread, however many streams. A st
 unconfirmed request on the way; points that are sent meanwhile wait, and are joined into few entries
 when their turn comes. So an idle publisher sends at once, and load itself makes entries longer.
 
-    send → pending ──form──▶ request (frozen) ──append──▶ confirmed
-                              ▲                  │
-                              └── resent as it is ┘ after a lost connection or a full server
+    send → points, chunks ──form──▶ request (frozen) ──append──▶ confirmed
+                                      ▲                  │
+                                      └── resent as it is ┘ after a lost connection or a full server
+
+A scalar costs its sender one `list.append`, without a lock: `points` holds them as they are, a few
+hundred at most; then they become a chunk of bytes, which counts for the queue's limit.
 
 Invariants, all under the publisher's lock:
   * `confirmed ≤ formed ≤ accepted`, all of them indices in the stream; only `_settle` moves
-    `confirmed`, only `_form` moves `formed`, only `put` moves `accepted`;
+    `confirmed`, only `_form` moves `formed`; what `send` took is `accepted`;
   * a request never changes once it was sent;
-  * a sink that has failed holds no points and takes none.
+  * a sink that has failed, or is sealed, holds no points and takes none;
+  * `listed` is True while the thread will look at the sink again. A sender appends first and looks
+    at it then; the thread clears it first and looks for points then: one of them sees the other.
 """
 
 from __future__ import annotations
@@ -25,9 +30,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from blissdata.exceptions import (
     PayloadError,
@@ -53,7 +58,10 @@ PUBLISH_TIMEOUT_S = 60.0
 MAX_QUEUED = 128 * 2**20
 """How many bytes of points may wait in the publisher before `send` waits [bytes]."""
 
-MAX_JOINED = 64 * 2**10
+MAX_LOOSE = 512
+"""How many points of one stream may lie loose, not yet counted for the queue's limit."""
+
+MAX_JOINED = 16 * 2**10
 """Largest entry that is made by joining points [bytes]: one random index must not carry more."""
 
 MAX_REQUEST = 2**20
@@ -97,11 +105,13 @@ class StreamSink:
         self.encoder = encoder
         self.joins = encoder.joinable
         self.scan_key = scan_key
-        self.accepted = index
         self.formed = index
         self.confirmed = index
-        self.pending: deque[EncodedBatch] = deque()
+        self.points: list[Any] = []
+        self.listed = False
+        self.chunks: deque[EncodedBatch] = deque()
         self.request: AppendRequest | None = None
+        self.session: int | None = None
         self.trouble_since: float | None = None
         self.failure: Exception | None = None
         self.failure_known = False
@@ -109,9 +119,30 @@ class StreamSink:
         self.sealed: int | None = None
         self._publisher = publisher
 
+    @property
+    def accepted(self) -> int:
+        """Index after the last point that was taken."""
+        return self.formed + sum(chunk.len for chunk in self.chunks) + len(self.points)
+
+    def put_point(self, point: Any) -> None:
+        """Takes one point that is as it travels: an immutable object whose buffer is its payload,
+        a numpy scalar. Returns, or waits while the queue is full; see `EventStream.send`."""
+        points = self.points
+        if len(points) >= MAX_LOOSE:
+            self._publisher.make_room(self)
+            points = self.points
+        points.append(point)
+        if not self.listed:
+            self._publisher.notice(self)
+
     def put(self, batch: EncodedBatch) -> None:
-        """Takes the batch and returns, or waits while the queue is full; see `EventStream.send`."""
-        self._publisher.put(self, batch)
+        """Takes the batch and returns, or waits while the queue is full; see `EventStream.send`.
+        A large batch of small points becomes several entries."""
+        if self.joins and batch.len > 1 and len(batch.payload) > MAX_JOINED:
+            for piece in _split(batch, self.encoder.point_nbytes or 1):
+                self._publisher.put(self, piece)
+        else:
+            self._publisher.put(self, batch)
 
     def put_entry(self, batch: EncodedBatch) -> None:
         """As `put`, but the batch becomes an entry of its own: from here on this sink joins none.
@@ -127,10 +158,55 @@ class StreamSink:
         """Waits for everything taken so far, then seals; see `EventStream.seal`."""
         return self._publisher.seal([self])[0]
 
+    def gather(self) -> int:
+        """Makes a chunk of the loose points; gives its size [bytes]. Under the publisher's lock.
+
+        Ctrl-C may strike anywhere in here. A mark in front of the points tells the next call how far
+        this one came, so that no point is lost, and none is there twice."""
+        points, chunks = self.points, self.chunks
+        if points and type(points[0]) is _Mark:
+            moved = chunks and chunks[-1] is points[0].chunk
+            del points[: points[0].chunk.len + 1 if moved else 1]
+        count = len(points)  # others may append meanwhile: theirs stay
+        if not count:
+            return 0
+        chunk = EncodedBatch(b"".join(points[:count]), count)
+        points.insert(0, _Mark(chunk))
+        chunks.append(chunk)
+        del points[: count + 1]
+        return len(chunk.payload)
+
+    def shut(self) -> None:
+        """Takes no more points: each is refused with the reason. Under the publisher's lock."""
+        self.points = _Shut(self._publisher, self)
+        self.listed = False
+
     @property
     def what(self) -> str:
         """The stream as messages name it."""
         return f"Stream '{self.name}'" + (f" of scan {self.scan_key}" if self.scan_key else "")
+
+
+class _Mark:
+    """Stands in front of loose points while they are being made a chunk."""
+
+    __slots__ = ("chunk",)
+
+    def __init__(self, chunk: EncodedBatch) -> None:
+        self.chunk = chunk
+
+
+class _Shut(list[Any]):
+    """In the place of a sink's loose points, when it takes no more."""
+
+    def __init__(self, publisher: Publisher, sink: StreamSink) -> None:
+        super().__init__()
+        self._publisher = publisher
+        self._sink = sink
+
+    def append(self, point: Any) -> None:
+        """Raises why."""
+        self._publisher.refuse(self._sink)
 
 
 class Publisher:
@@ -153,6 +229,7 @@ class Publisher:
         self._sinks: weakref.WeakSet[StreamSink] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._sleeping = False
         self._last_trouble: Exception | None = None
         self._in_trouble = False  # … of which a warning was logged
         self._reset_locks()
@@ -187,16 +264,47 @@ class Publisher:
             self._raise_failure(sink)
             if self._queued and self._queued + size > self.max_queued:
                 self._wait_for_room(sink, size)
-            if sink not in self._busy:
-                self._wake(sink)
-                self._busy[sink] = None
-            sink.pending.append(batch)
-            sink.accepted += batch.len
-            self._queued += size
+            self._list(sink)
+            self._queued += sink.gather() + size
+            sink.chunks.append(batch)
+
+    def make_room(self, sink: StreamSink) -> None:
+        """There are many loose points: they become a chunk, when the queue has room for it."""
+        with self._lock:
+            self._raise_failure(sink)
+            if self._queued >= self.max_queued:
+                self._wait_for_room(sink, 0)
+            self._list(sink)
+            self._queued += sink.gather()
+
+    def notice(self, sink: StreamSink) -> None:
+        """The sink, which was idle, has points now. Raises why it takes none."""
+        with self._lock:
+            if type(sink.points) is _Shut:  # it was shut while its sender was about to append
+                self.refuse(sink)
+            if sink.points:
+                try:
+                    self._list(sink)
+                except PublishError:
+                    sink.points.pop()  # not taken; others who appended meanwhile fail here as well
+                    raise
+
+    def refuse(self, sink: StreamSink) -> None:
+        """Raises why the sink takes no points."""
+        with self._lock:
+            self._raise_failure(sink)
+            raise StreamSealedError(f"{sink.what} is being sealed and takes no more points")
+
+    def _list(self, sink: StreamSink) -> None:
+        """The thread shall look at the sink."""
+        if sink not in self._busy:
+            self._wake(sink)
+            self._busy[sink] = None
+            sink.listed = True
 
     def _wait_for_room(self, sink: StreamSink, size: int) -> None:
         start = time.monotonic()
-        while self._queued and self._queued + size > self.max_queued:
+        while self._queued and self._queued + size >= self.max_queued + bool(size):
             waited = time.monotonic() - start
             if waited >= self.publish_timeout:
                 reason = self._last_trouble or "the server takes points more slowly than they come"
@@ -246,6 +354,9 @@ class Publisher:
                 continue
             known = sink.failure_known
             try:
+                with self._lock:  # whoever sends meanwhile is told, nothing is taken and forgotten
+                    self._queued += sink.gather()
+                    sink.shut()
                 self.join(sink)
                 length = sink.confirmed or None
                 requests[sink.key] = SealRequest(length, sink.scan_key)
@@ -261,6 +372,8 @@ class Publisher:
         with self._lock:
             for sink in sinks:
                 sink.sealed = lengths.get(sink.key, sink.sealed)
+                if sink.sealed is None and sink.failure is None:
+                    sink.points = []  # it goes on: it could not be sealed
         trouble = trouble or later
         if trouble is not None:
             raise trouble
@@ -315,6 +428,11 @@ class Publisher:
         deadline = time.monotonic() + (2 * self.publish_timeout if timeout is None else timeout)
         with self._lock:
             self._closing = True
+            for sink in self._sinks:
+                if sink.points:
+                    self._list(sink)
+                    self._queued += sink.gather()
+                sink.shut()
             self._work.notify_all()
             while self._busy and (left := deadline - time.monotonic()) > 0:
                 self._progress.wait(left)
@@ -334,14 +452,16 @@ class Publisher:
     def _wake(self, sink: StreamSink) -> None:
         """There will be work when the lock is free again."""
         if self._thread is not None:
-            self._work.notify()
+            if self._sleeping:
+                self._sleeping = False
+                self._work.notify()
             return
         thread = threading.Thread(target=self._run, name="blissdata-publisher", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # the interpreter is about to end, or has too many threads
             raise PublishError(
-                f"{sink.what}: index {sink.accepted} was not taken, no thread to deliver it: {error}"
+                f"{sink.what}: a point was not taken, there is no thread to deliver it: {error}"
             ) from error
         self._thread = thread
         _deliver_before_a_child_ends()
@@ -372,26 +492,43 @@ class Publisher:
                     self._work.wait(left)
                 if self._closing and left > 0:
                     self._progress.wait(min(left, 0.05))
-            while not self._busy:
-                if self._closing or not self._work.wait(IDLE_S):
-                    if self._busy:
-                        break
+            while not (requests := self._form_requests()):
+                self._sleeping = not self._closing
+                woken = self._sleeping and self._work.wait(IDLE_S)
+                self._sleeping = False
+                if not woken and not self._busy:
                     self._thread = None
                     return {}
-            requests: dict[StreamSink, AppendRequest] = {}
-            taken: set[str] = set()
-            size = 0
-            for sink in self._busy:
-                if sink.key in taken:
-                    continue
-                taken.add(sink.key)
-                if sink.request is None:
-                    sink.request = _form(sink)
-                requests[sink] = sink.request
-                size += sink.request.nbytes
-                if size >= MAX_TRIP:
-                    break
             return requests
+
+    def _form_requests(self) -> dict[StreamSink, AppendRequest]:
+        """One request for each stream that has points, as many as travel together."""
+        requests: dict[StreamSink, AppendRequest] = {}
+        taken: set[str] = set()
+        size = 0
+        for sink in list(self._busy):
+            if sink.key in taken:
+                continue
+            if sink.request is None:
+                self._queued += sink.gather()
+                if not sink.chunks:  # its sender was interrupted before it could append
+                    self._look_away(sink)
+                    continue
+                sink.request = _form(sink)
+            taken.add(sink.key)
+            requests[sink] = sink.request
+            size += sink.request.nbytes
+            if size >= MAX_TRIP:
+                break
+        return requests
+
+    def _look_away(self, sink: StreamSink) -> None:
+        """The sink has nothing under way; it stays listed, behind the others, if it has more."""
+        del self._busy[sink]
+        sink.listed = False
+        if sink.chunks or sink.points:
+            self._busy[sink] = None
+            sink.listed = True
 
     def _deliver(
         self, requests: Mapping[StreamSink, AppendRequest]
@@ -430,13 +567,12 @@ class Publisher:
             self._in_trouble = False
             _logger.warning("The server takes points again (%s)", sink.what)
         sink.confirmed = request.end
+        sink.session = self._log.session
         sink.request = None
         sink.trouble_since = None
         self._last_trouble = None
         self._queued -= request.nbytes
-        del self._busy[sink]
-        if sink.pending:
-            self._busy[sink] = None  # behind the others
+        self._look_away(sink)
 
     def _keep(
         self, sink: StreamSink, request: AppendRequest, trouble: Exception, now: float
@@ -464,8 +600,9 @@ class Publisher:
     def _fail(self, sink: StreamSink, error: Exception) -> None:
         sink.failure = error
         self._failed.add(sink)
-        self._queued -= sum(len(batch.payload) for batch in sink.pending)
-        sink.pending.clear()
+        self._queued -= sum(len(chunk.payload) for chunk in sink.chunks)
+        sink.chunks.clear()
+        sink.shut()
         if sink.request is not None:
             self._queued -= sink.request.nbytes
             sink.request = None
@@ -490,9 +627,10 @@ class Publisher:
         self._busy.clear()
         self._failed.clear()
         for sink in self._sinks:
-            sink.pending.clear()
+            sink.chunks.clear()
             sink.request = None
             sink.inherited = True
+            sink.shut()
             sink.failure = PublishError(
                 f"{sink.what} was opened for writing by process {os.getppid()}, of which this one "
                 f"is a fork; open it here with scan.get_writer_stream({sink.name!r})"
@@ -503,24 +641,24 @@ class Publisher:
 
 
 def _form(sink: StreamSink) -> AppendRequest:
-    """A request with the sink's oldest pending points, joined into as few entries as allowed."""
+    """A request with the sink's oldest chunks, joined into as few entries as allowed."""
     entries: list[EncodedBatch] = []
     group: list[EncodedBatch] = []
     group_size = total = 0
-    joinable = sink.joins
-    while sink.pending and len(entries) < MAX_REQUEST_ENTRIES:
-        size = len(sink.pending[0].payload)
+    chunks, joinable = sink.chunks, sink.joins
+    while chunks and len(entries) < MAX_REQUEST_ENTRIES:
+        size = len(chunks[0].payload)
         if total and total + size > MAX_REQUEST:
             break
         if group and (not joinable or group_size + size > MAX_JOINED):
             entries.append(_joined(group))
             group, group_size = [], 0
-        group.append(sink.pending.popleft())
+        group.append(chunks.popleft())
         group_size += size
         total += size
     if group:
         entries.append(_joined(group))
-    request = AppendRequest(sink.formed, tuple(entries), sink.scan_key)
+    request = AppendRequest(sink.formed, tuple(entries), sink.scan_key, session=sink.session)
     sink.formed = request.end
     return request
 
@@ -529,6 +667,14 @@ def _joined(group: list[EncodedBatch]) -> EncodedBatch:
     if len(group) == 1:
         return group[0]
     return EncodedBatch(b"".join([b.payload for b in group]), sum(b.len for b in group))
+
+
+def _split(batch: EncodedBatch, point_nbytes: int) -> Iterator[EncodedBatch]:
+    """The same points in batches of at most `MAX_JOINED` bytes, if a point is not larger."""
+    points = max(1, MAX_JOINED // point_nbytes)
+    for start in range(0, batch.len, points):
+        stop = min(start + points, batch.len)
+        yield EncodedBatch(batch.payload[start * point_nbytes : stop * point_nbytes], stop - start)
 
 
 def _pause(attempt: int) -> float:

@@ -7,6 +7,7 @@ where the stream ends: looking and adding must be one step.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -130,6 +131,7 @@ class RedisEventLog:
         self._members_key = members_key
         self._writing = threading.Lock()
         self._writer: Link | None = None
+        self._pid = os.getpid()
         self.session = 0
 
     # ------------------------------------------------------------------------------ writing
@@ -151,6 +153,8 @@ class RedisEventLog:
     ) -> dict[str, int | Exception]:
         """One round trip on the writer's own connection, a second one where the server must be
         asked why it refused a bare XADD, or has no function library yet."""
+        if self._pid != os.getpid():  # a fork: lock and connection are the parent's
+            self._writing, self._writer, self._pid = threading.Lock(), None, os.getpid()
         with self._writing:
             link = self._writer
             if link is None or not link.is_usable():
@@ -417,9 +421,10 @@ def _xadd(key: str, request: AppendRequest) -> Command:
 
 
 def _is_unclear(reply: Any) -> bool:
-    """True for what a bare XADD answers where the stream is gone, or does not end as thought."""
+    """True for what a bare XADD answers where the stream is gone, sealed, or does not end as
+    thought; not for what the server says of itself (memory full, loading, …)."""
     return reply is None or (
-        isinstance(reply, redis.exceptions.ResponseError) and "XADD" in str(reply)
+        isinstance(reply, redis.exceptions.ResponseError) and str(reply).startswith("ERR")
     )
 
 

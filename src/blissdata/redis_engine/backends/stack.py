@@ -27,7 +27,7 @@ from blissdata.exceptions import (
 )
 from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
 from blissdata.redis_engine.backends.client import translated_errors
-from blissdata.redis_engine.backends.event_log import Command, Functions
+from blissdata.redis_engine.backends.event_log import Functions
 from blissdata.redis_engine.backends.search import criteria, matches
 from blissdata.redis_engine.backends.server import (
     RedisServer,
@@ -143,7 +143,7 @@ class StackCatalog:
             state_keys = self._find_state_keys(wanted)
             for start in range(0, len(wanted), LOADED_AT_ONCE):
                 some = wanted[start : start + LOADED_AT_ONCE]
-                replies = iter(self._transaction([c for k in some for c in _load(k, state_keys)]))
+                replies = iter(self._raw.transaction([c for k in some for c in _load(k, state_keys)]))
                 for key in some:
                     try:
                         found[key] = self._loaded(key, [next(replies) for _ in range(3)])
@@ -284,7 +284,7 @@ class StackCatalog:
         """The newest timetag, and by key the identities of the scans that the index finds, at one
         instant; of all scans where there is no index, or not a complete one."""
         how = ("DIALECT", 2, "LIMIT", 0, ALL_RESULTS, "TIMEOUT", 0)
-        history, info, reply = self._transaction(
+        history, info, reply = self._raw.transaction(
             [
                 _newest_of(HISTORY),
                 ("FT.INFO", self._keys.index),
@@ -435,12 +435,6 @@ class StackCatalog:
 
     def new_state_pk(self, scan_pk: str) -> str:
         return new_ulid()
-
-    # ------------------------------------------------------------------------------ commands
-
-    def _transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """Commands at one instant; a refused one is an exception in its place."""
-        return self._raw.transaction(commands)
 
 
 # ---------------------------------------------------------------------------------- the index

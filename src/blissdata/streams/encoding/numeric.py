@@ -253,7 +253,7 @@ def _adjacent(payloads: Sequence[memoryview]) -> np.ndarray[Any, np.dtype[np.uin
     """The bytes of all payloads as one array, if they lie one behind the other in one memory that
     is nobody else's; None if they do not."""
     owner = payloads[0].obj
-    memory = np.frombuffer(owner, np.uint8)  # type: ignore[call-overload]
+    memory = np.frombuffer(memoryview(owner), np.uint8)
     origin = memory.__array_interface__["data"][0]
     start = end = None
     for payload in payloads:

@@ -192,5 +192,5 @@ def test_functions_change_their_name_when_they_change() -> None:
     assert text.startswith(b"#!lua name=blissdata_1\n")
     assert (
         hashlib.sha256(text).hexdigest()
-        == "1053f8b40c06fcca756b108642de2b968d5b0d13ca8683e0500d864231322f12"
+        == "7902a2c49f34a8490d5a14d7a57844cb0846d60436057ec282c0e3b574f94068"
     )

@@ -15,6 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from operator import eq
 from typing import overload
 
 from blissdata.exceptions import (
@@ -147,7 +148,7 @@ class Entries(Sequence[Entry]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
             return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return len(self) == len(other) and all(map(eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -200,7 +201,8 @@ def entries_per_read(entry_nbytes: int | None, streams: int = 1) -> int:
     for one, and in all for many. A power of 4: streams that are alike ask for the same."""
     size = LARGE_ENTRY if entry_nbytes is None else max(entry_nbytes, SMALLEST_ENTRY)
     wanted = min(READ_LIMIT // size, MOST_ENTRIES) // max(1, streams // 64)
-    return 4 ** ((max(1, wanted).bit_length() - 1) // 2)
+    power: int = (max(1, wanted).bit_length() - 1) // 2
+    return 1 << (2 * power)
 
 
 def next_run(position: int, entries: Sequence[Entry], seal: int | None) -> Run | None:

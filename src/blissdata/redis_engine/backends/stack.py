@@ -143,7 +143,9 @@ class StackCatalog:
             state_keys = self._find_state_keys(wanted)
             for start in range(0, len(wanted), LOADED_AT_ONCE):
                 some = wanted[start : start + LOADED_AT_ONCE]
-                replies = iter(self._raw.transaction([c for k in some for c in _load(k, state_keys)]))
+                replies = iter(
+                    self._raw.transaction([c for k in some for c in _load(k, state_keys)])
+                )
                 for key in some:
                     try:
                         found[key] = self._loaded(key, [next(replies) for _ in range(3)])

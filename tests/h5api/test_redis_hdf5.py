@@ -27,6 +27,7 @@ from blissdata.exceptions import (
 )
 from blissdata.h5api import abstract
 from blissdata.h5api.redis_hdf5 import Attributes, Dataset, File, Group
+from blissdata.redis_engine.backends.wire import Link
 
 LONG_S = 30.0
 PENDING = object()
@@ -329,6 +330,48 @@ def test_a_deleted_scan_stays_as_far_as_it_was_known(store: DataStore) -> None:
     wait_until(lambda: list(f.keys()) == [])
     assert list(entry) == ["x"]
     assert entry["x"][()] == 1
+
+
+def counted(work: Callable[[], Any]) -> tuple[Any, int]:
+    """What the work gives, and how often it sent something to the server."""
+    original = Link.send
+    trips = 0
+
+    def send(self: Link, commands: Any) -> None:
+        nonlocal trips
+        trips += 1
+        original(self, commands)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "send", send)
+        return work(), trips
+
+
+@pytest.mark.parametrize("kind", ["plain", "stack"])
+def test_few_round_trips_list_a_thousand_scans(request: pytest.FixtureRequest, kind: str) -> None:
+    store: DataStore = request.getfixturevalue(f"{kind}_store")
+    for number in range(1000):
+        scan = new_scan(store, number, h5maps={PATH: root(**{f"{number}.1": group(x=number)})})
+        scan.prepare()
+        if number % 2:
+            scan.close()
+    store.load_scan(
+        store.get_last_scan()[1]
+    )  # the functions are on the server, the connection is made
+    expected = [f"{number}.1" for number in range(1000)]
+    f = File(PATH, data_store=store)
+    other = File(PATH, data_store=store, wait=False)
+    third = File(PATH, data_store=store)
+    for work, result, most in (
+        (lambda: list(f.keys()), expected, 5),
+        (lambda: len(f), 1000, 5),
+        (lambda: list(other), expected, 5),
+        (lambda: third["501.1/x"][()], 501, 4),
+        (lambda: third["501.1/x"][()], 501, 0),
+    ):
+        found, trips = counted(work)
+        assert found == result
+        assert trips <= most
 
 
 # ------------------------------------------------------------------------------------ the interface
@@ -755,7 +798,8 @@ def test_only_the_points_that_are_needed_are_read(plain_store: DataStore) -> Non
     assert asked == [(1, 3), (18, 19), (5, 6), (0, 1), (10, 11)]
 
 
-def test_a_reader_of_a_scan_that_is_closed_without_a_seal_goes_on(store: DataStore) -> None:
+def test_a_reader_of_a_scan_that_is_closed_without_a_seal_goes_on(stack_store: DataStore) -> None:
+    store = stack_store
     scan, streams = started(store, group(d=stream("d")), d=(float, ()))
     send(streams["d"], np.arange(2.0))
     f = File(PATH, data_store=store)
@@ -768,7 +812,8 @@ def test_a_reader_of_a_scan_that_is_closed_without_a_seal_goes_on(store: DataSto
     assert isinstance(results[2], IndexWontBeThereError)
 
 
-def test_a_reader_of_a_scan_that_is_deleted_is_told(store: DataStore) -> None:
+def test_a_reader_of_a_scan_that_is_deleted_is_told(plain_store: DataStore) -> None:
+    store = plain_store
     scan, streams = started(store, group(d=stream("d")), d=(float, ()))
     send(streams["d"], np.arange(2.0))
     d = File(PATH, data_store=store)["d"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -86,14 +87,15 @@ class LiveScan:
         more if there is; none once the scan is closed."""
         if not self.settled and time.monotonic() - self._asked >= FRESH_S:
             self._asked = time.monotonic()
-            self.compare(self._scan.data_store.scan_states([self._scan.key])[self._scan.key])
+            if not self.told(self._scan.data_store.scan_states([self._scan.key])[self._scan.key]):
+                self.update(Deadline(0))
 
-    def compare(self, state: int | None) -> None:
-        """Loads the scan again if that state, which it is in now, is another one than was known."""
-        if state is None:
-            self.gone = True
-        elif state != self._scan.state:
-            self.update(Deadline(0))
+    def told(self, state: int | None) -> bool:
+        """Takes note of the state that the scan is in now (None: it is gone); False if it must be
+        loaded again."""
+        self._asked = time.monotonic()
+        self.gone = state is None
+        return state is None or state == self._scan.state
 
     def adopt(self, scan: Scan) -> None:
         """Takes over what was loaded just now."""
@@ -141,6 +143,9 @@ class LiveScans:
         self._store = data_store
         self._filename = filename
         self._scans: dict[str, LiveScan] = {}
+        self._owners: dict[str, LiveScan] = {}
+        self._foreign: set[str] = set()
+        self._unstarted: weakref.ref[_Names] | None = None
 
     # ------------------------------------------------------------------------------ what there is
 
@@ -151,36 +156,53 @@ class LiveScans:
 
     def names(self) -> list[str]:
         """The names of the entries that there are now."""
-        return list(dict.fromkeys(name for scan in self.look() for name in scan.entries))
+        found = self._find()
+        # list(file) makes an iterator and then asks for the length: one look serves both.
+        iterator = self._unstarted() if self._unstarted is not None else None
+        if iterator is not None:
+            iterator.start_from(found)
+        return list(dict.fromkeys(name for scan in found[1] for name in scan.entries))
 
     def known(self, entry: str) -> LiveScan:
         """The scan with an entry that was met before. No round trip."""
-        found = [scan for scan in self._scans.values() if entry in scan.entries]
-        return min(found, key=lambda scan: scan.gone)
+        owner = self._owners.get(entry)
+        if owner is None or entry not in owner.entries or owner.gone:
+            found = [scan for scan in self._scans.values() if entry in scan.entries]
+            owner = self._owners[entry] = min(found, key=lambda scan: scan.gone)
+        return owner
 
     def with_number(self, number: int, entry: str, deadline: Deadline) -> LiveScan | None:
         """The scan of that number, which is waited for if it is not prepared yet, if it has that
         entry. No round trip if it is known.
 
         Raises `RuntimeError` if two scans have the number."""
-        known = [scan for scan in self._scans.values() if entry in scan.entries and not scan.gone]
-        if len(known) == 1:
-            known[0].refresh()
-            return known[0]
+        owner = self._owners.get(entry)
+        if owner is not None and entry in owner.entries and not owner.gone:
+            owner.refresh()
+            return owner
         found = self._find(number=number)[1]
         if len(found) > 1:
             keys = [scan.scan.key for scan in found]
             raise RuntimeError(f"Found multiple scans number {number} in {self._filename}: {keys}")
         for scan in found:
             if scan.wait_ready(deadline) and entry in scan.entries:
+                self._owners[entry] = scan
                 return scan
         return None
 
     def follow(self, patience: Patience) -> Iterator[str]:
         """The names of the entries, existing ones first, then those to come, for ever; or until
         nothing came for so long."""
+        iterator = _Names(self, patience)
+        self._unstarted = weakref.ref(iterator)
+        return iterator
+
+    def names_from(
+        self, found: tuple[str, list[LiveScan]] | None, patience: Patience
+    ) -> Iterator[str]:
+        """The same, from what a look found on; None: from a look that is made now."""
         given: set[str] = set()
-        since, following = self._find()
+        since, following = found or self._find()
         seen = {scan.scan.key for scan in following}
         while True:
             fresh = [name for scan in following for name in scan.entries if name not in given]
@@ -208,9 +230,7 @@ class LiveScans:
             pending.update(Deadline(deadline.remaining(PENDING_SLICE_S)))
         wait = 0.0 if pending is not None else deadline.remaining(WAIT_SLICE_S)
         since, announced = self._store.catalog.announced(since, wait=wait)
-        states = self._store.scan_states([scan.scan.key for scan in following])
-        for scan in following:
-            scan.compare(states[scan.scan.key])
+        self._compare(following)
         return since, [scan.key for scan in announced]
 
     def _find(self, **fields: Any) -> tuple[str, list[LiveScan]]:
@@ -219,9 +239,19 @@ class LiveScans:
         if "*" in path:  # which would stand for anything
             path = path.partition("*")[0] + "*"
         timetag, keys = self._store.search_existing_scans(path=path, **fields)
-        stale = [key for key in keys if key not in self._scans or not self._scans[key].settled]
-        self._load(stale)
+        known = {key: self._scans[key] for key in keys if key in self._scans}
+        self._compare([scan for scan in known.values() if not scan.settled])
+        wanted = (key for key in keys if key not in known or known[key].gone)
+        self._load([key for key in wanted if key not in self._foreign])
         return timetag, [self._scans[key] for key in keys if key in self._scans]
+
+    def _compare(self, scans: list[LiveScan]) -> None:
+        """Loads again, at once, those of which the state is another one than was known."""
+        if not scans:
+            return
+        states = self._store.scan_states([scan.scan.key for scan in scans])
+        moved = [scan for scan in scans if not scan.told(states[scan.scan.key])]
+        self._load([scan.scan.key for scan in moved])
 
     def _load(self, keys: list[str]) -> list[LiveScan]:
         """Loads scans, and keeps those of this file; damaged ones are told of and left out."""
@@ -235,6 +265,8 @@ class LiveScans:
                     _logger.warning("%s is without scan %s: %s", self._filename, key, scan)
                 elif scan.identity.get("path") == self._filename:
                     loaded.append(self._keep(scan))
+                    continue
+                self._foreign.add(key)
         return loaded
 
     def _keep(self, scan: Scan) -> LiveScan:
@@ -244,6 +276,25 @@ class LiveScans:
         else:
             known.adopt(scan)
         return known
+
+
+class _Names(Iterator[str]):
+    """Names of entries, beginning with those that there are at the first step, or a little before."""
+
+    def __init__(self, scans: LiveScans, patience: Patience) -> None:
+        self._scans = scans
+        self._patience = patience
+        self._found: tuple[str, list[LiveScan]] | None = None
+        self._names: Iterator[str] | None = None
+
+    def start_from(self, found: tuple[str, list[LiveScan]]) -> None:
+        """Takes what a look found just now, if it has not begun yet."""
+        self._found = found
+
+    def __next__(self) -> str:
+        if self._names is None:
+            self._names = self._scans.names_from(self._found, self._patience)
+        return next(self._names)
 
 
 def _entries(scan: Scan, filename: str) -> dict[str, Any]:

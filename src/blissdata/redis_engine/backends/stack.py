@@ -141,16 +141,17 @@ class StackCatalog:
         found: dict[str, LoadedScan | ScanLoadError] = {}
         with translated_errors(doing):
             state_keys = self._find_state_keys(wanted)
-            for start in range(0, len(wanted), LOADED_AT_ONCE):
-                some = wanted[start : start + LOADED_AT_ONCE]
-                replies = iter(
-                    self._raw.transaction([c for k in some for c in _load(k, state_keys)])
-                )
-                for key in some:
-                    try:
-                        found[key] = self._loaded(key, [next(replies) for _ in range(3)])
-                    except ScanLoadError as error:
-                        found[key] = error
+            chunks = [
+                wanted[start : start + LOADED_AT_ONCE]
+                for start in range(0, len(wanted), LOADED_AT_ONCE)
+            ]
+            asked = [[c for key in chunk for c in _load(key, state_keys)] for chunk in chunks]
+            replies = iter(self._transactions(asked))
+            for key in wanted:
+                try:
+                    found[key] = self._loaded(key, [next(replies) for _ in range(3)])
+                except ScanLoadError as error:
+                    found[key] = error
         return found
 
     def _loaded(self, key: str, replies: Sequence[Any]) -> LoadedScan:
@@ -437,6 +438,19 @@ class StackCatalog:
 
     def new_state_pk(self, scan_pk: str) -> str:
         return new_ulid()
+
+    # ------------------------------------------------------------------------------ commands
+
+    def _transactions(self, groups: Sequence[Sequence[Command]]) -> list[Any]:
+        """Groups of commands, each group at one instant, all in one round trip; a refused command is
+        an exception in its place."""
+        commands = [c for group in groups for c in (("MULTI",), *group, ("EXEC",))]
+        replies = iter(self._raw.execute(commands))
+        found: list[Any] = []
+        for group in groups:
+            done = [next(replies) for _ in range(len(group) + 2)][-1]
+            found += [done] * len(group) if isinstance(done, Exception) else done
+        return found
 
 
 # ---------------------------------------------------------------------------------- the index

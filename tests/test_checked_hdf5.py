@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,12 @@ def opened(below: Path) -> Iterator[Callable[[Path | str], CheckedFile]]:
 
 
 Opened = Callable[[Path | str], CheckedFile]
+
+
+def make_old(path: Path) -> None:
+    """As if the file had been left alone for a while."""
+    an_hour_ago = time.time() - 3600
+    os.utime(path, (an_hour_ago, an_hour_ago))
 
 
 def with_link(path: Path, link: Any) -> Path:
@@ -156,6 +163,10 @@ def test_what_is_no_hdf5_file_is_said(
     below: Path, opened: Opened, content: bytes, error: type[Exception]
 ) -> None:
     (below / "strange.h5").write_bytes(content)
+    if content:  # what is written at this moment may become one
+        with pytest.raises(DataFileBusyError, match=r"strange\.h5"):
+            opened(below / "strange.h5")
+    make_old(below / "strange.h5")
     with pytest.raises(error, match=r"strange\.h5"):
         opened(below / "strange.h5")
 
@@ -166,32 +177,46 @@ def test_a_file_that_was_cut_off_is_incomplete(images: Path, opened: Opened) -> 
         opened(images)
 
 
-def test_a_file_that_another_process_has_locked_is_busy(images: Path, opened: Opened) -> None:
-    program = (
-        "import h5py, sys\n"
-        "with h5py.File(sys.argv[1], 'a', locking=True): print('open', flush=True); input()"
-    )
+WRITER = """
+import sys, h5py
+with h5py.File(sys.argv[1], "a", locking=True, libver="latest") as file:
+    file.create_dataset("new", data=1)
+    file.flush()
+    print("open", flush=True)
+    input()
+"""
+
+
+@pytest.mark.parametrize("kind", ["earliest", "latest"])
+def test_a_file_that_another_process_has_open_is_seen_as_far_as_it_was_flushed(
+    below: Path, opened: Opened, kind: str
+) -> None:
+    path = below / "written.h5"
+    with h5py.File(path, "w", libver=kind) as file:
+        file["old"] = 1
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(images)],
+        [sys.executable, "-c", WRITER, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "open\n"
-        with pytest.raises(DataFileBusyError, match=r"images\.h5 is open for writing"):
-            opened(images)
+        make_old(path)
+        assert opened(path).names() == ["new", "old"]
+        assert opened(path).being_written()
         writer.communicate("\n")
-    assert opened(images).names() == ["entry"]
+    make_old(path)
+    assert not opened(path).being_written()
 
 
-@pytest.mark.parametrize("locking", [True, False, "best-effort"])
-def test_a_file_that_this_process_writes_is_read_all_the_same(
-    images: Path, opened: Opened, locking: bool | str
-) -> None:
-    with h5py.File(images, "a", locking=locking) as file:
+def test_a_reader_keeps_no_writer_out(images: Path, opened: Opened) -> None:
+    found = opened(images).dataset("entry/images")
+    with h5py.File(images, "a", locking=True) as file:  # this process or another, locked or not
         file["entry/new"] = 1
+        file.flush()
         assert opened(images).dataset("entry/new")[()] == 1
+    np.testing.assert_array_equal(found[...], IMAGES)
 
 
 def test_a_file_that_is_appended_to_in_swmr_mode_is_followed(below: Path, opened: Opened) -> None:

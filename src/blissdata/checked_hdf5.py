@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import FileIO
 from math import prod
 from types import EllipsisType, TracebackType
 from typing import Any
@@ -32,11 +34,10 @@ from blissdata.exceptions import (
     DataFileContentError,
     DataFileError,
     DataFileIncompleteError,
-    DataFileMissingError,
     DataFileRefusedError,
 )
 
-__all__ = ["CheckedDataset", "CheckedFile"]
+__all__ = ["CheckedDataset", "CheckedFile", "stamp_of"]
 
 MAX_LINKS = 64
 """Links followed on one path; more are a circle."""
@@ -47,6 +48,16 @@ MAX_DEPTH = 16
 OPEN_SOURCES = 8
 """How many files that a file points at are kept open with it."""
 
+SETTLE_S = 10.0
+"""A file that changed so recently may be open for writing, with a part of it still in the writer's
+memory [s]."""
+
+LOOK_AHEAD = 1 << 20
+"""How much is read at once to see whether anything was written behind some rows [bytes]."""
+
+_SWMR_MARK = 0x04
+_WRITE_MARKS = 0x01 | _SWMR_MARK
+
 _RAW_PREFIX = "HDF5_EXTFILE_PREFIX"
 _UNLIMITED = (h5py.h5s.UNLIMITED, 2**64 - 1)
 
@@ -56,38 +67,57 @@ Selection = int | slice | EllipsisType | Sequence[int] | np.ndarray[Any, Any]
 class CheckedFile:
     """An HDF5 file for reading, bound by the data roots, with whatever it points at.
 
-    `openargs` are those of `h5py.File` (`locking`, …). A file that is being written in SWMR mode is
-    read in SWMR mode. A context manager.
+    It is neither locked nor kept from anybody else, in this process or another: a reader must never
+    stop a writer. So it is seen as far as its writer has flushed it. A file that is being written in
+    SWMR mode is read in SWMR mode. A context manager.
 
-    Raises `DataFileRefusedError`, `DataFileMissingError`, `DataFileBusyError` (a writer has locked
-    it), `DataFileIncompleteError` (a writer has begun it), `DataFileContentError` (no HDF5 file).
+    Raises `DataFileRefusedError`, `DataFileMissingError`, `DataFileBusyError` (a writer is at work, and
+    HDF5 cannot make sense of it at this moment), `DataFileIncompleteError` (a writer has begun it),
+    `DataFileContentError` (no HDF5 file).
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], roots: DataRoots, *, depth: int = 0, **openargs: Any
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], roots: DataRoots, *, depth: int = 0) -> None:
         self.path = os.fspath(path)
         """As it was asked for."""
         self.roots = roots
         self.real_path = roots.real_path(path)
         """What was opened."""
-        self._openargs = openargs
         self._depth = depth
         self._sources: OrderedDict[str, CheckedFile] = OrderedDict()
         _require_depth(depth, self.path)
-        with roots.open(path) as checked:
-            found = os.fstat(checked.fileno())
-            self.file_id = (found.st_dev, found.st_ino)
-            """Device and inode: another pair under the same path is another file."""
-            self._file = _open(self.path, self.real_path, found.st_size, openargs)
-            try:
-                opened = os.fstat(self._file.id.get_vfd_handle())
-            except BaseException:
-                self._file.close()
-                raise
-        if (opened.st_dev, opened.st_ino) != self.file_id:
-            self._file.close()
-            raise DataFileMissingError(f"The file {self.path} was replaced while it was opened")
+        self._bytes = roots.open(path)
+        try:
+            found = os.fstat(self._bytes.fileno())
+            self._stamp = _stamp(found)
+            self._file = _open(self.path, self.real_path, self._bytes, found)
+        except BaseException:
+            self._bytes.close()
+            raise
+
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """The file's state before it was opened; another `stamp_of` means that it has changed."""
+        return self._stamp
+
+    def is_current(self) -> bool:
+        """Whether the file on disk, and those that it led to, are still those that were opened, and as
+        they were; one that is appended to in SWMR mode may have grown. A look at the disk for each."""
+        try:
+            now = stamp_of(self.real_path)
+        except OSError:
+            return False
+        then = self.stamp
+        same = now[:2] == then[:2] and now[2] >= then[2] if self.swmr else now == then
+        return same and all(source.is_current() for source in self._sources.values())
+
+    def being_written(self) -> bool:
+        """True if somebody may have it open for writing: it is marked so, it is locked by somebody on
+        this machine, or it changed in the last `SETTLE_S`. A look at the disk."""
+        try:
+            found = os.stat(self.real_path)
+        except OSError:  # gone or replaced at this moment
+            return True
+        return bool(_marks(self._bytes) & _WRITE_MARKS) or _in_the_making(found)
 
     @property
     def swmr(self) -> bool:
@@ -100,6 +130,7 @@ class CheckedFile:
             self._sources.popitem()[1].close()
         with contextlib.suppress(OSError, RuntimeError):  # nothing is written: nothing can be lost
             self._file.close()
+        self._bytes.close()
 
     def __enter__(self) -> CheckedFile:
         return self
@@ -195,11 +226,14 @@ class CheckedFile:
         if name == ".":
             return self
         path = os.path.join(os.path.dirname(self.real_path), name)
-        if path in self._sources:
-            self._sources.move_to_end(path)
-            return self._sources[path]
+        known = self._sources.pop(path, None)
+        if known is not None:
+            if known.is_current():
+                self._sources[path] = known
+                return known
+            known.close()
         try:
-            source = CheckedFile(path, self.roots, depth=self._depth + 1, **self._openargs)
+            source = CheckedFile(path, self.roots, depth=self._depth + 1)
         except DataFileError as error:
             raise type(error)(f"{self.path} points at another file: {error}") from error
         self._sources[path] = source
@@ -216,9 +250,12 @@ class CheckedFile:
         except KeyError as error:
             raise DataFileIncompleteError(f"{self.path}: there is no {what} (yet)") from error
         except (OSError, RuntimeError, ValueError) as error:
+            if self.being_written():
+                raise DataFileBusyError(
+                    f"{self.path}: {what} cannot be read while somebody is writing the file: {error}"
+                ) from error
             raise DataFileContentError(
-                f"{self.path}: {what} cannot be read: {error}. The file may be damaged, or somebody "
-                "is writing it at this moment"
+                f"{self.path}: {what} cannot be read, the file may be damaged: {error}"
             ) from error
 
 
@@ -275,8 +312,10 @@ class CheckedDataset:
         """Elements `start` to `stop` (exclusive, both ≥ 0) along the first axis, in an array.
 
         Raises `DataFileIncompleteError` if they are not all there, also where a source file lacks
-        them. `written_only` refuses rows in the same way that nobody has written, as far as HDF5
-        can tell: of which a chunk has no place in the file, or which no virtual source covers."""
+        them. `written_only` refuses rows in the same way that nobody has written, as far as that
+        can be told: of which a chunk has no place in the file, or which no virtual source covers;
+        and, while somebody may be writing the file, the last rows of a chunk if they hold nothing
+        but fill values: a writer's file may be longer than what has reached it."""
         shape = self.shape
         if not shape:
             raise DataFileContentError(f"{self._what} is a scalar: it has no rows")
@@ -290,8 +329,10 @@ class CheckedDataset:
         if external:
             return self._external_rows(start, stop, shape, external)
         if written_only and stop > start:
-            self._require_written(start, stop)
+            self._require_placed(start, stop, shape)
         rows: np.ndarray[Any, Any] = self._guard(lambda: self._dataset[start:stop])
+        if written_only and stop > start and self._file.being_written():
+            self._require_filled(rows, start, shape)
         return rows
 
     def __getitem__(self, selection: Selection | tuple[Selection, ...]) -> Any:
@@ -351,8 +392,8 @@ class CheckedDataset:
 
     # ------------------------------------------------------------------------------ written?
 
-    def _require_written(self, start: int, stop: int) -> None:
-        """Whether every chunk of these rows has a place in the file."""
+    def _require_placed(self, start: int, stop: int, shape: tuple[int, ...]) -> None:
+        """Raises unless every chunk of these rows has a place in the file."""
         dataset = self._dataset
         chunks = self._guard(lambda: dataset.chunks)
         if chunks is None:
@@ -363,7 +404,6 @@ class CheckedDataset:
             return
         if self._guard(dataset.id.get_space_status) == h5py.h5d.SPACE_STATUS_ALLOCATED:
             return
-        shape = dataset.shape
         steps = [range(start - start % chunks[0], stop, chunks[0])]
         steps += [range(0, n, step) for n, step in zip(shape[1:], chunks[1:], strict=True)]
         for first in steps[0]:
@@ -372,6 +412,39 @@ class CheckedDataset:
                 found = self._guard(partial(dataset.id.get_chunk_info_by_coord, at))
                 if found.byte_offset is None:
                     raise self._unwritten(max(start, first), min(stop, first + chunks[0]))
+
+    def _require_filled(
+        self, rows: np.ndarray[Any, Any], start: int, shape: tuple[int, ...]
+    ) -> None:
+        """Raises if some of the rows, and all behind them in their chunk, are fill values alone.
+        A chunk reaches the file as a whole, so that whatever stands before a value was written."""
+        fill = self._guard(lambda: self._dataset.fillvalue)
+        if fill is None or rows.dtype.kind not in "biufc":
+            return
+        chunks = self._guard(lambda: self._dataset.chunks)
+        height = shape[0] if chunks is None else chunks[0]
+        stop = start + len(rows)
+        for band in range(start - start % height, stop, height):
+            low, high, end = (
+                max(start, band),
+                min(stop, band + height),
+                min(band + height, shape[0]),
+            )
+            filled = _filled(rows[low - start : high - start], fill)
+            if filled.all() or filled[-1]:
+                continue
+            if not self._anything_behind(high, end, rows[:1].nbytes, fill):
+                last = np.flatnonzero(filled)
+                first = low if not len(last) else low + int(last[-1]) + 1
+                raise self._unwritten(first, high)
+
+    def _anything_behind(self, start: int, stop: int, row_nbytes: int, fill: Any) -> bool:
+        step = max(1, LOOK_AHEAD // max(1, row_nbytes))
+        pieces = (slice(at, min(at + step, stop)) for at in range(start, stop, step))
+        return any(
+            _filled(self._guard(partial(self._dataset.__getitem__, piece)), fill).any()
+            for piece in pieces
+        )
 
     def _unwritten(self, start: int, stop: int) -> DataFileIncompleteError:
         return DataFileIncompleteError(
@@ -422,7 +495,9 @@ class CheckedDataset:
         try:
             with self._file.roots.open(path) as raw:
                 raw.seek(offset)
-                found = raw.readinto(into)  # type: ignore[attr-defined]
+                found = 0
+                while found < len(into) and (n := raw.readinto(into[found:])):
+                    found += n
         except DataFileError as error:
             raise type(error)(f"{self._what} has its data in another file: {error}") from error
         if found < len(into):
@@ -452,7 +527,7 @@ class CheckedDataset:
             target = _grid(source.vspace, shape, self._what)
             inside = [i for i, n in enumerate(target.axes[0]) if start <= n < stop]
             if inside:
-                piece = self._piece(source, target, inside[0], inside[-1] + 1)
+                piece = self._piece(source, target, inside[0], inside[-1] + 1, written_only)
                 part = _Grid((target.axes[0][inside[0] : inside[-1] + 1], *target.axes[1:]))
                 rows[part.index(start)] = piece
                 covered[[n - start for n in part.axes[0]]] = True
@@ -461,7 +536,9 @@ class CheckedDataset:
             raise self._unwritten(first, first + 1)
         return rows
 
-    def _piece(self, source: Any, target: _Grid, first: int, last: int) -> np.ndarray[Any, Any]:
+    def _piece(
+        self, source: Any, target: _Grid, first: int, last: int, written_only: bool
+    ) -> np.ndarray[Any, Any]:
         """What the source has for rows `first` to `last` (exclusive) of the target's grid. Both
         grids have the same number of elements, which correspond in C order."""
         file = self._file._source(source.file_name)  # noqa: SLF001 — one of ours
@@ -482,7 +559,7 @@ class CheckedDataset:
                 if axis and max(axis) >= n:
                     raise DataFileIncompleteError("it is smaller than what is taken of it")
             at, end = wanted.axes[0][0], wanted.axes[0][-1] + 1
-            taken = data.rows(at, end)[wanted.index(at)]
+            taken = data.rows(at, end, written_only=written_only)[wanted.index(at)]
         except DataFileError as error:
             raise type(error)(f"{self._what}: virtual source {file.path}: {error}") from error
         flat = taken.reshape(-1)[low - row_low * grid.row : high - row_low * grid.row]
@@ -546,28 +623,82 @@ def _grid(space: Any, shape: tuple[int, ...], what: str) -> _Grid:
     return _Grid(tuple(axes))
 
 
-def _open(path: str, real_path: str, size: int, openargs: Mapping[str, Any]) -> h5py.File:
-    """Raises a `DataFileError` that says why not."""
-    if not size:
-        raise DataFileIncompleteError(f"{path} is empty (yet)")
-    arguments = {**openargs, "mode": "r"}
+def stamp_of(path: str) -> tuple[int, ...]:
+    """A file's state, which changes whenever the file is replaced or written. Raises `OSError`."""
+    return _stamp(os.stat(path))
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _is_locked(found: os.stat_result) -> bool:
+    """Whether somebody on this machine holds an exclusive lock on the file, as HDF5's writers do.
+    Looks at the kernel's list: trying to lock it could make such a writer fail."""
     try:
-        return h5py.File(real_path, **arguments)
+        with open("/proc/locks") as lines:
+            inode = f":{found.st_ino}"
+            return any("WRITE" in line and f"{inode} " in line for line in lines)
+    except OSError:  # no such list here
+        return False
+
+
+def _filled(rows: np.ndarray[Any, Any], fill: Any) -> np.ndarray[Any, Any]:
+    """For each row, whether it holds anything else than the fill value."""
+    other = ~np.isnan(rows) if np.isnan(fill) else rows != fill
+    found: np.ndarray[Any, Any] = other.reshape(len(rows), -1).any(axis=1)
+    return found
+
+
+def _open(path: str, real_path: str, checked: FileIO, found: os.stat_result) -> h5py.File:
+    """Through the file that was checked and is open: HDF5 then knows it as none that it has open
+    already, nor locks it. Raises a `DataFileError` that says why not."""
+    if not found.st_size:
+        raise DataFileIncompleteError(f"{path} is empty (yet)")
+    try:
+        if _marks(checked) & _SWMR_MARK:
+            return _open_appended(real_path, found)
+        return h5py.File(checked, "r")
     except OSError as error:
         text = str(error)
-        others: list[dict[str, Any]] = [{"swmr": True, "libver": "latest"}]
-        if "flag values don't match" in text:  # this process has it open, locked in another way
-            others = [{"locking": locking} for locking in (True, False, "best-effort")]
-        for other in others:
-            with contextlib.suppress(OSError, ValueError):
-                return h5py.File(real_path, **{**arguments, **other})
-        if any(words in text for words in ("unable to lock", "already open", "don't match")):
-            raise DataFileBusyError(f"{path} is open for writing somewhere: {text}") from error
         if "truncated" in text:
             raise DataFileIncompleteError(
                 f"{path} ends before its end: it was cut off, or is being written: {text}"
             ) from error
+        if _in_the_making(found):
+            raise DataFileBusyError(
+                f"{path} cannot be opened while somebody is writing it: {text}"
+            ) from error
         raise DataFileContentError(f"{path} cannot be opened as an HDF5 file: {text}") from error
+
+
+def _marks(file: FileIO) -> int:
+    """What a writer has marked the file with (HDF5 File Format Specification, III.A: superblock
+    version 3, file consistency flags); 0 for older files, which have no marks."""
+    file.seek(0)
+    head = file.read(12)
+    return head[11] if head[:9] == b"\x89HDF\r\n\x1a\n\x03" and len(head) == 12 else 0
+
+
+def _in_the_making(found: os.stat_result) -> bool:
+    """Whether somebody may have that file open for writing, as far as the disk tells."""
+    return abs(time.time() - found.st_mtime) < SETTLE_S or _is_locked(found)
+
+
+def _open_appended(real_path: str, checked: os.stat_result) -> h5py.File:
+    """In SWMR mode, which only HDF5's own way to open a file knows. Raises `OSError`."""
+    open_ = partial(h5py.File, real_path, "r", swmr=True, libver="latest")
+    try:
+        file = open_(locking=False)
+    except OSError as error:
+        if "flag values don't match" not in str(error):
+            raise
+        file = open_()  # this process is the writer, and locks as it does by default
+    opened = os.fstat(file.id.get_vfd_handle())
+    if (opened.st_dev, opened.st_ino) != (checked.st_dev, checked.st_ino):
+        file.close()
+        raise OSError("another file is there now")
+    return file
 
 
 def _require_depth(depth: int, what: str) -> None:

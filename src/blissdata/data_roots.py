@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import FileIO
 
 from blissdata.exceptions import DataFileError, DataFileMissingError, DataFileRefusedError
 
@@ -92,8 +92,8 @@ class DataRoots:
         self._require_regular(text, mode)
         return real
 
-    def open(self, path: str | os.PathLike[str]) -> BinaryIO:
-        """The file, open for reading its bytes; what was checked is what is open. Never waits, not
+    def open(self, path: str | os.PathLike[str]) -> FileIO:
+        """The file, open for reading its bytes, unbuffered; what was checked is what is open. Never waits, not
         even on a FIFO. Raises as `real_path` does."""
         text = os.fspath(path)
         real = self.real_path(text)
@@ -113,7 +113,7 @@ class DataRoots:
             again = os.stat(self.real_path(text))
             if (again.st_dev, again.st_ino) != (found.st_dev, found.st_ino):
                 raise DataFileMissingError(f"The file {text} was replaced while it was opened")
-            return os.fdopen(descriptor, "rb")
+            return os.fdopen(descriptor, "rb", buffering=0)
         except BaseException:
             os.close(descriptor)
             raise

@@ -32,6 +32,7 @@
     │   └── MissingPluginException              a plugin that is not installed
     ├── IndexNotYetThereError                   (IndexError) later
     ├── IndexNoMoreThereError                   (IndexError) gone from the server
+    │   └── PointsNotInFileError                … and they cannot be read from the stream's file
     ├── IndexWontBeThereError                   (IndexError) never
     ├── DataTimeoutError                        (TimeoutError) points that did not come in the time allowed
     ├── EndOfStream                             every point was read
@@ -41,7 +42,7 @@
     ├── DataFileError                           (OSError) points or images cannot be read from a file
     │   ├── DataFileRefusedError                (PermissionError) outside the data roots, or no file
     │   ├── DataFileMissingError                (FileNotFoundError) not there, perhaps not yet
-    │   ├── DataFileBusyError                   (BlockingIOError) somebody has it open for writing
+    │   ├── DataFileBusyError                   (BlockingIOError) somebody is writing it: not now
     │   ├── DataFileIncompleteError             (LookupError) the item, or a part, is not in it yet
     │   └── DataFileContentError                (ValueError) it holds something else, or is damaged
     ├── ImageError                              an image cannot be had from a detector
@@ -88,6 +89,7 @@ __all__ = [
     "NoScanAvailable",
     "NoWritePermission",
     "PayloadError",
+    "PointsNotInFileError",
     "ProtocolVersionError",
     "PublishError",
     "PublishTimeoutError",
@@ -285,6 +287,11 @@ class IndexNoMoreThereError(BlissdataError, IndexError):
     """That point was published and has left the server."""
 
 
+class PointsNotInFileError(IndexNoMoreThereError):
+    """Those points have left the server, and the stream's file does not give them; its cause is the
+    `DataFileError` that says why."""
+
+
 class IndexWontBeThereError(BlissdataError, IndexError):
     """The stream is sealed before that point; it will never come."""
 
@@ -325,7 +332,7 @@ class DataFileMissingError(DataFileError, FileNotFoundError):
 
 
 class DataFileBusyError(DataFileError, BlockingIOError):
-    """Somebody has the file open for writing and lets nobody read. It passes."""
+    """Somebody is writing the file, and it makes no sense at this moment. It passes."""
 
 
 class DataFileIncompleteError(DataFileError, LookupError):

@@ -8,6 +8,7 @@ The expected values come from lists: `present` are the points that are there, in
 | next_run                         | splits × left edges × seals × positions          |
 | newest_run                       | splits × left edges × seals                      |
 | cut                              | splits × left edges × ranges                     |
+| runs                             | splits × holes × ranges                          |
 | check_index, resolve_slice       | lengths × sealed or not × indices, bounds, steps |
 """
 
@@ -37,6 +38,7 @@ from blissdata.streams.entries import (
     next_run,
     no_more_there,
     resolve_slice,
+    runs,
 )
 
 LONGEST = 6
@@ -286,3 +288,21 @@ def test_one_read_asks_for_about_eight_megabytes_and_for_one_entry_at_least(nbyt
     assert count <= entries_per_read(nbytes, 1)
     unseen = entries_per_read(None, streams)
     assert unseen == 1 or unseen * 64 * 2**10 <= 16 * 2**20  # joined entries reach 64 KiB
+
+
+# ---------------------------------------------------------------------------------- runs
+
+
+def test_runs_are_all_that_is_there_of_a_range():
+    for split in splits(LONGEST):
+        for kept in itertools.product((False, True), repeat=len(split)):
+            there = list(itertools.compress(split, kept))
+            indices = [i for e in there for i in range(e.index, e.end)]
+            for start, stop in itertools.combinations_with_replacement(range(LONGEST + 2), 2):
+                found = runs(there, start, stop)
+                assert [points(run) for run in found if run.count] == [
+                    list(range(run.index, run.index + run.count)) for run in found
+                ]
+                assert sum(map(points, found), []) == [i for i in indices if start <= i < stop]
+                for one, other in itertools.pairwise(found):
+                    assert one.index + one.count < other.index

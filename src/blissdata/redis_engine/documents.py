@@ -42,6 +42,12 @@ class StreamDocument:
     scan_key: str | None = None
     """Key of the scan that owns it."""
 
+    scan_path: str | None = None
+    """The file that the scan says it is saved to; not stored with the stream."""
+
+    scan_saves: bool = False
+    """True if the scan says that it is saved; not stored with the stream."""
+
     def key(self) -> str:
         """The stream's key on the server."""
         return self.stream_key
@@ -95,6 +101,10 @@ class ScanDocument:
                 f"{key} is not a scan: its document is not JSON ({error})"
             ) from error
         try:
+            info = _expect(raw, "info", dict)
+            identity = dict(_expect(raw, "id", dict))
+            identity.pop("pk", None)
+            path = identity.get("path")
             streams = {
                 name: StreamDocument(
                     pk=_expect(stream, "pk", str, f"stream '{name}': "),
@@ -102,15 +112,15 @@ class ScanDocument:
                     info=_object_or_none(stream.get("info")),
                     stream_key=stream_key(stream["pk"]),
                     scan_key=key,
+                    scan_path=path if isinstance(path, str) else None,
+                    scan_saves=bool(info.get("save")),
                 )
                 for name, stream in _expect(raw, "data_streams", dict).items()
             }
-            identity = dict(_expect(raw, "id", dict))
-            identity.pop("pk", None)
             return cls(
                 pk=_expect(raw, "pk", str),
                 identity=identity,
-                info=_expect(raw, "info", dict),
+                info=info,
                 state_pk=_expect(_expect(raw, "state_stream", dict), "pk", str),
                 streams=streams,
             )

@@ -17,7 +17,7 @@ import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Protocol
@@ -282,6 +282,12 @@ class Scan:
         stream_info = json.loads(info_text(definition.info))
         document = self._data_store.catalog.new_stream(
             self._document.pk, definition.encoder.info(), stream_info
+        )
+        path = self._document.identity.get("path")
+        document = replace(
+            document,
+            scan_path=path if isinstance(path, str) else None,
+            scan_saves=bool(self._info.get("save")),
         )
         events = EventStream.create(self._data_store, definition.name, document)
         stream = plugins.create_stream(events)

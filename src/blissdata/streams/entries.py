@@ -41,6 +41,7 @@ __all__ = [
     "newest_run",
     "next_run",
     "resolve_slice",
+    "runs",
 ]
 
 MAX_INDEX = 2**64 - 1
@@ -286,6 +287,20 @@ def cut(entries: Sequence[Entry], start: int, stop: int) -> tuple[Batches, int] 
     if run is None or run.nb_expired or run.end < stop:
         return None
     return Batches.of(run.batches), run.skip
+
+
+def runs(entries: Sequence[Entry], start: int, stop: int) -> list[Run]:
+    """All points from `start` to `stop` (exclusive) that are in the entries, in runs: what lies in
+    front of each run, and behind the last, is in none of them."""
+    left = [entry for entry in entries if entry.end > start and entry.index < stop]
+    found: list[Run] = []
+    position = start
+    while run := next_run(position, left, None):
+        count = min(run.end, stop) - position - run.nb_expired
+        found.append(replace(run, index=position + run.nb_expired, nb_expired=0, count=count))
+        left = left[len(run.batches) :]
+        position = run.end
+    return found
 
 
 def check_index(index: int, tail: Tail, what: str) -> int:

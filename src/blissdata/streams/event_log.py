@@ -202,3 +202,8 @@ class StoreLike(Protocol):
     def load_scan(self, key: str) -> Any:
         """The scan under that key, read-only."""
         ...
+
+    def load_scans(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Many scans, read-only; in the place of one that cannot be loaded, the error. One round
+        trip."""
+        ...

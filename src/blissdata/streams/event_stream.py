@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -35,6 +36,7 @@ from blissdata.streams.entries import (
     next_run,
     no_more_there,
     resolve_slice,
+    runs,
 )
 from blissdata.streams.event_log import EventLog, Span, SpanRequest, StoreLike
 from blissdata.streams.sink import StreamSink
@@ -134,6 +136,16 @@ class EventStream:
     def scan_key(self) -> str | None:
         """The key of the scan that owns the stream, if it is known."""
         return _scan_key(self._model)
+
+    @property
+    def scan_path(self) -> str | None:
+        """The file that the scan says it is saved to, as far as it is known."""
+        return getattr(self._model, "scan_path", None)
+
+    @property
+    def scan_saves(self) -> bool:
+        """True if the scan says that it is saved."""
+        return getattr(self._model, "scan_saves", False)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -327,6 +339,10 @@ class EventStream:
             raise self.damaged(error) from error
 
     def _slice(self, selection: slice) -> Any:
+        return self._pick(*self._selected(selection))
+
+    def _selected(self, selection: slice) -> tuple[range, Sequence[Entry]]:
+        """The indices that a slice selects, and the entries that hold them, as far as there are."""
         start, stop, step = (_bound(b) for b in (selection.start, selection.stop, selection.step))
         selection = slice(start, stop, step)
         forward = step is None or step > 0
@@ -338,10 +354,10 @@ class EventStream:
         else:
             wanted = resolve_slice(selection, self._tail(), self.what)
             if not wanted:
-                return self._encoder.empty()
+                return wanted, ()
             low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
             _, entries = self._span(self._request(low, high))
-        return self._pick(wanted, entries)
+        return wanted, entries
 
     def _pick(self, wanted: range, entries: Sequence[Entry]) -> Any:
         if not wanted:
@@ -360,6 +376,20 @@ class EventStream:
         if wanted.step > 0:
             return points[:: wanted.step]
         return points[::-1][:: -wanted.step]
+
+    def select(self, selection: slice) -> tuple[range, list[tuple[int, Any]]]:
+        """The indices that a slice selects, and those points between the least and the greatest of
+        them that are on the server: in ascending order, for each run of consecutive points the index
+        of its first and the points, decoded. One round trip, two for a slice that counts from the
+        end. Never waits; raises as `resolve_slice` does, but not for points that are gone."""
+        wanted, entries = self._selected(selection)
+        if not wanted:
+            return wanted, []
+        low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+        found = self.decoding(low, lambda: runs(entries, low, high))
+        return wanted, [
+            (run.index, self.decoding(run.index, partial(self._decoded, run))) for run in found
+        ]
 
     def _gone(self, start: int, stop: int) -> IndexNoMoreThereError:
         """The error for points that are not on the server any more, with the reason."""

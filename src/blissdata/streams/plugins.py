@@ -65,9 +65,23 @@ def broken_stream(event_stream: EventStream, error: Exception) -> BrokenStream:
     return BrokenStream(event_stream, error)
 
 
+_OLDER_FORMATS = {"lima_v1": "lima", "lima_v2": "lima2", "subscan": "scan_sequence"}
+"""How publishers that knew no plugins yet marked their JSON streams (protocol 1, "Streams with
+plugins")."""
+
+
 def _plugin_of(event_stream: EventStream) -> str | None:
-    name = event_stream.info.get("plugin")
-    return name if isinstance(name, str) and name else None
+    info = event_stream.info
+    name = info.get("plugin")
+    if name:
+        return name if isinstance(name, str) else None
+    kind = event_stream.encoding.get("type")
+    if kind == "json":
+        form = info.get("format")
+        return _OLDER_FORMATS.get(form) if isinstance(form, str) else None
+    if kind == "numeric" and info.get("data_path") and event_stream.scan_saves:
+        return "hdf5_fallback"
+    return None
 
 
 def _plugin_stream(event_stream: EventStream, plugin: str) -> BaseStream:

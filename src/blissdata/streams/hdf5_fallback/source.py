@@ -1,0 +1,159 @@
+"""The points of one stream in its file: the right ones, or an error that says why not.
+
+A file is somebody else's work in progress. It may be locked, not there yet, shorter than the stream,
+cut off, replaced, or hold something else. What may pass is waited for; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from blissdata.checked_hdf5 import CheckedDataset, CheckedFile
+from blissdata.data_roots import DataRoots
+from blissdata.exceptions import (
+    DataFileBusyError,
+    DataFileContentError,
+    DataFileError,
+    DataFileIncompleteError,
+    DataFileMissingError,
+    PointsNotInFileError,
+)
+from blissdata.hdf5_handles import borrowed_file
+from blissdata.streams.deadline import Deadline
+
+__all__ = ["FileSource"]
+
+POLL_S = 0.1
+"""A file on a network disk wakes nobody: how often it is looked at while it is waited for [s]."""
+
+LOOKS = 5
+"""How often a file that changes while it is read is read again, until two looks agree."""
+
+WITNESS_NBYTES = 1 << 16
+"""How much of what was read first is kept, to recognise the file by when it has changed [bytes]."""
+
+_MAY_PASS = (DataFileMissingError, DataFileBusyError, DataFileIncompleteError)
+
+Array = np.ndarray[Any, Any]
+
+
+class FileSource:
+    """The dataset at `data_path` in the file at `file_path`, whose first axis counts points."""
+
+    def __init__(
+        self,
+        what: str,
+        file_path: str,
+        data_path: str,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        roots: Callable[[], DataRoots],
+    ) -> None:
+        """`what` names the stream; `dtype` and `shape` (-1: any) are those of its points; `roots`
+        says where files may be, at the time of reading."""
+        self._what = what
+        self._file_path = file_path
+        self._data_path = data_path
+        self._dtype = dtype
+        self._shape = shape
+        self._roots = roots
+        self._witness: tuple[int, Array] | None = None
+        self._known: tuple[int, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """File and dataset, as h5py's users write them."""
+        return f"{self._file_path}::{self._data_path}"
+
+    def read(self, start: int, stop: int, timeout: float | None) -> Array:
+        """Points `start` to `stop` (exclusive), in an array of the stream's dtype.
+
+        Waits for what may still come, `timeout` [s] at most (None: for ever). Raises
+        `PointsNotInFileError`, with the reason."""
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                return self._read(start, stop)
+            except DataFileError as error:
+                if not isinstance(error, _MAY_PASS):
+                    raise self._failed(start, stop, error) from error
+                if deadline.passed:
+                    hint = "" if timeout else ". Setting stream.file_timeout [s] waits for it"
+                    raise self._failed(start, stop, error, hint) from error
+            time.sleep(deadline.remaining(POLL_S))
+
+    def _failed(
+        self, start: int, stop: int, error: DataFileError, hint: str = ""
+    ) -> PointsNotInFileError:
+        points = f"index {start}" if stop == start + 1 else f"points {start} to {stop - 1}"
+        return PointsNotInFileError(
+            f"{self._what}: {points} left the server's memory, and cannot be read from "
+            f"{self.where}: {error}{hint}"
+        )
+
+    def _read(self, start: int, stop: int) -> Array:
+        before: Array | None = None
+        for _ in range(LOOKS):
+            with borrowed_file(self._file_path, self._roots()) as file:
+                dataset = file.dataset(self._data_path)
+                self._check(file, dataset)
+                rows = dataset.rows(start, stop, written_only=True)
+                agreed = before is not None and before.tobytes() == rows.tobytes()
+                if agreed or file.is_current():
+                    return self._taken(start, file, rows)
+            before = rows
+        raise DataFileBusyError(
+            f"{self._file_path} was rewritten each time that it was read, {LOOKS} times"
+        )
+
+    def _taken(self, start: int, file: CheckedFile, rows: Array) -> Array:
+        self._known = file.stamp
+        if self._witness is None and len(rows):
+            enough = max(1, WITNESS_NBYTES // max(1, rows[:1].nbytes))
+            self._witness = (start, rows[:enough].copy())
+        return rows.astype(self._dtype, copy=False)
+
+    def _check(self, file: CheckedFile, dataset: CheckedDataset) -> None:
+        """Raises unless that can be this stream's data, and is the file that it was before."""
+        found = dataset.dtype
+        if found.newbyteorder("=") != self._dtype.newbyteorder("="):
+            raise DataFileContentError(
+                f"it holds {found}, but the points of the stream are {self._dtype}"
+            )
+        shape = dataset.shape
+        fits = len(shape) == len(self._shape) + 1 and all(
+            expected in (-1, n) for expected, n in zip(self._shape, shape[1:], strict=True)
+        )
+        if not fits:
+            raise DataFileContentError(
+                f"it has the shape {shape}, expected (points, *{self._shape}): it is not what this "
+                "stream was saved to"
+            )
+        if self._witness is not None and self._known != file.stamp:
+            start, rows = self._witness
+            again = dataset.rows(start, start + len(rows))
+            if again.tobytes() != rows.tobytes():
+                raise DataFileContentError(
+                    f"points {start} to {start + len(rows) - 1} are not what they were when they "
+                    "were read first: the file was replaced or written anew. Load the scan again to "
+                    "read what is there now"
+                )
+
+
+def default_timeout() -> float:
+    """What `$BLISSDATA_FILE_TIMEOUT` says [s]; 0 without it. Raises `ValueError`."""
+    given = os.environ.get("BLISSDATA_FILE_TIMEOUT", "")
+    try:
+        seconds = float(given or 0)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise ValueError(
+            f"$BLISSDATA_FILE_TIMEOUT is {given!r}; expected a number of seconds, 0 or more"
+        )
+    return seconds

@@ -1,0 +1,200 @@
+"""A stream of scans: readers get the scans themselves; a child that is gone keeps its place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from blissdata import DataStore, Scan, ScanState
+from blissdata.exceptions import (
+    IndexNotYetThereError,
+    NoWritePermission,
+    PayloadError,
+    ScanLoadError,
+    ScanNotFoundError,
+)
+from blissdata.streams import CursorGroup
+from blissdata.streams.default import Stream
+from blissdata.streams.scan_sequence import MissingScan, ScanStream, ScanView
+
+IDENTITY = {"name": "ascan", "data_policy": "none"}
+
+
+@pytest.fixture
+def children(store: DataStore) -> Iterator[list[Scan]]:
+    scans = [store.create_scan({**IDENTITY, "number": i}) for i in range(4)]
+    yield scans
+    for scan in scans:
+        store.delete_scan(scan.key, force=True)
+
+
+@pytest.fixture
+def parent(store: DataStore, children: list[Scan]) -> Iterator[Scan]:
+    with store.create_scan({**IDENTITY, "number": 100}) as scan:
+        stream = scan.create_stream(ScanStream.make_definition("SUBSCANS", {"more": 1}))
+        scan.prepare()
+        scan.start()
+        for i, child in enumerate(children):
+            stream.send({"key": child.key, "scan_number": f"{i}.1"})
+        stream.join()
+        yield scan
+
+
+@pytest.fixture
+def stream(store: DataStore, parent: Scan) -> ScanStream:
+    found = store.load_scan(parent.key).streams["SUBSCANS"]
+    assert isinstance(found, ScanStream)
+    return found
+
+
+def keys(scans: Any) -> list[str]:
+    assert isinstance(scans, list)
+    return [scan.key for scan in scans]
+
+
+def test_it_says_what_it_is(stream: ScanStream) -> None:
+    assert (stream.kind, stream.plugin, stream.dtype, stream.shape) == (
+        "scan",
+        "scan_sequence",
+        object,
+        (),
+    )
+    assert stream.info == {"more": 1, "format": "subscan", "plugin": "scan_sequence"}
+    assert stream.event_stream.encoding == {"type": "json"}
+    assert len(stream) == 4
+
+
+def test_the_points_are_read_only_scans(stream: ScanStream, children: list[Scan]) -> None:
+    for i, child in enumerate(children):
+        found = stream[i]
+        assert isinstance(found, Scan)
+        assert found.key == child.key
+        assert found.number == i
+    with pytest.raises(NoWritePermission):
+        stream[0].prepare()
+    with pytest.raises(IndexNotYetThereError):
+        stream[4]
+    children[1].prepare()
+    assert stream[1].state == ScanState.PREPARED
+
+
+@pytest.mark.parametrize("selection", [slice(None), slice(1, 3), slice(0, 9, 2), slice(3, 3)])
+def test_slices_are_lists(stream: ScanStream, children: list[Scan], selection: slice) -> None:
+    assert keys(stream[selection]) == [c.key for c in children][selection]
+
+
+def test_once_sealed_slices_may_count_from_the_end(
+    stream: ScanStream, parent: Scan, children: list[Scan]
+) -> None:
+    parent.stop()
+    assert stream[-1].key == children[-1].key
+    assert keys(stream[::-1]) == [c.key for c in children][::-1]
+
+
+def test_cursors_give_views_of_scans(stream: ScanStream, children: list[Scan]) -> None:
+    view = stream.cursor().read()
+    assert isinstance(view, ScanView)
+    assert (view.index, len(view)) == (0, 4)
+    assert keys(view.get_data()) == keys(list(view)) == [c.key for c in children]
+    assert keys(view.get_data(1, 3)) == [c.key for c in children[1:3]]
+    newest = CursorGroup([stream]).read(last_only=True)[stream]
+    assert (newest.index, keys(newest.get_data())) == (3, [children[3].key])
+
+
+def test_the_whole_stream_is_followed_to_its_end(
+    stream: ScanStream, parent: Scan, children: list[Scan]
+) -> None:
+    parent.stop()
+    assert keys(list(stream)) == [c.key for c in children]
+
+
+def test_a_deleted_child_is_an_error_of_its_own_and_does_not_break_the_rest(
+    store: DataStore, stream: ScanStream, children: list[Scan]
+) -> None:
+    view = stream.cursor().read()
+    assert view is not None
+    store.delete_scan(children[1].key, force=True)
+    with pytest.raises(ScanNotFoundError, match=rf"index 1: scan {children[1].key}.*deleted"):
+        stream[1]
+    assert stream[2].key == children[2].key
+    for scans, at in ((stream[:], 1), (view.get_data(), 1), (stream[1:3], 0), (list(view), 1)):
+        assert keys(scans) == [c.key for c in children][1 - at :][: len(scans)]
+        assert isinstance(scans[at], MissingScan)
+        assert sum(isinstance(scan, Scan) for scan in scans) == len(scans) - 1
+    missing = stream[:][1]
+    for name in ("streams", "info", "update"):
+        with pytest.raises(ScanNotFoundError, match="index 1"):
+            getattr(missing, name)
+    assert children[1].key in repr(missing)
+    assert copy.copy(missing).key == children[1].key
+
+
+@pytest.mark.parametrize(
+    "point", [3, {"kay": 1}, [{"key": "x"}], {"key": 3}, {"key": ""}, {"key": "no:scan:of:ours"}]
+)
+def test_a_point_that_is_no_scan_does_not_break_the_rest(
+    store: DataStore, children: list[Scan], point: Any
+) -> None:
+    with store.create_scan({**IDENTITY, "number": 100}) as scan:
+        definition = Stream.make_definition("SUBSCANS", "json", info={"plugin": "scan_sequence"})
+        written = scan.create_stream(definition)
+        scan.prepare()
+        scan.start()
+        for value in ({"key": children[0].key}, point, {"key": children[1].key}):
+            written.event_stream.send(value)  # as a publisher that checks nothing
+        written.join()
+        stream = scan.streams["SUBSCANS"]
+        found = stream[:]
+        assert [found[0].key, found[2].key] == [children[0].key, children[1].key]
+        assert isinstance(found[1], MissingScan)
+        with pytest.raises((PayloadError, ScanLoadError, RuntimeError), match="index 1"):
+            stream[1]
+
+
+def test_a_publisher_learns_at_once_that_it_sent_no_scan(
+    parent: Scan, children: list[Scan]
+) -> None:
+    stream = parent.get_writer_stream("SUBSCANS")
+    for wrong in (3, {"kay": 1}, [], {"key": 7}):
+        with pytest.raises(ValueError, match="'key' of a scan"):
+            stream.send(wrong)
+    with pytest.raises(TypeError, match=r"give \{'key': scan\.key\}"):
+        stream.send(children[0])
+
+
+def test_sequences_of_older_publishers_are_known_by_their_format(
+    store: DataStore, children: list[Scan]
+) -> None:
+    with store.create_scan({**IDENTITY, "number": 100}) as scan:
+        scan.create_stream(Stream.make_definition("SUBSCANS", "json", info={"format": "subscan"}))
+        scan.create_stream(Stream.make_definition("other", "json", info={"format": "subscan_v9"}))
+        scan.create_stream(Stream.make_definition("numbers", "f8", info={"format": "subscan"}))
+        scan.prepare()
+        scan.start()
+        writer = scan.get_writer_stream("SUBSCANS")
+        writer.send({"key": children[0].key})
+        writer.join()
+        read = store.load_scan(scan.key).streams
+        assert isinstance(read["SUBSCANS"], ScanStream)
+        assert read["SUBSCANS"][0].key == children[0].key
+        assert type(read["other"]) is Stream
+        assert type(read["numbers"]) is Stream
+
+
+def test_many_children_are_loaded_in_one_round_trip(
+    store: DataStore, stream: ScanStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    really = store.catalog.load_many
+
+    def counting(wanted: Any) -> Any:
+        calls.append(len(wanted))
+        return really(wanted)
+
+    monkeypatch.setattr(store.catalog, "load_many", counting)
+    assert len(stream[::2]) == 2
+    assert len(stream[:]) == 4
+    assert calls == [2, 4]

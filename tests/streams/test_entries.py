@@ -300,9 +300,9 @@ def test_runs_are_all_that_is_there_of_a_range():
             indices = [i for e in there for i in range(e.index, e.end)]
             for start, stop in itertools.combinations_with_replacement(range(LONGEST + 2), 2):
                 found = runs(there, start, stop)
-                assert [points(run) for run in found if run.count] == [
-                    list(range(run.index, run.index + run.count)) for run in found
-                ]
-                assert sum(map(points, found), []) == [i for i in indices if start <= i < stop]
+                for run in found:
+                    assert points(run) == list(range(run.index, run.index + run.count))
+                together = [i for run in found for i in points(run)]
+                assert together == [i for i in indices if start <= i < stop]
                 for one, other in itertools.pairwise(found):
                     assert one.index + one.count < other.index

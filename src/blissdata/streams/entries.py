@@ -293,6 +293,8 @@ def runs(entries: Sequence[Entry], start: int, stop: int) -> list[Run]:
     """All points from `start` to `stop` (exclusive) that are in the entries, in runs: what lies in
     front of each run, and behind the last, is in none of them."""
     left = [entry for entry in entries if entry.end > start and entry.index < stop]
+    if start >= stop:
+        return []
     found: list[Run] = []
     position = start
     while run := next_run(position, left, None):

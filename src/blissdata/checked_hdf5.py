@@ -132,6 +132,10 @@ class CheckedFile:
             self._file.close()
         self._bytes.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self.close()
+
     def __enter__(self) -> CheckedFile:
         return self
 

@@ -82,7 +82,7 @@ class LinkedFiles:
         if path not in self._open:
             while len(self._open) >= OPEN_FILES:
                 self.forget(next(iter(self._open)))
-            self._open[path] = CheckedFile(path, self._roots, locking=False)
+            self._open[path] = CheckedFile(path, self._roots)
         return self._open[path]
 
     def forget(self, name: str) -> None:
@@ -96,7 +96,7 @@ class LinkedFiles:
         path = self.path(name)
         with self._roots.open(path) as raw:
             raw.seek(offset)
-            found = raw.readinto(into)  # type: ignore[attr-defined]
+            found = raw.readinto(into)
         if found < len(into):
             raise DataFileIncompleteError(
                 f"{path} ends at byte {offset + found}, before byte {offset + len(into)} (yet)"

@@ -123,7 +123,7 @@ class _Hdf5Images:
         _register_filters()
         if not isinstance(path_in_file, str) or not path_in_file:
             raise DataFileContentError(f"{path}: the path of the dataset in the file is not known")
-        self._file = CheckedFile(path, roots, locking=False)
+        self._file = CheckedFile(path, roots)
         try:
             self._dataset = self._file.dataset(path_in_file)
             self._ndim = len(self._dataset.shape)

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["RECIPES", "EnvironmentUnavailableError", "Recipe", "environment", "is_built"]
 
@@ -68,9 +69,14 @@ NEIGHBOURS = (WRITER, "ewoksdata==2.2.1", "blissdata-lima2==2.0.2")
 
 def floors() -> list[str]:
     """The oldest versions that pyproject.toml allows, as requirements; the server's is left out."""
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    dependencies = [text for text in project["dependencies"] if ";" not in text]
+    dependencies = [text for text in _project(CHECKOUT)["dependencies"] if ";" not in text]
     return [text.replace(">=", "==") for text in dependencies]
+
+
+def _project(checkout: Path) -> dict[str, Any]:
+    """What pip needs to know of ours."""
+    project: dict[str, Any] = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    return project
 
 
 RECIPES = {
@@ -121,7 +127,7 @@ def built(name: str, recipe: Recipe, cache: Path) -> Path:
 def _place(name: str, recipe: Recipe, cache: Path) -> Path:
     parts = [sys.version, json.dumps(recipe.steps)]
     if recipe.of_this_checkout():
-        parts += [str(CHECKOUT), (CHECKOUT / "pyproject.toml").read_text()]
+        parts += [str(CHECKOUT), json.dumps(_project(CHECKOUT))]
     return cache / f"{name}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:12]}"
 
 

@@ -27,9 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RECIPES", "EnvironmentUnavailableError", "Recipe", "environment", "is_built"]
+__all__ = ["RECIPES", "EnvironmentUnavailableError", "Recipe", "environment"]
 
 CHECKOUT = Path(__file__).parents[2]
+
+HERE = "here"
+"""The environment that this program runs in."""
 
 FRESH_S = 30 * 86400.0
 """After this time [s] an environment that holds the newest of anything is built anew."""
@@ -91,18 +94,14 @@ RECIPES = {
 
 
 def environment(name: str) -> Path:
-    """The Python of that environment (a key of `RECIPES`); builds it if need be, and says so on
-    stderr. Blocks while another process builds it.
+    """The Python of that environment (a key of `RECIPES`, or `here`: this one); builds it if need be,
+    and says so on stderr. Blocks while another process builds it.
 
     Raises `EnvironmentUnavailableError` when pip cannot reach what it needs, `KeyError` for an unknown
     name."""
+    if name == HERE:
+        return Path(sys.executable)
     return built(name, RECIPES[name], cache_directory())
-
-
-def is_built(name: str) -> bool:
-    """Whether `environment(name)` is there at once."""
-    recipe = RECIPES[name]
-    return _is_finished(_place(name, recipe, cache_directory()), recipe)
 
 
 def cache_directory() -> Path:

@@ -53,8 +53,8 @@ class Programme:
             self.store.close()
         self.store = None
 
-    def next_scan(self, since, timeout=20):
-        return list(self.store.get_next_scan(since=since, timeout=timeout))
+    def next_scan(self, since, block=True, timeout=20):
+        return list(self.store.get_next_scan(since=since, block=block, timeout=timeout))
 
     def last_scan(self):
         return list(self.store.get_last_scan())
@@ -123,6 +123,13 @@ class Programme:
             info=info,
         )
 
+    def register(self, identity, state):
+        """A scan without streams, brought to that state; its key."""
+        scan = self.store.create_scan(identity)
+        for step in ("prepare", "start", "stop", "close")[:state]:
+            getattr(scan, step)()
+        return scan.key
+
     def step(self, name, info=None):
         """prepare, start, stop or close; `info` is added first."""
         self.scan.info.update(info or {})
@@ -156,6 +163,15 @@ class Programme:
             for key in self.subscans[start:stop]:
                 stream.send({"key": key})
         self.join()
+
+    def send_as_another(self, stream, start, stop):
+        """Into a stream of the scan that was loaded, as its second publisher."""
+        writer = self.scan.get_writer_stream(stream)
+        spec = {spec.name: spec for specs in kinds.KINDS.values() for spec in specs}[stream]
+        for point in spec.points(start, stop):
+            writer.send(point)
+        writer.join()
+        return writer.seal()
 
     def send_events(self, events):
         """These very events, into every stream."""

@@ -115,7 +115,7 @@ class Play:
     subscans: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.specs = KINDS[self.kind]
+        self.specs = KINDS.get(self.kind, [])
         self.number = next(_numbers)
         self.identity = {
             "name": f"{self.kind} scan",
@@ -502,17 +502,153 @@ def _index_text(index: Any) -> str:
     return str(index)
 
 
-SCENARIOS = list(KINDS)
-"""A scan with the streams of each kind."""
+class Register(Play):
+    """Many scans: found, waited for, searched, told apart by their state, deleted by either side."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.session = f"s{self.number}-α"
+
+    def _register(self, n: int, state: int = 0, **fields: Any) -> str:
+        identity = {
+            "name": f"scan {n}",
+            "number": n,
+            "data_policy": "none",
+            "session": self.session,
+        }
+        key: str = self.publisher.tell("register", identity={**identity, **fields}, state=state)
+        return key
+
+    def announced(self) -> None:
+        """They come in their order, one by one."""
+        look = self.findings.equal
+        before = self.reader.tell("timetag")
+        waiting = self.reader.begin("next_scan", since=before)
+        first = self._register(0)
+        look("get_next_scan, waiting", waiting()[1], first)
+        self.keys = [first, *(self._register(n, state=n) for n in range(1, 5))]
+        came, timetag = [], before
+        for _ in self.keys:
+            timetag, key = self.reader.tell("next_scan", since=timetag)
+            came.append(key)
+        look("get_next_scan, one after another", came, self.keys)
+        look("get_last_scan", self.reader.tell("last_scan"), [timetag, self.keys[-1]])
+        look("get_last_scan_timetag", self.reader.tell("timetag"), timetag)
+        with self.findings.raises("get_next_scan without waiting", "NoScanAvailable"):
+            self.reader.tell("next_scan", since=timetag, block=False)
+        with self.findings.raises("get_next_scan, the time is up", "NoScanAvailable"):
+            self.reader.tell("next_scan", since=timetag, timeout=0.01)
+
+    def told_apart(self) -> None:
+        """Their states come in one answer."""
+        states = self.reader.tell("states", keys=self.keys)
+        expected = {key: state for state, key in enumerate(self.keys)}
+        self.findings.equal("get_scans_state", states, expected)
+        self.findings.equal("get_scans_state of none", self.reader.tell("states", keys=[]), {})
+
+    def searched(self) -> None:
+        """By every field: exactly, or with a star at either end."""
+        odd = self._register(
+            7, name="ascan(samx, 0.1) - <a>&{b}", dataset="d@1.5%+~", proposal="XY-12"
+        )
+        even = self._register(8, name="loop 8", path="/data/visitor/a b/c=d.h5", collection="[c]")
+        look = self.findings.equal
+        newest = self.reader.tell("timetag")
+        cases: list[tuple[dict[str, Any], list[str]]] = [
+            ({}, [*self.keys, odd, even]),
+            ({"name": "scan*"}, self.keys),
+            ({"name": "scan 2"}, [self.keys[2]]),
+            ({"name": "*n 2"}, [self.keys[2]]),
+            ({"name": "*an 3*"}, [self.keys[3]]),
+            ({"name": "SCAN 3"}, [self.keys[3]]),
+            ({"number": 4}, [self.keys[4]]),
+            ({"number": 4, "name": "scan 3"}, []),
+            ({"name": "ascan(samx, 0.1) - <a>&{b}"}, [odd]),
+            ({"name": "ascan(samx*"}, [odd]),
+            ({"dataset": "d@1.5%+~"}, [odd]),
+            ({"proposal": "xy-*"}, [odd]),
+            ({"path": "/data/visitor/a b/*"}, [even]),
+            ({"path": "*/c=d.h5"}, [even]),
+            ({"collection": "[c]"}, [even]),
+            ({"collection": "nobody's"}, []),
+        ]
+        for fields, expected in cases:
+            timetag, keys = self.reader.tell("search", session=self.session, **fields)
+            look(f"search {fields}", sorted(keys), sorted(expected))
+            look(f"search {fields}, timetag", timetag, newest)
+        self.keys = [*self.keys, odd, even]
+
+    def deleted(self) -> None:
+        """By the one or the other: whoever looks next does not find it."""
+        by_publisher = self._register(20, state=4)
+        by_reader = self._register(21, state=4)
+        self.publisher.tell("delete", key=by_publisher)
+        self.reader.tell("delete", key=by_reader)
+        for who, key in ((self.reader, by_publisher), (self.publisher, by_reader)):
+            with self.findings.raises(f"{who.name} loads a deleted scan", "ScanNotFoundError"):
+                who.tell("load", key=key)
+            last = _last(who)
+            self.findings.equal(f"{who.name}: a deleted scan is the last", key in last, False)
+        with self.findings.raises("deleting an open scan", "RuntimeError", "ScanNotClosedError"):
+            self.reader.tell("delete", key=self.keys[2])
+
+    def deleted_by_force(self) -> None:
+        """A scan under way is closed, and its readers learn why."""
+        key = self._start_a_scan("json")
+        self.send(0, 3)
+        self.findings.equal("state", self.reader.tell("load", key=key), 2)
+        waiting = self.reader.begin("update")
+        self.publisher.tell("delete", key=key, force=True)
+        try:
+            self.findings.equal("update of a scan deleted by force", waiting(), [True, 4])
+            reason = self.reader.tell("info").get("end_reason")
+            self.findings.equal("end_reason", reason, "DELETION")
+        except Raised as error:  # it looked after the deletion, not between closing and deletion
+            found = error.names[0]
+            self.findings.equal("update after the deletion", found, "ScanNotFoundError")
+        if self.publisher.name.startswith("ours"):  # 2.4.5 leaves its streams open
+            for spec in self.specs:
+                sealed = self.reader.tell("wait_seal", stream=spec.name)
+                self.findings.equal(f"{spec.name} is sealed", sealed, True)
+        with self.findings.raises("load_scan", "ScanNotFoundError"):
+            self.reader.tell("load", key=key)
+
+    def written_elsewhere(self) -> None:
+        """The reader writes a stream of the publisher's scan."""
+        key = self._start_a_scan("json")
+        self.reader.tell("load", key=key)
+        spec = self.specs[0]
+        length = self.reader.tell("send_as_another", stream=spec.name, start=0, stop=7)
+        self.findings.equal("length by the second publisher's seal", length, 7)
+        self.publisher.tell("step", name="stop")
+        found = self.reader.tell("read", stream=spec.name, index=[None, None])
+        self.findings.equal("points of the second publisher", found, spec.points(0, 7))
+        self.publisher.tell("step", name="close")
+
+    def _start_a_scan(self, kind: str) -> str:
+        self.specs = KINDS[kind]
+        key: str = self.publisher.tell(
+            "create", kind=kind, identity=self.identity, info={}, directory=str(self.directory)
+        )
+        self.publisher.tell("step", name="prepare")
+        self.publisher.tell("step", name="start")
+        return key
+
+
+SCENARIOS = [*KINDS, "register"]
+"""A scan with the streams of each kind, and what concerns many scans."""
+
+LIFE = ("created", "prepared", "running", "stopped", "closed", "trimmed", "deleted")
+MANY = ("announced", "told_apart", "searched", "deleted", "deleted_by_force", "written_elsewhere")
 
 
 def play(
     scenario: str, publisher: Program, reader: Program, server: TestServer, directory: Path
 ) -> Findings:
     """Plays it; both programs have the server open."""
-    kind = LimaPlay if scenario == "lima" else Play
+    kind = {"lima": LimaPlay, "register": Register}.get(scenario, Play)
     scan = kind(scenario, publisher, reader, server, directory)
-    for act in ("created", "prepared", "running", "stopped", "closed", "trimmed", "deleted"):
+    for act in MANY if kind is Register else LIFE:
         try:
             getattr(scan, act)()
         except Raised as error:

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types arrows docs clean
+.PHONY: help demo test matrix check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,6 +22,9 @@ demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compar
 
 test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest
+
+matrix: $(STAMP)  ## beside blissdata 2.x: every publisher, reader, server, protocol and kind of stream, a line each
+	$(BIN)/python -m tests.clients.matrix $(MATRIX)
 
 check: format lint types arrows docs test  ## everything that must hold before a change lands
 

@@ -125,7 +125,7 @@ class Play:
             "proposal": "blc-1234",
             "collection": "sample",
             "dataset": f"sample_{self.kind}.1 (b)",
-            "path": f"/data/id00/{self.kind}/x y.h5",
+            "path": str(self.directory / "x y.h5"),  # data files lie below its directory
         }
 
     # ------------------------------------------------------------------------------ expected

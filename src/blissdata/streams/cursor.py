@@ -378,6 +378,6 @@ def _check(log: EventLog, cursors: Sequence[Cursor], watch: AbandonWatch) -> Non
     if left:
         names = ", ".join(sorted(f"'{stream.name}'" for stream in left))
         raise StreamAbandonedError(
-            f"Scan {left[0].scan_key} is closed, but nobody sealed {names}: "
-            "what was read is all there is"
+            f"Scan {left[0].scan_key} is closed, but nobody sealed {names}, or it expired before its "
+            "scan did: what was read is all there is"
         )

@@ -322,15 +322,28 @@ class EventStream:
 
     def _point(self, index: int) -> Any:
         if index < 0 or index >= MAX_INDEX or self._final_length is not None:
-            index = check_index(index, self._tail(), self.what)
+            index = check_index(index, self._reached(), self.what)
         entry = self._holding(index)
         if entry is None:
-            check_index(index, self._tail(), self.what)
+            check_index(index, self._reached(), self.what)
             entry = self._holding(index)  # it may have come between the two looks
         if entry is None:
             raise self._gone(index, index + 1)
         batch, offset = entry.batch, index - entry.index
         return self.decoding(index, lambda: self._encoder.decode_point(batch, offset))
+
+    def _reached(self) -> Tail:
+        """Where the stream ends, to tell of an index that is not there. Raises
+        `IndexNoMoreThereError` if nothing is left of a stream whose scan is closed."""
+        tail = self._tail()
+        if tail == Tail(0, False) and self.scan_key:
+            state = self._data_store.scan_states([self.scan_key])[self.scan_key]
+            if state is not None and state >= CLOSED and self._tail() == tail:
+                raise IndexNoMoreThereError(
+                    f"{self.what}: the scan is closed, but the server has nothing of this stream, "
+                    "not even its end: it expired before its scan did, or nobody ever sealed it"
+                )
+        return tail
 
     def _holding(self, index: int) -> Entry | None:
         try:

@@ -143,6 +143,12 @@ class Cursor:
         size = self._entry_nbytes or (point if point > LARGE_ENTRY else None)
         return entries_per_read(size, streams)
 
+    @property
+    def nbytes_wanted(self) -> int:
+        """Size of the points that a read of this stream alone asks for [bytes], if they are large."""
+        point = self.events.encoder.point_nbytes or 0
+        return point * self.entries_wanted(1) if point > LARGE_ENTRY else 0
+
     def take(self, run: Run | None, last_only: bool) -> BaseView | None:
         """Moves over the run and gives the view of it, if it makes one."""
         if run is None:
@@ -324,9 +330,7 @@ def _collect(
     """Takes what is after each cursor's place."""
     positions = {cursor.events.key: cursor.event_index for cursor in cursors}
     counts = {cursor.events.key: cursor.entries_wanted(len(cursors)) for cursor in cursors}
-    nbytes = 0
-    if len(cursors) == 1:
-        nbytes = (cursors[0].events.encoder.point_nbytes or 0) * cursors[0].entries_wanted(1)
+    nbytes = cursors[0].nbytes_wanted if len(cursors) == 1 else 0
     arrivals = log.read(positions, wait=wait, max_entries=counts, nbytes=nbytes)
     arrived = [cursor for cursor in cursors if cursor.events.key in arrivals]
     sound = _look_back(log, [c for c in arrived if c.is_before_a_gap(arrivals[c.events.key])])

@@ -6,7 +6,7 @@ Every method is one round trip and takes a batch. Entries are the same on every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -119,6 +119,14 @@ class EventLog(Protocol):
         else's points are there), `StreamSealedError`, `StreamRewoundError` (the stream ends before
         `index`), `StreamVanishedError` (it is gone, or its scan is). A refused request leaves no
         entry at all, so no hole either."""
+        ...
+
+    def post(
+        self, requests: Mapping[str, AppendRequest]
+    ) -> Callable[[], Mapping[str, int | Exception]] | None:
+        """Sends what `append` would, if that can be done without waiting and nothing else is under
+        way; gives what waits for the outcomes, to be called once, from any thread. None if it
+        cannot: then nothing was sent. After an error it may have been sent."""
         ...
 
     def read(

@@ -87,6 +87,13 @@ _PASSING = (StoreConnectionError, ServerFullError, ServerBusyError)
 
 T = TypeVar("T")
 
+_Posted = tuple[
+    "dict[StreamSink, AppendRequest]", Callable[[], Mapping[str, int | Exception]] | None
+]
+"""Requests that were sent already, and what waits for their outcomes."""
+
+_NOTHING_POSTED: _Posted = ({}, None)
+
 
 class StreamSink:
     """Where one stream's points go; made by `Publisher.open`. Safe to use from several threads."""
@@ -230,6 +237,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._sleeping = False
+        self._posted: _Posted = _NOTHING_POSTED
         self._last_trouble: Exception | None = None
         self._in_trouble = False  # … of which a warning was logged
         self._reset_locks()
@@ -264,9 +272,13 @@ class Publisher:
             self._raise_failure(sink)
             if self._queued and self._queued + size > self.max_queued:
                 self._wait_for_room(sink, size)
-            self._list(sink)
+            at_once = self._is_idle()
+            if not at_once:
+                self._list(sink)
             self._queued += sink.gather() + size
             sink.chunks.append(batch)
+            if at_once:
+                self._post(sink)
 
     def make_room(self, sink: StreamSink) -> None:
         """There are many loose points: they become a chunk, when the queue has room for it."""
@@ -282,7 +294,10 @@ class Publisher:
         with self._lock:
             if type(sink.points) is _Shut:  # it was shut while its sender was about to append
                 self.refuse(sink)
-            if sink.points:
+            if sink.points and self._is_idle():
+                self._queued += sink.gather()
+                self._post(sink)
+            elif sink.points:
                 try:
                     self._list(sink)
                 except PublishError:
@@ -294,6 +309,28 @@ class Publisher:
         with self._lock:
             self._raise_failure(sink)
             raise StreamSealedError(f"{sink.what} is being sealed and takes no more points")
+
+    def _is_idle(self) -> bool:
+        """True if nothing is under way, and the thread is there to take the outcome."""
+        return not self._busy and self._thread is not None
+
+    def _post(self, sink: StreamSink) -> None:
+        """An idle publisher sends in its caller's thread: handing the points over to its own would
+        take longer than sending them. The outcome is that thread's affair."""
+        request = sink.request = _form(sink)
+        self._busy[sink] = None
+        sink.listed = True
+        try:
+            outcomes = self._log.post({sink.key: request})
+            if outcomes is not None:
+                self._posted = ({sink: request}, outcomes)
+        except BaseException as error:
+            # It may have been sent, or not: the thread finds out, as after every lost connection.
+            sink.request = replace(request, repeat=True)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._wake(sink)
 
     def _list(self, sink: StreamSink) -> None:
         """The thread shall look at the sink."""
@@ -331,6 +368,8 @@ class Publisher:
         """Waits until the sink's points so far are confirmed, or have failed."""
         with self._lock:
             target = sink.accepted
+            if (sink.points or sink.chunks) and sink.failure is None and not self._closing:
+                self._list(sink)  # an interrupted sender may not have come to it
             while sink.failure is None and sink.confirmed < target:
                 self._progress.wait()
             if sink.failure is not None:
@@ -470,7 +509,7 @@ class Publisher:
         attempt = 0
         try:
             while requests := self._next_requests(_pause(attempt - 1) if attempt else 0.0):
-                outcomes = self._deliver(requests)
+                outcomes = self._outcomes(requests)
                 with self._lock:
                     settled = self._settle(requests, outcomes)
                     attempt = 0 if settled else attempt + 1
@@ -492,7 +531,7 @@ class Publisher:
                     self._work.wait(left)
                 if self._closing and left > 0:
                     self._progress.wait(min(left, 0.05))
-            while not (requests := self._form_requests()):
+            while not (requests := self._posted[0] or self._form_requests()):
                 self._sleeping = not self._closing
                 woken = self._sleeping and self._work.wait(IDLE_S)
                 self._sleeping = False
@@ -530,14 +569,19 @@ class Publisher:
             self._busy[sink] = None
             sink.listed = True
 
-    def _deliver(
+    def _outcomes(
         self, requests: Mapping[StreamSink, AppendRequest]
     ) -> Mapping[StreamSink, int | Exception]:
+        _, posted = self._posted
         try:
-            outcomes = self._log.append({sink.key: r for sink, r in requests.items()})
+            outcomes = (
+                posted() if posted else self._log.append({s.key: r for s, r in requests.items()})
+            )
             return {sink: outcomes[sink.key] for sink in requests}
         except Exception as error:  # noqa: BLE001 — reaches the caller at the next send, join or seal
             return dict.fromkeys(requests, error)
+        finally:
+            self._posted = _NOTHING_POSTED
 
     def _settle(
         self,
@@ -623,6 +667,7 @@ class Publisher:
         """The parent delivers what was queued; here the streams must be opened anew."""
         self._reset_locks()
         self._thread = None
+        self._posted = _NOTHING_POSTED
         self._queued = 0
         self._busy.clear()
         self._failed.clear()

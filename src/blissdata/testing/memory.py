@@ -155,6 +155,9 @@ class MemoryBackend:
 
     # ------------------------------------------------------------------------------ event log
 
+    def post(self, requests: Mapping[str, AppendRequest]) -> None:
+        """Nothing is sent apart from its outcome here."""
+
     def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:
         self.check()
         with self.changed:

@@ -45,6 +45,12 @@ MAX_POINTS = 2**63 - 1
 
 _MAX_DIGITS = 20
 
+CLOSING_S = 0.2
+"""How long the connection for appending is left to who uses it, before it is closed [s]."""
+
+MAX_POSTED = 64 * 2**10
+"""Requests above this size [bytes] are not posted: sending them could wait for the server."""
+
 WINDOW = 16384
 """How many points of a long range are asked for at once: each may be an entry of its own."""
 
@@ -137,66 +143,121 @@ class RedisEventLog:
     # ------------------------------------------------------------------------------ writing
 
     def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:
-        doing = f"adding points to {len(requests)} streams"
-        with translated_errors(doing):
-            outcomes = self._append(requests, doing)
-        for key, request in requests.items():
-            if request.repeat and isinstance(outcomes[key], RedisConflictError | RedisSealedError):
-                with translated_errors(doing):
-                    outcomes[key] = self._settle_repeat(key, request, outcomes[key])
-            elif request.index:
-                outcomes[key] = self._settle_vanished(key, outcomes[key])
-        return outcomes
-
-    def _append(
-        self, requests: Mapping[str, AppendRequest], doing: str
-    ) -> dict[str, int | Exception]:
-        """One round trip on the writer's own connection, a second one where the server must be
-        asked why it refused a bare XADD, or has no function library yet."""
-        if self._pid != os.getpid():  # a fork: lock and connection are the parent's
-            self._writing, self._writer, self._pid = threading.Lock(), None, os.getpid()
-        with self._writing:
+        self._after_fork()
+        with self._writing, translated_errors(_adding(requests)):
             link = self._writer
             if link is None or not link.is_usable():
                 link = self._new_writer()
-            try:
-                bare = {key for key, request in requests.items() if self._may_add(request)}
-                commands = [
-                    _xadd(key, request) if key in bare else self._append_command(key, request)
-                    for key, request in requests.items()
-                ]
-                link.send(commands)
-                replies = {key: link.receive() for key in requests}
-                unclear = [
-                    key
-                    for key, reply in replies.items()
-                    if (_is_unclear(reply) if key in bare else _is_missing_function(reply))
-                ]
-                if unclear:
-                    if any(key not in bare for key in unclear):
-                        self._functions.load()
+            bare = {key for key, request in requests.items() if self._may_add(request)}
+            replies = self._exchange(link, requests, bare)
+        return self._settled(requests, bare, replies)
+
+    def post(self, requests: Mapping[str, AppendRequest]) -> Callable[[], Any] | None:
+        self._after_fork()
+        if not self._writing.acquire(blocking=False):
+            return None
+        try:
+            link = self._writer
+            if (
+                link is None
+                or not link.is_usable()
+                or not all(map(self._may_add, requests.values()))
+                or sum(request.nbytes for request in requests.values()) > MAX_POSTED
+            ):
+                self._writing.release()
+                return None
+            with translated_errors(_adding(requests)):
+                link.send([_xadd(key, request) for key, request in requests.items()])
+        except BaseException:
+            self._drop_writer()
+            self._writing.release()
+            raise
+        return lambda: self._outcomes_of_post(link, requests)
+
+    def _outcomes_of_post(
+        self, link: Link, requests: Mapping[str, AppendRequest]
+    ) -> dict[str, int | Exception]:
+        bare = set(requests)
+        try:
+            with translated_errors(_adding(requests)):
+                replies = self._exchange(link, requests, bare, posted=True)
+        finally:
+            self._writing.release()
+        return self._settled(requests, bare, replies)
+
+    def _exchange(
+        self,
+        link: Link,
+        requests: Mapping[str, AppendRequest],
+        bare: set[str],
+        *,
+        posted: bool = False,
+    ) -> dict[str, Any]:
+        """One round trip; a second one for what a bare XADD does not say, or where the server has no
+        function library yet. Takes those out of `bare`."""
+        try:
+            if not posted:
+                link.send(
+                    [
+                        _xadd(key, request) if key in bare else self._append_command(key, request)
+                        for key, request in requests.items()
+                    ]
+                )
+            replies = {key: link.receive() for key in requests}
+            unclear = [
+                key
+                for key, reply in replies.items()
+                if (_is_unclear(reply) if key in bare else _is_missing_function(reply))
+            ]
+            if unclear:
+                if not bare.issuperset(unclear):
+                    self._functions.load()
+                link.send([self._append_command(key, requests[key]) for key in unclear])
+                replies |= {key: link.receive() for key in unclear}
+                bare -= set(unclear)
+                # The library may be missing for these as well: they had a bare XADD before.
+                if any(_is_missing_function(replies[key]) for key in unclear):
+                    self._functions.load()
                     link.send([self._append_command(key, requests[key]) for key in unclear])
                     replies |= {key: link.receive() for key in unclear}
-                    bare -= set(unclear)
-            except BaseException:
-                self._writer = None
-                link.close()
-                raise
-        return {
-            key: (
-                requests[key].end
-                if key in bare and type(reply) is bytes
-                else _outcome(key, reply, doing)
-            )
-            for key, reply in replies.items()
-        }
+        except BaseException:
+            self._drop_writer()
+            raise
+        return replies
+
+    def _settled(
+        self, requests: Mapping[str, AppendRequest], bare: set[str], replies: Mapping[str, Any]
+    ) -> dict[str, int | Exception]:
+        """For each key the index after its last point, or the error."""
+        doing = _adding(requests)
+        outcomes: dict[str, int | Exception] = {}
+        for key, request in requests.items():
+            if key in bare and type(replies[key]) is bytes:
+                outcomes[key] = request.end
+                continue
+            outcome = _outcome(key, replies[key], doing)
+            if request.repeat and isinstance(outcome, RedisConflictError | RedisSealedError):
+                with translated_errors(doing):
+                    outcome = self._settle_repeat(key, request, outcome)
+            elif request.index:
+                outcome = self._settle_vanished(key, outcome)
+            outcomes[key] = outcome
+        return outcomes
+
+    def _after_fork(self) -> None:
+        """In a fork, lock and connection are the parent's."""
+        if self._pid != os.getpid():
+            self._writing, self._writer, self._pid = threading.Lock(), None, os.getpid()
+
+    def _drop_writer(self) -> None:
+        link, self._writer = self._writer, None
+        if link is not None:
+            link.close()
 
     def _new_writer(self) -> Link:
         """A connection of its own for appending. What was known of where streams end was known on
         the one before."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._drop_writer()
         link = self._raw.connect()
         self.session += 1
         self._writer = link
@@ -210,10 +271,11 @@ class RedisEventLog:
 
     def close_writer(self) -> None:
         """Closes the connection for appending. Repeatable; the next append opens another."""
-        with self._writing:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+        self._after_fork()
+        mine = self._writing.acquire(timeout=CLOSING_S)
+        self._drop_writer()  # also under the hands of who waits for an outcome: he is told
+        if mine:
+            self._writing.release()
 
     def _append_command(self, key: str, request: AppendRequest) -> Command:
         name, keys, args = self._append_call(key, request)
@@ -410,6 +472,10 @@ def _xread(
     # A position `5` means `5-0`, so the entry `5-1` comes after it.
     blocking = ("BLOCK", math.ceil(block * 1000)) if block > 0 else ()
     return ("XREAD", "COUNT", count, *blocking, "STREAMS", *keys, *(positions[key] for key in keys))
+
+
+def _adding(requests: Mapping[str, AppendRequest]) -> str:
+    return f"adding points to {len(requests)} streams"
 
 
 def _xadd(key: str, request: AppendRequest) -> Command:

@@ -1,0 +1,349 @@
+"""Whatever the layout, the live file is read as h5py reads the same tree from a file.
+
+A random layout and its points are published, and written with h5py, out of the same values; then
+both are walked: names, links, classes, attributes, dtypes, shapes, random selections, refusals. Once
+with a part of the points, without waiting; once when the scan is closed, as a file that follows.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import string
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tests.h5api.live import PATH, new_scan, root
+
+from blissdata import DataStore
+from blissdata.h5api.redis_hdf5 import Dataset, File, Group
+from blissdata.testing import MemoryBackend
+
+TEXT = h5py.string_dtype()
+
+NAMES = st.text(string.ascii_letters + string.digits + " é:-_", min_size=1, max_size=6)
+
+NUMBERS = {
+    "bool": st.booleans(),
+    "int8": st.integers(-128, 127),
+    "uint16": st.integers(0, 2**16 - 1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "uint64": st.integers(0, 2**64 - 1),
+    "float32": st.floats(width=32),
+    "float64": st.floats(),
+    "complex64": st.complex_numbers(max_magnitude=1e6, width=64),
+}
+
+SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
+
+
+@st.composite
+def arrays(draw: st.DrawFn, shape: tuple[int, ...] | None = None) -> np.ndarray[Any, Any]:
+    dtype = draw(st.sampled_from(sorted(NUMBERS)))
+    shape = draw(SHAPES) if shape is None else shape
+    size = int(np.prod(shape))
+    return np.array(
+        draw(st.lists(NUMBERS[dtype], min_size=size, max_size=size)), dtype=dtype
+    ).reshape(shape)
+
+
+def _plain(value: Any) -> Any:
+    """As `inline` carries it."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, complex) or (isinstance(value, float) and not np.isfinite(value)):
+        return str(value)
+    return value
+
+
+@st.composite
+def values(draw: st.DrawFn) -> tuple[Any, np.ndarray[Any, Any]]:
+    """The layout of a value, and the array that is meant."""
+    kind = draw(st.sampled_from(["raw", "text", "inline", "b64", "compound"]))
+    if kind == "text":
+        texts = draw(st.one_of(WORDS, st.lists(WORDS, min_size=1, max_size=3)))
+        return texts, np.array(texts, dtype=TEXT)
+    if kind == "raw":
+        one = draw(st.sampled_from([st.booleans(), st.integers(-9, 9), st.floats(-9, 9)]))
+        raw = draw(st.one_of(one, st.lists(one, min_size=1, max_size=3)))
+        return raw, np.array(raw)
+    if kind == "compound":
+        shape = draw(st.sampled_from([(), (2,)]))
+        columns = [
+            (name, draw(arrays(shape))) for name in draw(st.sampled_from([["a"], ["a", "é"]]))
+        ]
+        whole = np.empty(shape, [(name, column.dtype) for name, column in columns])
+        for name, column in columns:
+            whole[name] = column
+        items = [[name, _inline(column)] for name, column in columns]
+        return {"type": "compound", "columns": items}, whole
+    array = draw(arrays())
+    if kind == "b64" and array.dtype != bool:
+        text = base64.b64encode(array.tobytes()).decode()
+        shape = list(array.shape)
+        return {
+            "type": "inline_b64",
+            "dtype": array.dtype.str.lstrip("|"),
+            "shape": shape,
+            "value": text,
+        }, array
+    array = array.reshape(()) if array.size == 1 else array[..., :0] if 0 in array.shape else array
+    if 0 in array.shape:
+        array = array.reshape(-1)
+    return _inline(array), array
+
+
+def _inline(array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    return {"type": "inline", "dtype": array.dtype.name, "value": _plain(array.tolist())}
+
+
+ATTRIBUTES = st.dictionaries(NAMES, values(), max_size=3)
+
+POINTS = st.tuples(
+    st.integers(0, 6), st.sampled_from([(), (2,), (2, 3)]), st.sampled_from(sorted(NUMBERS))
+)
+
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+
+LEAVES = st.one_of(
+    st.tuples(st.just("value"), ATTRIBUTES, values()),
+    st.tuples(st.just("stream"), ATTRIBUTES, POINTS),
+    st.tuples(st.just("link"), st.booleans(), st.integers(0, 10**6)),
+)
+
+
+def _groups(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.tuples(st.just("group"), ATTRIBUTES, st.dictionaries(NAMES, children, max_size=4))
+
+
+TREES = st.recursive(LEAVES, _groups, max_leaves=8)
+
+
+class Tree:
+    """A tree as both sides get it."""
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+        self._paths = ["/1.1", *self._all_paths(tree, "/1.1")]
+        self.points: dict[str, np.ndarray[Any, Any]] = {}
+        self.layout = self._item(tree, "/1.1")
+
+    def _all_paths(self, tree: Any, path: str) -> list[str]:
+        kind, _, inside = tree
+        found: list[str] = []
+        for name, child in inside.items() if kind == "group" else ():
+            found += [f"{path}/{name}", *self._all_paths(child, f"{path}/{name}")]
+        return found
+
+    def _target(self, path: str, relative: bool, number: int) -> str:
+        """Somewhere in the tree, or nowhere. HDF5 knows no `..`, so only what is below is relative."""
+        here = path.rpartition("/")[0]
+        if number % 7 == 0:
+            return "nowhere" if relative else "/1.1/nowhere"
+        below = [one for one in self._paths if one.startswith(f"{here}/")]
+        if relative and below:
+            return below[number % len(below)][len(here) + 1 :]
+        return self._paths[number % len(self._paths)]
+
+    def _item(self, tree: Any, path: str) -> Any:
+        kind, attributes, inside = tree
+        if kind == "link":
+            return {"type": "soft_link", "target_path": self._target(path, attributes, inside)}
+        given = {name: layout for name, (layout, _) in attributes.items()}
+        if kind == "group":
+            children = {name: self._item(child, f"{path}/{name}") for name, child in inside.items()}
+            return {"type": "group", "attributes": given, "children": children}
+        if kind == "value":
+            return {"type": "dataset", "attributes": given, "value": inside[0]}
+        number, shape, dtype = inside
+        size = number * int(np.prod(shape))
+        self.points[path] = (np.arange(size) % 2 * 3).astype(dtype).reshape(number, *shape)
+        value = {"type": "stream", "stream": path}
+        return {"type": "dataset", "attributes": given, "value": value}
+
+    def write(self, file: h5py.File, part: float) -> None:
+        self._write(file.create_group("1.1", track_order=True), self._tree, "/1.1", part)
+
+    def _write(self, node: Any, tree: Any, path: str, part: float) -> None:
+        kind, attributes, inside = tree
+        for name, (_, value) in attributes.items():
+            node.attrs[name] = value
+        for name, child in inside.items() if kind == "group" else ():
+            there = f"{path}/{name}"
+            if child[0] == "link":
+                node[name] = h5py.SoftLink(self._target(there, child[1], child[2]))
+                continue
+            if child[0] == "group":
+                made: Any = node.create_group(name, track_order=True)
+            elif child[0] == "value":
+                made = node.create_dataset(name, data=child[2][1], track_order=True)
+            else:
+                points = self.points[there][: int(part * len(self.points[there]))]
+                shape = (None, *points.shape[1:])
+                chunks = (1, *(max(n, 1) for n in points.shape[1:]))
+                made = node.create_dataset(
+                    name, data=points, maxshape=shape, chunks=chunks, track_order=True
+                )
+            self._write(made, child, there, part)
+
+
+def publish(store: DataStore, tree: Tree) -> tuple[Any, dict[str, Any]]:
+    scan = new_scan(store, 1)
+    streams = {
+        path: scan.create_stream(path, dtype=points.dtype, shape=points.shape[1:])
+        for path, points in tree.points.items()
+    }
+    scan.info["h5maps"] = {PATH: root(**{"1.1": tree.layout})}
+    scan.prepare()
+    scan.start()
+    return scan, streams
+
+
+# ------------------------------------------------------------------------------------ comparing
+
+
+def outcome(node: Any, key: Any) -> tuple[Any, str | None]:
+    try:
+        return node[key], None
+    except Exception as error:
+        return None, type(error).__name__
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and a.dtype.names:
+        return a.dtype == b.dtype and all(same(a[name], b[name]) for name in a.dtype.names)
+    if isinstance(a, np.void):
+        return a.dtype == b.dtype and all(same(a[name], b[name]) for name in a.dtype.names)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray | np.generic):
+        nan = a.dtype.kind in "fc"
+        return (a.dtype, a.shape) == (b.dtype, b.shape) and np.array_equal(a, b, equal_nan=nan)
+    return bool(a == b)
+
+
+def assert_same_attributes(live: Mapping[str, Any], there: Any, where: str) -> None:
+    assert sorted(live) == sorted(there), where
+    for name in there:
+        assert same(live[name], there[name]), (where, name, live[name], there[name])
+
+
+def assert_same_dataset(live: Dataset, there: h5py.Dataset, data: st.DataObject) -> None:
+    where = there.name
+    assert isinstance(live, Dataset)
+    assert (live.shape, live.ndim, live.size, live.maxshape) == (
+        there.shape,
+        there.ndim,
+        there.size,
+        there.maxshape,
+    ), where
+    assert live.dtype == there.dtype
+    assert h5py.check_string_dtype(live.dtype) == h5py.check_string_dtype(there.dtype)
+    assert (live.is_virtual, live.external, live.compression) == (False, None, None)
+    if there.shape:
+        assert len(live) == len(there)
+    for index in [(), ..., *data.draw(st.lists(indices(there.shape), min_size=1, max_size=4))]:
+        ours, theirs = outcome(live, index), outcome(there, index)
+        if isinstance(theirs[0], np.ndarray) and not theirs[0].size and ours[1]:
+            continue  # h5py does not look at a list where nothing is to be read anyway
+        assert (ours[1] is None) == (theirs[1] is None), (where, there.shape, index, ours, theirs)
+        assert same(ours[0], theirs[0]), (where, there.shape, index, ours, theirs)
+    if there.shape:
+        for one, other in zip(live, there, strict=True):
+            assert same(one, other)
+
+
+@st.composite
+def indices(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
+    """An index that may miss by a little; one list at most, as in h5py."""
+    axes: list[Any] = []
+    listed = False
+    for n in shape[: draw(st.integers(0, len(shape)))]:
+        bound = st.one_of(st.none(), st.integers(-n - 1, n + 1))
+        kinds: list[st.SearchStrategy[Any]] = [
+            st.integers(-n - 1, n),
+            st.builds(slice, bound, bound, st.one_of(st.none(), st.integers(1, 3))),
+            st.integers(0, n).map(np.int64),
+        ]
+        if not listed:
+            several = st.sets(st.integers(0, n), min_size=1, max_size=3).map(sorted)
+            kinds += [several, several.map(np.array)]
+            kinds += [
+                st.lists(st.booleans(), min_size=n, max_size=n).map(lambda m: np.array(m, bool))
+            ]
+        axes.append(draw(st.one_of(kinds)))
+        listed = listed or isinstance(axes[-1], list | np.ndarray)
+    # h5py refuses an ellipsis beside a mask on a dataset of one axis, for no reason that it tells.
+    masked = any(isinstance(axis, np.ndarray) and axis.dtype == bool for axis in axes)
+    if not masked and draw(st.booleans()):
+        axes.insert(draw(st.integers(0, len(axes))), ...)
+    return axes[0] if len(axes) == 1 else tuple(axes)
+
+
+def assert_same_tree(live: Any, there: Any, data: st.DataObject) -> None:
+    assert_same_attributes(live.attrs, there.attrs, there.name)
+    if isinstance(there, h5py.Dataset):
+        assert_same_dataset(live, there, data)
+        return
+    assert isinstance(live, Group)
+    assert (list(live), len(live), list(live.keys())) == (
+        list(there),
+        len(there),
+        list(there.keys()),
+    )
+    for name in there:
+        link, theirs = live.get(name, getlink=True), there.get(name, getlink=True)
+        assert type(link) is type(theirs)
+        ours, expected = outcome(live, name), outcome(there, name)
+        assert (name in live) == (expected[1] is None), (there.name, name)
+        if expected[1] is None:
+            assert live.get(name, getclass=True) is there.get(name, getclass=True)
+        if isinstance(link, h5py.SoftLink):
+            assert link.path == theirs.path
+            # h5py tells of links in a circle by a RuntimeError, and of others by a KeyError.
+            assert ours[1] == (expected[1] and "KeyError"), (there.name, name, ours, expected)
+            if expected[0] is not None:
+                assert live[name].h5py_class is type(expected[0])
+                if isinstance(expected[0], h5py.Dataset):
+                    assert_same_dataset(live[name], there[name], data)
+        else:
+            assert live[name].name == there[name].name
+            assert live[name].parent.name == there[name].parent.name
+            assert_same_tree(live[name], there[name], data)
+
+
+@given(_groups(TREES), st.floats(0, 1), st.data())
+@settings(
+    max_examples=60,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes longer than a test may
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
+)
+def test_a_live_file_is_read_as_the_file_that_is_written(
+    tree: Any, part: float, data: st.DataObject
+) -> None:
+    whole = Tree(tree)
+    backend = MemoryBackend()
+    backend.initialise()
+    with DataStore(backend=backend) as store:
+        scan, streams = publish(store, whole)
+        for path, points in whole.points.items():
+            if first := int(part * len(points)):
+                streams[path].send(points[:first])
+                streams[path].join()
+        with h5py.File(io.BytesIO(), "w", track_order=True) as there:
+            whole.write(there, part)
+            assert_same_tree(File(PATH, data_store=store, wait=False)["1.1"], there["1.1"], data)
+        for path, points in whole.points.items():
+            if len(rest := points[int(part * len(points)) :]):
+                streams[path].send(rest)
+        scan.stop()
+        scan.close()
+        with h5py.File(io.BytesIO(), "w", track_order=True) as there:
+            whole.write(there, 1)
+            assert_same_tree(File(PATH, data_store=store)["1.1"], there["1.1"], data)

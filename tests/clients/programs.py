@@ -59,19 +59,22 @@ class Scan:
 
 
 class Program:
-    """`program.py` in an environment, as a process of its own; a context manager.
+    """A program in an environment, as a process of its own; a context manager.
 
-    `environment_name` is a key of `environments.RECIPES`; `variables` are added to its surroundings.
+    `environment_name` is a key of `environments.RECIPES`; `program` the name of a file beside this
+    one; `variables` are added to its surroundings.
     """
 
-    def __init__(self, environment_name: str, **variables: str) -> None:
+    def __init__(
+        self, environment_name: str, program: str = "program.py", **variables: str
+    ) -> None:
         self.name = environment_name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 — closed by close()
         surroundings = {
             k: v for k, v in os.environ.items() if not k.startswith(("BEACON", "BLISSDATA_"))
         }
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
-            [environment(environment_name), "-u", str(HERE / "program.py")],
+            [environment(environment_name), "-u", str(HERE / program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

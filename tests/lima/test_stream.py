@@ -522,6 +522,24 @@ def test_a_waiting_reader_learns_that_nobody_goes_on(
         reading.result(LONG_S + 5 * WAIT_SLICE_S)
 
 
+def test_the_files_beside_the_scans_own_may_be_read(
+    memory_store: DataStore, camera: Camera, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BLISSDATA_DATA_ROOTS")
+    files.save(0)
+    for path, allowed in ((files.directory / "scan.h5", True), ("/elsewhere/scan.h5", False)):
+        monkeypatch.setitem(IDENTITY, "path", str(path))
+        saved = Published(memory_store, camera, saving=files.saving)
+        saved.tell(last_index=4, last_index_saved=4)
+        saved.writer.seal()
+        for stream in (saved.stream, saved.writer):
+            if allowed:
+                np.testing.assert_array_equal(stream[0], frame(0, 0))
+            else:
+                with pytest.raises(IndexNoMoreThereError, match="not below the data roots"):
+                    stream[0]
+
+
 def test_the_roots_may_be_given(
     memory_store: DataStore,
     camera: Camera,

@@ -297,6 +297,4 @@ class LimaStream(BaseStream, LimaDirectAccess):
             self._client.update(sealed=True)  # nobody will ever seal it
 
     def _roots(self) -> DataRoots:
-        return self._given_roots or DataRoots.choose(
-            None, getattr(self.event_stream, "scan_path", None)
-        )
+        return self._given_roots or DataRoots.choose(None, self.event_stream.scan_path)

@@ -6,7 +6,9 @@ class, because existing programs catch `redis.ConnectionError` and `redis.except
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +46,8 @@ __all__ = [
     "translated_errors",
 ]
 
+_logger = logging.getLogger(__name__)
+
 SOCKET_TIMEOUT_S = 30.0
 """How long a reply may take before the connection counts as lost [s]; `?socket_timeout=` in the
 URL changes it. Blocking reads ask the server for less than this."""
@@ -64,6 +68,26 @@ _FULL_ERRORS = _known("OutOfMemoryError")
 _NOT_NOW_ERRORS = _known("BusyLoadingError", "MasterDownError", "ReadOnlyError", "TryAgainError")
 
 _AGAIN = "Is the server running? Once it is back, the same object goes on where it was"
+
+_NEEDS_CARE = redis.VERSION < (5, 1)
+"""Before, connections to a unix socket have the faults that `_UnixConnection` mends."""
+
+
+def _no_notifications() -> dict[str, Any]:
+    """Some versions ask for news of maintenance as soon as they speak RESP3, and fail where the
+    connection has no host."""
+    try:
+        from redis.maint_notifications import MaintNotificationsConfig
+    except ImportError:
+        return {}
+    return {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
+
+
+_NO_NOTIFICATIONS = _no_notifications()
+"""Options for connections to a unix socket."""
+
+_KNOWS_PROTOCOLS = redis.VERSION >= (5,)
+"""Earlier ones speak RESP2, and have no option for it."""
 
 _SCHEMES = {
     "redis": "redis",
@@ -121,6 +145,24 @@ class RedisVanishedError(_FlavourError, StreamVanishedError, redis.exceptions.Re
     """Also a `redis.exceptions.ResponseError`."""
 
 
+class _UnixConnection(redis.UnixDomainSocketConnection):
+    """Keeps its timeout, which 5.0.0 and 5.0.1 forget, and closes what it cannot connect."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call] # redis-py's own has no types
+        self.socket_timeout = kwargs.get("socket_timeout")
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(self.socket_timeout)
+            connection.connect(self.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
 def redacted(url: str) -> str:
     """The URL without its password, fit for messages and logs."""
     url = re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", url)
@@ -151,7 +193,9 @@ def make_client(url: str, options: Mapping[str, Any] | None = None) -> redis.Red
         "retry_on_timeout": False,
         "socket_timeout": SOCKET_TIMEOUT_S,
     }
-    if scheme != "unix":
+    if scheme == "unix":
+        kwargs.update(_NO_NOTIFICATIONS)
+    else:
         kwargs["socket_keepalive"] = True
         kwargs["socket_connect_timeout"] = CONNECT_TIMEOUT_S
     kwargs.update(options or {})
@@ -160,6 +204,10 @@ def make_client(url: str, options: Mapping[str, Any] | None = None) -> redis.Red
     except ValueError as error:
         raise StoreError(f"{redacted(url)}: {error}") from error
     pool.connection_kwargs["decode_responses"] = False
+    if _NEEDS_CARE and pool.connection_class is redis.UnixDomainSocketConnection:
+        pool.connection_class = _UnixConnection
+    if not _KNOWS_PROTOCOLS and pool.connection_kwargs.pop("protocol", None) == "3":
+        _logger.info("%s: redis-py before 5 knows RESP2 alone; this uses it", redacted(url))
     try:
         pool.connection_class(
             **pool.connection_kwargs

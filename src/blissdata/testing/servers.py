@@ -21,6 +21,7 @@ from types import TracebackType
 
 import redis
 
+from blissdata.redis_engine.backends.client import make_client
 from blissdata.redis_engine.local_server.valkey import find_program
 
 __all__ = ["MODULES", "MissingServerError", "StackServer", "TestServer", "free_port"]
@@ -115,7 +116,7 @@ class TestServer:
     @contextmanager
     def client(self) -> Iterator[redis.Redis]:
         """A client of its own, for looking behind the scenes."""
-        client = redis.Redis(unix_socket_path=str(self.socket))
+        client = make_client(f"unix://{self.socket}")
         try:
             yield client
         finally:

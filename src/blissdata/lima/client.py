@@ -241,6 +241,8 @@ class LimaClient:
         if len(run) > 1:
             with suppress(*_NOT_IN_THE_FILE):
                 return self._read_file(run[0], len(run))
+        if len(run) == 1:
+            return self._frame(run[0])[np.newaxis]
         # One by one: each may be elsewhere, and the error names it.
         return np.stack([self._frame(frame) for frame in run])
 

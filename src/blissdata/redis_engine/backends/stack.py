@@ -306,9 +306,20 @@ class StackCatalog:
             logger.debug("%s cannot be searched (%s)", self._keys.index, reply)
             return timetag, self._scan_all()
         total, found = _search_results(reply)
-        if total > len(found) or _is_incomplete(_as_mapping(info)):
+        if total > len(found) or not self._is_complete(_as_mapping(info), query):
             return timetag, self._scan_all()
         return timetag, found
+
+    def _is_complete(self, info: Mapping[bytes, Any], query: str) -> bool:
+        """False while the index is being made, for ever once it could not take a document, and where
+        others made it without a field of the query, by which it would find nothing."""
+        if int(info.get(b"indexing", 0)) or int(info.get(b"hash_indexing_failures", 0)):
+            return False
+        attributes = [_as_mapping(_pairs(found)) for found in info[b"attributes"]]
+        there = {(found[b"attribute"].decode(), found[b"type"].decode()) for found in attributes}
+        asked = set(re.findall(r"(?<!\\)@(\w+):", query))
+        known = index_fields(self._fields, self._numbers)
+        return there.issuperset((name, kind) for _, name, kind in known if name in asked)
 
     def _scan_all(self) -> dict[str, dict[str, Any]]:
         """The identities of all scans by key, without the index."""
@@ -343,7 +354,7 @@ class StackCatalog:
                     "XREVRANGE", HISTORY, last, "-", "COUNT", ANNOUNCED_AT_ONCE
                 )
                 if not raw:
-                    older = self._alive(self._older(None))
+                    older = self._alive(self._older())
                     return older[-1] if older else None
                 some = [found for item in raw if (found := self._announcement(item))]
                 if living := self._alive(some):
@@ -374,9 +385,7 @@ class StackCatalog:
                 raise reply
         upto, some = since, []
         if first and _parts(since) < _parts(first[0][0].decode()):
-            older = [
-                a for a in self._older(first[0][0].decode()) if _parts(a.timetag) > _parts(since)
-            ]
+            older = [a for a in self._older() if _parts(a.timetag) > _parts(since)]
             some = older[:ANNOUNCED_AT_ONCE]
             if some:
                 upto = some[-1].timetag
@@ -395,11 +404,11 @@ class StackCatalog:
         ttls = self._raw.execute([("PTTL", a.key) for a in announcements])
         return [a for a, ttl in zip(announcements, ttls, strict=True) if not _is_gone(ttl)]
 
-    def _older(self, first: str | None) -> list[Announcement]:
-        """The scans that the history does not hold any more, whose first entry is `first`: by the
-        time of their first state, on the same clock and in the same transaction as their entry was.
+    def _older(self) -> list[Announcement]:
+        """The scans that the history does not hold any more: by the time of their first state, on
+        the same clock and in the same transaction as their entry was.
 
-        Their timetags are below `first`, in order of creation. Where some share a millisecond, one
+        Their timetags are below the history's, in order of creation. Where some share a millisecond, one
         may be announced twice to a reader that stands between them, but none is passed over."""
         history = self._raw.execute_command("XRANGE", HISTORY, "-", "+")
         known = {a.key for item in history if (a := self._announcement(item))}
@@ -408,7 +417,7 @@ class StackCatalog:
         firsts = self._raw.execute(
             [("XRANGE", state, "-", "+", "COUNT", 1) for state in state_keys.values()]
         )
-        limit = _parts(first) if first else (2**62, 2**62)
+        limit = _parts(history[0][0].decode()) if history else (2**62, 2**62)
         created = sorted(
             (min(_parts(steps[0][0].decode())[0], limit[0]), key)
             for key, steps in zip(state_keys, firsts, strict=True)
@@ -501,11 +510,6 @@ def _is_missing_index(error: Exception) -> bool:
     return "unknown index" in text or "no such index" in text
 
 
-def _is_incomplete(info: Mapping[bytes, Any]) -> bool:
-    """True while an index is being made, and for ever once it could not take a document."""
-    return bool(int(info.get(b"indexing", 0)) or int(info.get(b"hash_indexing_failures", 0)))
-
-
 def _narrowing(wanted: Sequence[tuple[str, str, Any]], numbers: Collection[str]) -> Iterable[str]:
     """Parts of a query that leave out only scans which are not wanted.
 
@@ -567,6 +571,13 @@ def _search_results(reply: Any) -> tuple[int, dict[str, dict[str, Any]]]:
 def _identity(text: bytes | None) -> dict[str, Any]:
     found = json.loads(text) if text else None
     return found if isinstance(found, dict) else {}
+
+
+def _pairs(attribute: Any) -> Any:
+    """An attribute without the flags behind its pairs, which RESP2 gives as single words."""
+    if isinstance(attribute, dict):
+        return attribute
+    return attribute[: attribute.index(b"type") + 2]
 
 
 def _as_mapping(reply: Any) -> dict[bytes, Any]:

@@ -1,0 +1,41 @@
+"""A program that writes HDF5 files, and a way to read meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.h5api.writing import DEADLINE_S, Writer
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    """A process that writes into the test's directory."""
+    with contextlib.closing(Writer(tmp_path)) as writer:
+        yield writer
+
+
+@pytest.fixture
+def meanwhile() -> Iterator[Callable[..., Any]]:
+    """`meanwhile(file, read, *changes)` begins `read()` on a file with a `Watched` handler, does each
+    change once the reader was seen to wait, and gives what was read."""
+    with ThreadPoolExecutor(1, "reader") as pool:
+
+        def run(file: Any, read: Callable[[], Any], *changes: Callable[[], Any]) -> Any:
+            future = pool.submit(read)
+            for change in changes:
+                seen = file.handler.tries
+                deadline = time.monotonic() + DEADLINE_S
+                while file.handler.tries < seen + 3:
+                    assert not future.done(), f"did not wait: {future.result()!r}"
+                    assert time.monotonic() < deadline, "is not looking"
+                    time.sleep(0.001)
+                change()
+            return future.result(DEADLINE_S)
+
+        yield run

@@ -51,7 +51,14 @@ SAME = [
         f"'{path}' in f"
         for path in ("1.1", "/1.1", "1.1/g/abs", "nope", "3.1", "1.1/X", "1.1/g/first")
     ),
-    *("sorted(f.keys())", "len(f)", "dict(f.attrs)", "f.filename == path", "f.file is f", "f.name"),
+    *(
+        "sorted(f.keys())",
+        "len(f)",
+        "f.attrs['NX_class']",
+        "f.filename == path",
+        "f.file is f",
+        "f.name",
+    ),
     *(
         "next(iter(f))",
         "f.parent.name",
@@ -118,6 +125,10 @@ BETTER: dict[str, tuple[Any, Any]] = {
     "d('int')[...]": ("ValueError", ["array", "<i8", [], "3"]),
     "f['1.1/g'] == f['1.1/g']": ("KeyError", ["bool", "True"]),
     "d('diode') == d('diode')": (["bool", "False"], ["bool", "True"]),
+    "dict(f.attrs)": (
+        ["dict", [["NX_class", ["str", "'NXroot'"]]]],
+        ["dict", [["NX_class", ["str", "'NXroot'"]], ["default", ["str", "'2.1'"]]]],
+    ),
     "f.mode": ("AttributeError", ["str", "'r'"]),
     "f['text'].name": ("KeyError", ["str", "'/2.1/text'"]),
     "len(File(store, path))": ("ValueError", ["int", "4"]),

@@ -188,6 +188,7 @@ def test_each_scan_gives_its_entries(store: DataStore) -> None:
 def test_a_file_without_scans_is_empty(store: DataStore) -> None:
     with File("/nowhere.h5", "r", store) as f:
         assert (len(f), list(f.keys()), "1.1" in f) == (0, [], False)
+        assert dict(f.attrs) == {"NX_class": "NXroot"}
         with pytest.raises(KeyError, match=r"No such path: '/1\.1'"):
             f["1.1"]
         with pytest.raises(KeyError, match="No such path: '/diode'"):
@@ -403,8 +404,8 @@ def test_a_node_knows_where_it_is(store: DataStore) -> None:
     assert x.file is f
     assert x.parent == f["1.1/g"]
     assert x.parent["x"] == x
-    assert dict(f.attrs) == {"NX_class": "NXroot"}
-    assert [list(f["/"].keys()), dict(f["/"].attrs)] == [["1.1"], {"NX_class": "NXroot"}]
+    assert dict(f.attrs) == {"NX_class": "NXroot", "default": "1.1"}
+    assert [list(f["/"].keys()), dict(f["/"].attrs)] == [["1.1"], dict(f.attrs)]
     assert 'Live-HDF5 file "sample.h5"' in repr(f)
     assert repr(f["1.1"]) == '<Live-HDF5 group "/1.1" (2 members)>'
     assert repr(x) == '<Live-HDF5 dataset "x": shape (), type "<i8">'
@@ -974,3 +975,105 @@ def test_virtual_datasets_are_composed_of_files_and_streams(
     with running(lambda: f["1.1/mine"][()]) as results:  # waits for the points of the stream
         send(streams["cam"], frames[:3])
     assert np.array_equal(results[0], frames[[1, 2, 0, 1]])
+
+
+# ------------------------------------------------------------------------------------ snapshots
+
+
+def nxdata(signal: str, axes: Any, **children: Any) -> dict[str, Any]:
+    return group({"NX_class": "NXdata", "signal": signal, "axes": axes}, **children)
+
+
+def test_a_snapshot_does_not_change(store: DataStore) -> None:
+    scan, streams = started(store, group(d=stream("d"), x=1), 1, d=(float, ()))
+    new_scan(store, 2)
+    f = File(PATH, data_store=store)
+    send(streams["d"], np.arange(3.0))
+    frozen = f.snapshot()
+    send(streams["d"], np.arange(3.0, 5.0))
+    started(store, group(), 3)
+    scan.stop()
+    scan.info["h5maps"][PATH]["children"]["1.1"]["children"]["end_time"] = "now"
+    scan.close()
+    d = frozen["d"]
+    assert (list(frozen), len(frozen), list(frozen.keys())) == (["1.1"], 1, ["1.1"])
+    assert (d.shape, d.maxshape, len(d), list(d)) == ((3,), (3,), 3, [0, 1, 2])
+    for index in ((), ..., slice(None), slice(1, 99), -1, [0, 2], slice(-2, None)):
+        assert np.array_equal(d[index], np.arange(3.0)[index if index != () else ...])
+    with pytest.raises(IndexError):
+        d[3]
+    assert np.array_equal(d[np.array([True, False, True])], [0, 2])
+    assert "end_time" not in frozen["1.1"]
+    assert "3.1" not in frozen
+    assert frozen["x"][()] == 1
+    assert list(frozen.snapshot()["d"]) == [0, 1, 2]
+    assert list(f["1.1/d"]) == [0, 1, 2, 3, 4]
+
+
+def test_what_is_plotted_together_has_one_length_in_a_snapshot(store: DataStore) -> None:
+    layout = group(
+        instrument=group(x=stream("x"), cam=stream("cam")),
+        plot=nxdata("y", ["x"], x=soft("/1.1/instrument/x"), y=stream("y")),
+        images=nxdata("cam", "z", cam=soft("/1.1/instrument/cam"), z=stream("z")),
+        chained=nxdata("y", "w", y=soft("../plot/y"), w=stream("w")),
+        alone=stream("alone"),
+    )
+    kinds: dict[str, Any] = dict.fromkeys(("x", "y", "z", "w", "alone"), (float, ()))
+    scan, streams = started(store, layout, 1, cam=("uint8", (2,)), **kinds)
+    counts = {"x": 5, "y": 7, "w": 4, "cam": 3, "z": 6, "alone": 9}
+    for name, count in counts.items():
+        send(streams[name], np.zeros((count, *streams[name].shape), streams[name].dtype))
+    f = File(PATH, data_store=store)
+    expected = {
+        "plot/x": 4, "plot/y": 4, "chained/w": 4, "instrument/x": 4,
+        "images/cam": 3, "images/z": 3, "alone": 9,
+    }  # fmt: skip
+    frozen = f.snapshot()
+    assert {path: len(frozen[path]) for path in expected} == expected
+    assert f["plot/y"].shape == (7,)
+    scan.stop()
+    scan.close()
+    later = f.snapshot()
+    assert {path: len(later[path]) for path in expected} == expected
+
+
+# ------------------------------------------------------------------------------------ other libraries
+
+
+def test_silx_finds_its_way(store: DataStore) -> None:
+    silx = pytest.importorskip("silx.io")
+    from silx.io.nxdata import NXdata, get_default, is_valid_nxdata
+    from silx.io.utils import h5py_read_dataset
+
+    layout = group(
+        {"NX_class": "NXentry", "default": "plot"},
+        title="a scan",
+        plot=nxdata("y", ["x"], x=stream("x", units="mm"), y=stream("y")),
+    )
+    _, streams = started(store, layout, 1, x=(float, ()), y=(float, ()))
+    send(streams["x"], np.arange(5.0))
+    send(streams["y"], np.arange(7.0))
+    f = File(PATH, data_store=store, wait=False)
+    assert (silx.is_file(f), silx.is_group(f["1.1"]), silx.is_dataset(f["title"])) == (True,) * 3
+    assert h5py_read_dataset(f["title"]) == "a scan"
+    frozen = f.snapshot()
+    assert is_valid_nxdata(frozen["plot"])
+    for found in (NXdata(frozen["plot"]), get_default(frozen["1.1"]), get_default(frozen)):
+        assert found.is_curve
+        assert np.array_equal(found.signal[()], np.arange(5.0))
+        assert np.array_equal(found.axes[0][()], np.arange(5.0))
+
+
+def test_silx_copies_a_live_file_into_a_written_one(store: DataStore, tmp_path: Path) -> None:
+    convert = pytest.importorskip("silx.io.convert")
+    layout = group(
+        {"NX_class": "NXentry"}, g=group(x=stream("x", units="mm")), text="a", short=soft("g")
+    )
+    _, streams = started(store, layout, 1, x=(float, ()))
+    send(streams["x"], np.arange(5.0))
+    convert.write_to_h5(File(PATH, data_store=store, wait=False), str(tmp_path / "copy.h5"))
+    with h5py.File(tmp_path / "copy.h5") as copy:
+        assert np.array_equal(copy["1.1/g/x"][()], np.arange(5.0))
+        assert copy["1.1/g/x"].attrs["units"] == "mm"
+        assert copy["1.1/text"].asstr()[()] == "a"
+        assert copy["1.1"].attrs["NX_class"] == "NXentry"

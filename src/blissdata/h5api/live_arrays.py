@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -24,17 +24,19 @@ from blissdata.exceptions import (
     EndOfStream,
     IndexNotYetThereError,
     IndexWontBeThereError,
+    PayloadError,
     StreamAbandonedError,
 )
 from blissdata.h5api.selection import Index, Selection, parse
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.default import Stream
+from blissdata.streams.event_log import SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch
 
 if TYPE_CHECKING:
     from blissdata.streams import BaseStream
 
-__all__ = ["FixedArray", "LiveArray", "Patience", "RowsArray", "StreamArray"]
+__all__ = ["FixedArray", "LiveArray", "Patience", "RowsArray", "StreamArray", "lengths"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -375,6 +377,26 @@ class _NextPoints:
 
 
 # ---------------------------------------------------------------------------------- small rules
+
+
+def lengths(streams: Iterable[BaseStream]) -> dict[str, int]:
+    """How many points each stream has now, by name, at one instant for plain ones; 0 for a stream
+    that cannot tell. One round trip for all plain ones."""
+    every = list(streams)
+    plain = [stream for stream in every if isinstance(stream, Stream)]
+    found: dict[str, int] = {}
+    if plain:
+        events = plain[0].event_stream
+        requests = [SpanRequest(stream.key, only_tail=True) for stream in plain]
+        for one, span in zip(plain, events.event_log.span(requests), strict=True):
+            found[one.name] = 0 if isinstance(span, PayloadError) else span[0].length
+    for stream in every:
+        if stream.name not in found:
+            try:
+                found[stream.name] = len(stream)
+            except Exception:  # noqa: BLE001 — a plugin may be missing, or fail in any way
+                found[stream.name] = 0
+    return found
 
 
 def _gathered(

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from blissdata.exceptions import ScanLoadError, ScanNotFoundError
-from blissdata.h5api.live_arrays import Patience
-from blissdata.h5api.live_tree import children, is_group
+from blissdata.h5api.live_arrays import Patience, lengths
+from blissdata.h5api.live_tree import children, is_group, plotted_together
 from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.event_stream import WAIT_SLICE_S
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from blissdata.redis_engine.store import DataStore
     from blissdata.streams import BaseStream
 
-__all__ = ["LiveScan", "LiveScans"]
+__all__ = ["FrozenScan", "FrozenScans", "LiveScan", "LiveScans"]
 
 _logger = logging.getLogger(__name__)
 
@@ -276,6 +276,84 @@ class LiveScans:
         else:
             known.adopt(scan)
         return known
+
+
+class FrozenScan:
+    """One scan as it was at one instant."""
+
+    def __init__(self, live: LiveScan) -> None:
+        self.scan = live.scan
+        self.entries = dict(live.entries)
+        self.streams = dict(live.streams)
+        self.ready = True
+        self.settled = True
+        self.gone = False
+        # The streams of a closed scan have their final lengths, whenever these are asked for.
+        self._lengths = None if live.settled else self._common_lengths()
+
+    def length(self, stream: str) -> int:
+        """How many points a stream has in here."""
+        if self._lengths is None:
+            self._lengths = self._common_lengths()
+        return self._lengths[stream]
+
+    def _common_lengths(self) -> dict[str, int]:
+        """The lengths now, cut to one for those that are plotted together."""
+        found = lengths(self.streams.values())
+        together = [streams & found.keys() for streams in plotted_together(self.entries)]
+        while True:
+            cut = {
+                name: shortest
+                for streams in together
+                for shortest in [min((found[name] for name in streams), default=0)]
+                for name in streams
+                if found[name] > shortest
+            }
+            if not cut:
+                return found
+            found.update(cut)
+
+    def refresh(self) -> None:
+        """Nothing changes any more."""
+
+    def wait_ready(self, deadline: Deadline) -> bool:
+        """True at once."""
+        return True
+
+    def wait_settled(self, deadline: Deadline, at_most: float) -> bool:
+        """True at once."""
+        return True
+
+
+class FrozenScans:
+    """All scans of one file as they were at one instant: those that were prepared."""
+
+    def __init__(self, live: LiveScans) -> None:
+        self._scans = [FrozenScan(scan) for scan in live.look() if scan.ready]
+
+    def look(self) -> list[FrozenScan]:
+        """All of them."""
+        return self._scans
+
+    def names(self) -> list[str]:
+        """The names of the entries."""
+        return list(dict.fromkeys(name for scan in self._scans for name in scan.entries))
+
+    def known(self, entry: str) -> FrozenScan:
+        """The scan with that entry."""
+        return next(scan for scan in self._scans if entry in scan.entries)
+
+    def with_number(self, number: int, entry: str, deadline: Deadline) -> FrozenScan | None:
+        """The scan with that entry. Raises `RuntimeError` if two scans have it."""
+        found = [scan for scan in self._scans if entry in scan.entries]
+        if len(found) > 1:
+            keys = [scan.scan.key for scan in found]
+            raise RuntimeError(f"Found multiple scans number {number}: {keys}")
+        return found[0] if found else None
+
+    def follow(self, patience: Patience) -> Iterator[str]:
+        """The names of the entries."""
+        return iter(self.names())
 
 
 class _Names(Iterator[str]):

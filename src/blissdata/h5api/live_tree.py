@@ -10,7 +10,7 @@ mistake in one corner costs that corner alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -155,6 +155,66 @@ def link_at(entries: Entries, base: str, path: str) -> tuple[Place, str, Any]:
         raise _no_such_path(path)
     place = walk.child(group, names, len(names) - 1, asked=not group.steps)
     return place.up, place.steps[-1][0], place.item
+
+
+def plotted_together(entries: Mapping[str, Any]) -> list[set[str]]:
+    """For each NXdata group the streams of its signals and of the axis of their points (NeXus,
+    NXdata: `signal`, `auxiliary_signals`, `axes`, `<axis>_indices`); those of one stream or none are
+    left out."""
+    found = [_plotted(entries, path, item) for path, item in _groups(entries)]
+    return [streams for streams in found if len(streams) > 1]
+
+
+def _groups(entries: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    waiting = [(f"/{name}", item) for name, item in entries.items()]
+    while waiting:
+        path, item = waiting.pop()
+        if is_group(item):
+            yield path, item
+            waiting += [(f"{path}/{name}", child) for name, child in children(item).items()]
+
+
+def _plotted(entries: Mapping[str, Any], path: str, item: Any) -> set[str]:
+    attributes = item.get("attributes")
+    if not isinstance(attributes, Mapping) or _values(attributes.get("NX_class")) != ["NXdata"]:
+        return set()
+    names = [*_values(attributes.get("signal")), *_values(attributes.get("auxiliary_signals"))]
+    names += _values(attributes.get("axes"))[:1]
+    for name, value in attributes.items():
+        if name.endswith("_indices") and _values(value)[:1] == [0]:
+            names.append(name.removesuffix("_indices"))
+    streams = set()
+    for name in names:
+        try:
+            place = resolve(_Only(entries), path, str(name))
+        except KeyError:
+            continue
+        value = place.item if isinstance(place, Place) else None
+        if isinstance(value, Mapping) and value.get("type") == "dataset":
+            value = value.get("value")
+        if isinstance(value, Mapping) and value.get("type") == "stream":
+            streams.add(str(value.get("stream")))
+    return streams
+
+
+def _values(attribute: Any) -> list[Any]:
+    """What an attribute holds, as a list, if it is plain enough to be a name or an index."""
+    if isinstance(attribute, Mapping):
+        attribute = attribute.get("value")
+    return attribute if isinstance(attribute, list) else [] if attribute is None else [attribute]
+
+
+class _Only:
+    """Entries of one scan alone."""
+
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        self._entries = entries
+
+    def entry(self, name: str) -> Any:
+        return self._entries.get(name)
+
+    def default_entry(self) -> None:
+        return None
 
 
 class _Walk:

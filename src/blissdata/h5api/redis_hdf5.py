@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, KeysView, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +28,7 @@ from blissdata.h5api.live_files import (
     validated,
     virtual_array,
 )
-from blissdata.h5api.live_scans import LiveScan, LiveScans
+from blissdata.h5api.live_scans import FrozenScan, FrozenScans, LiveScan, LiveScans
 from blissdata.h5api.live_tree import (
     Elsewhere,
     Place,
@@ -38,10 +38,11 @@ from blissdata.h5api.live_tree import (
     link_at,
     resolve,
 )
+from blissdata.streams.deadline import Deadline
 
 if TYPE_CHECKING:
+    from blissdata.data_roots import DataRoots
     from blissdata.redis_engine.store import DataStore
-    from blissdata.streams.deadline import Deadline
 
 __all__ = ["Attributes", "Dataset", "File", "Group"]
 
@@ -56,6 +57,8 @@ class Attributes(abstract.Attributes):
         self._node = node
 
     def __getitem__(self, key: str) -> Any:
+        if key == "NX_class" and self._node.name == "/":
+            return "NXroot"  # whatever happens on the server
         return self._node.decode_attribute(key, self._node.attribute_items()[key])
 
     def __iter__(self) -> Iterator[str]:
@@ -301,7 +304,7 @@ class File(Group, abstract.File):
         self._patience = Patience(wait, timeout)
         self._roots = DataRoots.choose(roots, self._filename)
         self._linked = LinkedFiles(self._roots, os.path.dirname(self._filename))
-        self._scans = LiveScans(self._store, self._filename)
+        self._scans: LiveScans | FrozenScans = LiveScans(self._store, self._filename)
         self._others: dict[str, File] = {}
         super().__init__(self, Place())
 
@@ -311,6 +314,16 @@ class File(Group, abstract.File):
     def filename(self) -> str:
         """The path of the file."""
         return self._filename
+
+    @property
+    def data_store(self) -> DataStore:
+        """The store that it is read from."""
+        return self._store
+
+    @property
+    def roots(self) -> DataRoots:
+        """The directories below which it opens other files."""
+        return self._roots
 
     @property
     def patience(self) -> Patience:
@@ -334,6 +347,14 @@ class File(Group, abstract.File):
         if self._own_store:
             self._store.close()
 
+    def snapshot(self) -> File:
+        """The file as it is now, as a file that never changes and never waits: lengths stay, and the
+        signals and axes of one NXdata group have one length. Scans that are not prepared are not in it.
+
+        Some round trips for each scan that goes on. Points are read when they are asked for: they may
+        leave the server meanwhile."""
+        return _Snapshot(self, self._scans)
+
     def __iter__(self) -> Iterator[str]:
         """The entries' names: those that there are, then new ones as scans are prepared, for ever (see
         `File`)."""
@@ -348,7 +369,9 @@ class File(Group, abstract.File):
         return dict.fromkeys(self._scans.names()).keys()
 
     def attribute_items(self) -> Mapping[str, Any]:
-        return {"NX_class": "NXroot"}
+        """Those of NXroot; `default` is the newest entry."""
+        entry = _Top(self._scans, Deadline(0)).default_entry()
+        return {"NX_class": "NXroot"} | ({} if entry is None else {"default": entry})
 
     def __repr__(self) -> str:
         return f'<Live-HDF5 file "{os.path.basename(self._filename)}" (mode r)>'
@@ -408,8 +431,10 @@ class File(Group, abstract.File):
 
     def stream_array(self, place: Place, name: str, where: str) -> StreamArray:
         """The stream of that name in the scan that a place belongs to. Raises `KeyError`."""
-        streams = self._scan_of(place).streams
-        return StreamArray(streams[name], f"{where} (stream {name!r})")
+        scan = self._scan_of(place)
+        stream = scan.streams[name]
+        length = scan.length(name) if isinstance(scan, FrozenScan) else None
+        return StreamArray(stream, f"{where} (stream {name!r})", length)
 
     def _node(self, place: Place) -> Group | Dataset:
         group = not place.steps or is_group(place.item)
@@ -452,18 +477,28 @@ class File(Group, abstract.File):
             steps.append((name, inside[name]))
         return Place(tuple(steps))
 
-    def _scan_of(self, place: Place) -> LiveScan:
+    def _scan_of(self, place: Place) -> LiveScan | FrozenScan:
         """The scan that a place belongs to."""
         return self._scans.known(place.entry or "")
+
+
+class _Snapshot(File):
+    """A file as it was at one instant."""
+
+    def __init__(self, file: File, scans: LiveScans | FrozenScans) -> None:
+        super().__init__(
+            file.filename, data_store=file.data_store, wait=False, roots=file.roots.directories
+        )
+        self._scans = FrozenScans(scans) if isinstance(scans, LiveScans) else scans
 
 
 class _Top:
     """The entries of a file, while one path is resolved."""
 
-    def __init__(self, scans: LiveScans, deadline: Deadline) -> None:
+    def __init__(self, scans: LiveScans | FrozenScans, deadline: Deadline) -> None:
         self._scans = scans
         self._deadline = deadline
-        self._looked: list[LiveScan] | None = None
+        self._looked: Sequence[LiveScan | FrozenScan] | None = None
 
     def entry(self, name: str) -> Any:
         numbered = _ENTRY.fullmatch(name)
@@ -480,7 +515,7 @@ class _Top:
                 return next(iter(scan.entries))
         return None
 
-    def _look(self) -> list[LiveScan]:
+    def _look(self) -> Sequence[LiveScan | FrozenScan]:
         if self._looked is None:
             self._looked = self._scans.look()
         return self._looked

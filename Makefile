@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix check format lint types arrows docs clean
+.PHONY: help demo test matrix bench check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +25,9 @@ test: $(STAMP)  ## the tests
 
 matrix: $(STAMP)  ## beside blissdata 2.x: every publisher, reader, server, protocol and kind of stream, a line each
 	$(BIN)/python -m tests.clients.matrix $(MATRIX)
+
+bench: $(STAMP)  ## how fast, beside blissdata 2.4.5 and beside the bare server: a table of ratios
+	$(BIN)/python -m benchmarks --json benchmarks/results.json $(BENCH)
 
 check: format lint types arrows docs test  ## everything that must hold before a change lands
 

@@ -2,7 +2,7 @@
 
 One program with real gevent does all that a beamline's does, and tells what it saw: while a greenlet
 waits in any of our calls the others go on; greenlets that are ended or timed out leave the connections
-as they should be; a fork writes and ends; what was sent is there when the program has ended.
+as they should be; a fork at a quiet moment writes and ends; what was sent is there when the program has ended.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ copy = store.load_scan(scan.key)
 cursor, group = copy.streams["x"].cursor(), CursorGroup(copy.streams)
 reading = [waiting(lambda: len(cursor.read(timeout=LONG)) > 0),
            waiting(lambda: [s.name for s in group.read(timeout=LONG)])]
-sealed = waiting(lambda: copy.streams["x"].wait_seal(LONG))
 
 def send(value):
     for _ in range(100):
@@ -88,6 +87,8 @@ with gevent.Timeout(0.05, False):
     y.cursor().read()
 said["states"] = list(store.get_scans_state([scan.key]).values())
 
+# A fork copies the greenlets too: one that waits on a socket would go on in both processes. So
+# programs fork while none waits.
 pid = os.fork()
 if pid == 0:
     try:
@@ -102,6 +103,7 @@ if pid == 0:
 said["fork"] = os.waitpid(pid, 0)[1]
 said["y"] = copy.streams["y"][:].tolist()
 
+sealed = waiting(lambda: copy.streams["x"].wait_seal(LONG))
 scan.start()
 scan.stop()
 said["sealed"] = sealed.get()

@@ -49,6 +49,11 @@
     │   ├── ImageServerError                    (RuntimeError) its server refuses, or nobody answers
     │   │   └── NoImageAvailable                that frame is not taken yet
     │   └── ImageFormatNotSupported             (ValueError) bytes of a format that is not known
+    ├── BeaconError                             a Beacon server
+    │   ├── BeaconConnectionError               (ConnectionError) nobody answers
+    │   ├── BeaconTimeoutError                  (TimeoutError) no answer in time
+    │   ├── BeaconRefusedError                  (RuntimeError) it refuses, or says what means nothing
+    │   └── BeaconUndefinedError                (KeyError) it has no such key
     ├── LayoutError                             (ValueError) a file's layout, or a value in it, that cannot be
     │   └── LayoutOverflowError                 (OverflowError) … a number beyond its dtype
     ├── SourceFileError                         (ValueError) a file that cannot be replayed
@@ -64,6 +69,11 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BeaconConnectionError",
+    "BeaconError",
+    "BeaconRefusedError",
+    "BeaconTimeoutError",
+    "BeaconUndefinedError",
     "BlissdataError",
     "DataFileBusyError",
     "DataFileContentError",
@@ -363,6 +373,29 @@ class ImageFormatNotSupported(ImageError, ValueError):  # noqa: N818 — the nam
 
 
 # ---------------------------------------------------------------------------------- files to replay
+class BeaconError(BlissdataError):
+    """A Beacon server was asked, and there is no answer to use."""
+
+
+class BeaconConnectionError(BeaconError, ConnectionError):
+    """Nobody answers at that address, or not to the end."""
+
+
+class BeaconTimeoutError(BeaconError, TimeoutError):
+    """The server was silent for too long."""
+
+
+class BeaconRefusedError(BeaconError, RuntimeError):
+    """The server refuses, with its reason; or what it says means nothing in Beacon's protocol."""
+
+
+class BeaconUndefinedError(BeaconError, KeyError):
+    """The server has no such key."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return Exception.__str__(self)
+
+
 class LayoutError(BlissdataError, ValueError):
     """The layout of a file, or a value in it, is not what HDF5 can hold; the message names the path."""
 

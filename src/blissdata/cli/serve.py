@@ -24,6 +24,7 @@ examples:
   blissdata serve --maxmemory 4gb        data may take so much memory; a publisher waits when it is full
   blissdata serve --port 6380 --bind 0.0.0.0
                                          reachable from other machines, with a password
+  blissdata serve --beacon               programs that know only $BEACON_HOST find it at port 25000
   blissdata serve --directory /data/run7
                                          a server of its own; DataStore("/data/run7") finds it
   blissdata serve --fsync everysec       faster on slow disks; a power cut may lose the last second
@@ -86,4 +87,6 @@ def _greeting(seen: ServerStatus) -> str:
     lines = [f"Serving {seen.url}", f"data in {seen.data_directory}"]
     if seen.port:
         lines.append(f"TCP at {seen.bind}:{seen.port}, password in {seen.password_file}")
+    if seen.beacon:
+        lines.append(f"in Beacon's place at {seen.beacon}: export BEACON_HOST={seen.beacon}")
     return "\n".join(lines)

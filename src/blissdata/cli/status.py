@@ -63,6 +63,7 @@ def _for_people(seen: ServerStatus) -> str:
         "running": f"{seen.url} ({seen.version}, process {seen.pid})",
         "stores": f"{seen.kind}: {seen.why}" if seen.kind else seen.why,
         "TCP": _tcp(seen),
+        "Beacon": seen.beacon and f"answers at {seen.beacon}",
         "data": seen.data_directory,
         "log": seen.log,
         "since": f"{age(seen.uptime_s or 0)} ago",

@@ -12,6 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from blissdata.exceptions import (
+    BeaconConnectionError,
+    BeaconError,
+    BeaconTimeoutError,
     NoScanAvailable,
     ScanKeyError,
     ScanLoadError,
@@ -62,8 +65,8 @@ class DataStore:
 
     `url` is one of `redis:// rediss:// valkey:// valkeys:// unix://` (with redis-py's options, as in
     `?socket_timeout=30`), or a directory: then a private embedded server keeps its data there.
-    Without `url`: `$BLISSDATA_URL`, else your own local server, which is started if it is not
-    running (unless `$BEACON_HOST` names another: that is an error here).
+    Without `url`: `$BLISSDATA_URL`, else the server that the Beacon server at `$BEACON_HOST` names,
+    else your own local server, which is started if it is not running.
 
     `identity_model_cls` is the pydantic model of the searchable fields (default:
     `blissdata.redis_engine.identities.ESRFIdentityModel`). `init_db` prepares an empty server.
@@ -330,18 +333,36 @@ def _open(url: str | os.PathLike[str] | None, init_db: bool) -> Backend:
 
     if url is None:
         url = os.environ.get("BLISSDATA_URL") or None
+    if url is None and os.environ.get("BEACON_HOST"):
+        url = _ask_beacon()
     if url is not None and not _is_directory(url):
         return open_backend(str(url), prepare=init_db)
-    if url is None and os.environ.get("BEACON_HOST"):
-        raise StoreError(
-            f"$BEACON_HOST is set ({os.environ['BEACON_HOST']}), but this version cannot ask a Beacon "
-            "server for the store's address. Set BLISSDATA_URL to that address, or unset BEACON_HOST "
-            "to use your local server"
-        )
     from blissdata.redis_engine import local_server
 
     local_url = local_server.ensure_running(None if url is None else Path(url))
     return open_backend(local_url, prepare=init_db, prepare_if_empty=True)
+
+
+def _ask_beacon() -> str:
+    """The URL of the store that the Beacon server at `$BEACON_HOST` names. One round trip."""
+    from blissdata.beacon.data import BeaconData
+    from blissdata.redis_engine.backends.client import (
+        RedisStoreConnectionError,
+        RedisStoreTimeoutError,
+    )
+
+    advice = "Give DataStore the store's URL, set $BLISSDATA_URL to it, or unset $BEACON_HOST"
+    with BeaconData() as beacon:
+        try:
+            return beacon.get_redis_data_db()
+        except BeaconTimeoutError as error:
+            raise RedisStoreTimeoutError(f"{error}. {advice}") from error
+        except BeaconConnectionError as error:
+            raise RedisStoreConnectionError(f"{error} {advice}") from error
+        except BeaconError as error:
+            raise StoreError(
+                f"{beacon!r} does not tell where the store is: {error}. {advice}"
+            ) from error
 
 
 def _is_directory(url: str | os.PathLike[str]) -> bool:

@@ -63,6 +63,8 @@ class ServerStatus:
     port: int | None = None
     """The port for TCP; 0: none."""
     bind: str | None = None
+    beacon: str | None = None
+    """Where it answers in Beacon's place, as `$BEACON_HOST` takes it."""
     uptime_s: int | None = None
     """Since Valkey was (re)started [s]."""
     version: str | None = None
@@ -210,6 +212,7 @@ def status(directory: Path | str | None = None) -> ServerStatus:
         started_by=record.started_by,
         idle_s=record.idle_s,
         bind=record.bind if record.port else None,
+        beacon=record.beacon or None,
         **here,
         **seen,
     )
@@ -400,11 +403,11 @@ def _environment() -> dict[str, str]:
 
 def _refuse_other_options(place: Place, options: ServerOptions) -> None:
     record = place.record()
-    for name in ("fsync", "maxmemory", "port", "bind"):
+    for name in ("fsync", "maxmemory", "port", "bind", "beacon", "beacon_files"):
         asked, found = getattr(options, name), getattr(record, name, None)
         if asked is not None and asked != found:
             raise LocalServerError(
-                f"The local server in {place.directory} is running with {name} {found}, not "
+                f"The local server in {place.directory} is running with {name} {found or 'none'}, not "
                 f"{asked}: stop it (`blissdata stop`), then start it as you want it"
             )
 

@@ -40,6 +40,10 @@ class ServerOptions:
     """The address to listen at for TCP; default 127.0.0.1, this machine only."""
     idle_s: float | None = None
     """After how long without anybody a server started on demand leaves [s]."""
+    beacon: str | None = None
+    """Answer in Beacon's place at this address, `host:port` of this machine alone; default: do not."""
+    beacon_files: str | None = None
+    """The directory whose files are given to those who ask Beacon for files; default: none."""
 
     def __post_init__(self) -> None:
         if self.fsync is not None and self.fsync not in get_args(Fsync):
@@ -52,6 +56,24 @@ class ServerOptions:
             raise ValueError(f"bind is {self.bind!r}; expected an address such as 127.0.0.1")
         if self.idle_s is not None and not self.idle_s > 0:
             raise ValueError(f"idle_s is {self.idle_s}; expected a time above 0 s")
+        self._check_beacon()
+
+    def _check_beacon(self) -> None:
+        if self.beacon is None:
+            if self.beacon_files is not None:
+                raise ValueError(
+                    "beacon_files needs beacon: files are given to those who ask there"
+                )
+            return
+        if self.port:
+            raise ValueError(
+                f"port {self.port} and beacon cannot go together: a server at TCP has a password, and "
+                "Beacon's protocol has no place for one. Without port, programs of this machine find "
+                "the server's socket through beacon"
+            )
+        from blissdata.beacon.responder import check_announcement
+
+        check_announcement(self.beacon, self.beacon_files, "unix:///socket")
 
     def resolved(self) -> tuple[Fsync, int, int, str, float]:
         """(fsync, maxmemory [bytes], port, bind, idle_s [s]) for a server that starts now."""
@@ -67,7 +89,15 @@ class ServerOptions:
         """The command line that `from_arguments` turns back into these options."""
         return [
             f"--{name.replace('_', '-')}={value}"
-            for name in ("fsync", "maxmemory", "port", "bind", "idle_s")
+            for name in (
+                "fsync",
+                "maxmemory",
+                "port",
+                "bind",
+                "idle_s",
+                "beacon",
+                "beacon_files",
+            )
             if (value := getattr(self, name)) is not None
         ]
 
@@ -97,6 +127,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDR",
         help="the address for TCP (default 127.0.0.1: this machine only; 0.0.0.0: everybody)",
     )
+    parser.add_argument(
+        "--beacon",
+        nargs="?",
+        const="127.0.0.1:25000",
+        metavar="HOST:PORT",
+        help="answer in Beacon's place, so that programs of this machine that know only $BEACON_HOST "
+        "find the server (default 127.0.0.1:25000)",
+    )
+    parser.add_argument(
+        "--beacon-files",
+        metavar="DIR",
+        help="give the files in that directory, and nothing outside of it, to those who ask Beacon "
+        "for files",
+    )
     parser.add_argument("--idle-s", type=float, metavar="S", help=argparse.SUPPRESS)
 
 
@@ -108,6 +152,8 @@ def from_arguments(arguments: argparse.Namespace) -> ServerOptions:
         port=arguments.port,
         bind=arguments.bind,
         idle_s=arguments.idle_s,
+        beacon=arguments.beacon,
+        beacon_files=arguments.beacon_files and os.path.abspath(arguments.beacon_files),
     )
 
 

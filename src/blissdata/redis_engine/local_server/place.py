@@ -80,6 +80,10 @@ class Record:
     """How long nobody must have been connected before a server started on demand leaves [s]."""
     error: str | None = None
     """Why the supervisor gave up, if it did; then nothing runs."""
+    beacon: str = ""
+    """Where it answers in Beacon's place; empty: nowhere."""
+    beacon_files: str = ""
+    """The directory whose files it gives there; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +372,7 @@ def _as_record(found: Any) -> Record:
     """The record, if it has the types that it should have; otherwise `ValueError`, `TypeError`."""
     record = Record(**found)
     texts = [record.host, record.socket, record.fsync, record.bind, record.error or ""]
+    texts += [record.beacon, record.beacon_files]
     if (
         not (record.server_pid is None or isinstance(record.server_pid, int))
         or not all(isinstance(text, str) for text in texts)

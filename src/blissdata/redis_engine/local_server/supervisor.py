@@ -21,7 +21,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -105,8 +105,9 @@ class Supervisor:
         if serving is None:  # told to leave before it was up
             return
         try:
-            serving.unwanted = not self._ready()
-            self._watch(serving)
+            with self._announce(serving):
+                serving.unwanted = not self._ready()
+                self._watch(serving)
         except LocalServerError as error:
             with suppress(LocalServerError):  # the disk may be full: then only the log says it
                 place.write_record(replace(serving.record, server_pid=None, error=str(error)))
@@ -165,6 +166,8 @@ class Supervisor:
             port=port,
             bind=bind,
             idle_s=idle_s,
+            beacon=self._options.beacon or "",
+            beacon_files=self._options.beacon_files or "",
         )
 
     def _wait_until_it_answers(self, serving: _Serving) -> bool:
@@ -185,6 +188,27 @@ class Supervisor:
                 raise self._explain(serving, f"did not answer for {SILENCE_LIMIT_S:.0f} s")
             self._signals.wait(ANSWER_POLL_S, process)
         return False
+
+    def _announce(self, serving: _Serving) -> AbstractContextManager[object]:
+        """Answers in Beacon's place while it is open, if that was asked for. Whoever comes that way
+        cannot know that the server is ours to prepare, so it is prepared."""
+        record = serving.record
+        if not record.beacon:
+            return nullcontext()
+        from blissdata.beacon.responder import Responder
+        from blissdata.redis_engine.backends.connect import open_backend
+
+        try:
+            open_backend(serving.url, prepare_if_empty=True).close()
+            responder = Responder(lambda: serving.url, record.beacon, record.beacon_files or None)
+        except (OSError, ValueError, StoreError) as error:
+            raise LocalServerError(
+                f"Nobody can be answered in Beacon's place at {record.beacon}: {error}"
+            ) from error
+        serving.record = replace(record, beacon=responder.address)
+        self._place.write_record(serving.record)
+        _LOG.info("answers in Beacon's place at %s", responder.address)
+        return responder
 
     def _explain(self, serving: _Serving, what: str) -> LocalServerError:
         return valkey.explain(self._place, serving.record, serving.log_start, what)

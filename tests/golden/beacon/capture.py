@@ -74,7 +74,9 @@ def main(host: str, port: str) -> None:
         | {"reply": ask((host, int(port)), number, payload)}
         for name, (number, payload) in REQUESTS.items()
     }
-    json.dump({"origin": "beacon-server of bliss 2.4.0", "exchanges": exchanges}, sys.stdout, indent=1)
+    json.dump(
+        {"origin": "beacon-server of bliss 2.4.0", "exchanges": exchanges}, sys.stdout, indent=1
+    )
     sys.stdout.write("\n")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BREAKS", "FRAMES_PER_FILE", "KINDS", "POINTS", "StreamSpec"]
+__all__ = ["ALL_KINDS", "BREAKS", "FRAMES_PER_FILE", "KINDS", "POINTS", "SAVED", "StreamSpec"]
 
 POINTS = 24
 """How many points each stream has in the end."""
@@ -111,3 +111,13 @@ KINDS: dict[str, list[StreamSpec]] = {
     "lima": [StreamSpec("frelon", "<u2", (4, 6), "lima")],
 }
 """Each in a scan of its own."""
+
+SAVED = "saved"
+ALL_KINDS = {
+    **KINDS,
+    SAVED: [
+        *(spec for specs in KINDS.values() for spec in specs),
+        StreamSpec("big", "<f8", (128, 512)),
+    ],
+}
+"""And a scan with all of them, and something big [512 kB a point], which a writer saves."""

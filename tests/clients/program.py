@@ -74,10 +74,12 @@ class Programme:
 
     # ------------------------------------------------------------------------------ publishing
 
-    def create(self, kind, identity, info, directory):
-        """A scan with the streams of that kind; its key."""
-        self.specs = {spec.name: spec for spec in kinds.KINDS[kind]}
+    def create(self, kind, identity, info, directory, file="fallback.h5"):
+        """A scan with the streams of that kind; its key. `file` is where streams with a fallback
+        will be."""
+        self.specs = {spec.name: spec for spec in kinds.ALL_KINDS[kind]}
         self.directory = Path(directory)
+        self.file = self.directory / file
         self.scan = self.store.create_scan(identity, info)
         self.writers = {}
         for spec in self.specs.values():
@@ -93,9 +95,13 @@ class Programme:
         if spec.plugin == "hdf5_fallback":
             from blissdata.streams.hdf5_fallback import stream_cls
 
-            path = str(self.directory / "fallback.h5")
             return stream_cls.make_definition(
-                spec.name, path, f"/1.1/{spec.name}", np.dtype(spec.dtype), spec.shape, info
+                spec.name,
+                str(self.file),
+                f"/1.1/{spec.name}",
+                np.dtype(spec.dtype),
+                spec.shape,
+                info,
             )
         if spec.plugin == "scan_sequence":
             from blissdata.streams.scan_sequence import stream_cls
@@ -141,6 +147,8 @@ class Programme:
         the server has them."""
         for name, stream in self.writers.items():
             spec = self.specs[name]
+            if spec.plugin in ("lima", "scan_sequence"):
+                continue
             points = spec.points(start, stop)
             if batch and spec.dtype != "json" and not spec.varies:
                 stream.send(np.stack(points))
@@ -159,25 +167,23 @@ class Programme:
         return self.subscans
 
     def send_children(self, start, stop):
-        for stream in self.writers.values():
-            for key in self.subscans[start:stop]:
-                stream.send({"key": key})
+        for key in self.subscans[start:stop]:
+            self.writers["subscans"].send({"key": key})
         self.join()
 
     def send_as_another(self, stream, start, stop):
         """Into a stream of the scan that was loaded, as its second publisher."""
         writer = self.scan.get_writer_stream(stream)
-        spec = {spec.name: spec for specs in kinds.KINDS.values() for spec in specs}[stream]
+        spec = {spec.name: spec for spec in kinds.ALL_KINDS[kinds.SAVED]}[stream]
         for point in spec.points(start, stop):
             writer.send(point)
         writer.join()
         return writer.seal()
 
     def send_events(self, events):
-        """These very events, into every stream."""
-        for stream in self.writers.values():
-            for event in events:
-                stream.send(event)
+        """These very events of a detector."""
+        for event in events:
+            self.writers["frelon"].send(event)
         self.join()
 
     def join(self):

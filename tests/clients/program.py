@@ -181,9 +181,11 @@ class Programme:
         return writer.seal()
 
     def send_events(self, events):
-        """These very events of a detector."""
-        for event in events:
-            self.writers["frelon"].send(event)
+        """These very events of every detector."""
+        for name, stream in self.writers.items():
+            if name not in self.specs or self.specs[name].plugin == "lima":
+                for event in events:
+                    stream.send(event)
         self.join()
 
     def join(self):

@@ -11,7 +11,6 @@ stands in `scenarios.py`.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 
 import pytest
@@ -19,12 +18,9 @@ from tests.clients.matrix import Pair, meet
 from tests.clients.programs import Program
 from tests.clients.scenarios import SCENARIOS, play
 
-from blissdata.streams.event_stream import EventStream
 from blissdata.testing.servers import TestServer
 
 pytestmark = pytest.mark.interop
-
-NOT_YET = {"hdf5_fallback", "scan_sequence"}
 
 DIRECTIONS = {
     "2.4.5 reads ours": Pair("here", "peer", "valkey+modules", 2),
@@ -42,10 +38,6 @@ def meeting(
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_scan_from_one_to_the_other(meeting, scenario, tmp_path):
-    if scenario in NOT_YET and not importlib.util.find_spec(f"blissdata.streams.{scenario}"):
-        pytest.skip("this plugin is not there yet")
-    if scenario == "lima" and not hasattr(EventStream, "scan_path"):
-        pytest.skip("streams do not know the file of their scan yet")
     publisher, reader, server = meeting
     found = play(scenario, publisher, reader, server, tmp_path)
     assert found.wrong == []

@@ -8,6 +8,7 @@ points of `kinds.py`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import signal
 import subprocess
@@ -248,7 +249,8 @@ def contents(path: Path) -> dict[str, Any]:
     """Everything in the file, by path: attributes, and dtype, shape and values of datasets, targets of
     links, files and sources of datasets that are elsewhere. Times of the file itself are left out."""
     found: dict[str, Any] = {}
-    with h5py.File(path, "r", locking=False) as file:
+    # HDF5 looks for raw files where the program is, not beside the file
+    with contextlib.chdir(path.parent), h5py.File(path, "r", locking=False) as file:
         found["/"] = {k: v for k, v in _attributes(file).items() if k not in TIMES}
         _collect(file, found)
     return found

@@ -55,11 +55,12 @@ def waiting(call):
 
 gevent.spawn(tick)
 
-next_scan = waiting(lambda: store.get_next_scan(timeout=LONG))
+next_scan = waiting(lambda: store.get_next_scan(since="0-0", timeout=LONG))
 scan = store.create_scan(IDENTITY)
 said["next_scan"] = next_scan.get()[1] == scan.key
 x, y = (scan.create_stream(Stream.make_definition(name, float)) for name in "xy")
-update = waiting(lambda: store.load_scan(scan.key).update(timeout=LONG))
+created = store.load_scan(scan.key)
+update = waiting(lambda: created.update(timeout=LONG))
 scan.prepare()
 said["update"] = update.get()
 

@@ -21,6 +21,13 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
 
 
 @pytest.fixture
+def lockless_writer(tmp_path: Path) -> Iterator[Writer]:
+    """… without locking its files."""
+    with contextlib.closing(Writer(tmp_path, HDF5_USE_FILE_LOCKING="FALSE")) as writer:
+        yield writer
+
+
+@pytest.fixture
 def meanwhile() -> Iterator[Callable[..., Any]]:
     """`meanwhile(file, read, *changes)` begins `read()` on a file with a `Watched` handler, does each
     change once the reader was seen to wait, and gives what was read."""

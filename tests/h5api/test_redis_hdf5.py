@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -1077,3 +1079,59 @@ def test_silx_copies_a_live_file_into_a_written_one(store: DataStore, tmp_path: 
         assert copy["1.1/g/x"].attrs["units"] == "mm"
         assert copy["1.1/text"].asstr()[()] == "a"
         assert copy["1.1"].attrs["NX_class"] == "NXentry"
+
+
+# ------------------------------------------------------------------------------------ processes
+
+PUBLISHER = """
+import sys
+import numpy as np
+from blissdata import DataStore
+
+url, path = sys.argv[1:]
+with DataStore(url) as store:
+    for number in (1, 2):
+        identity = {"name": "s", "number": number, "data_policy": "none", "path": path}
+        with store.create_scan(identity) as scan:
+            diode = scan.create_stream("diode", dtype="float64")
+            camera = scan.create_stream("camera", dtype="uint16", shape=(2, 2))
+            scan.info["mapping"] = {
+                "diode": ({}, "STREAM", "diode"),
+                "camera": ({}, "STREAM", "camera"),
+            }
+            scan.prepare()
+            scan.start()
+            for point in range(100):
+                diode.send(100.0 * number + point)
+                camera.send(np.full((2, 2), point, "uint16"))
+                if point % 10 == 0:
+                    camera.join()
+                    sys.stdin.readline()  # the reader is as far
+"""
+
+
+def test_a_file_follows_a_publisher_in_another_process(plain_store: DataStore, server: Any) -> None:
+    f = File(PATH, data_store=plain_store)
+    publisher = subprocess.Popen(
+        [sys.executable, "-c", PUBLISHER, server.url, PATH], stdin=subprocess.PIPE, text=True
+    )
+    assert publisher.stdin is not None
+    try:
+        names = iter(f)
+        for number in (1, 2):
+            name = next(names)
+            assert name == f"{number}.1"
+            points = []
+            for point in f[name]["diode"]:
+                points.append(point)
+                if (len(points) - 1) % 10 == 0:
+                    last = len(points) - 1
+                    assert np.array_equal(f["camera"][last], np.full((2, 2), last))
+                    publisher.stdin.write("\n")
+                    publisher.stdin.flush()
+            assert points == [100.0 * number + point for point in range(100)]
+            assert np.array_equal(f[name]["camera"][:, 0, 1], np.arange(100))
+            assert f[name]["camera"][-1, 0, 0] == 99
+    finally:
+        publisher.stdin.close()
+        assert publisher.wait(LONG_S) == 0

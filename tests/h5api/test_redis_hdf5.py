@@ -859,6 +859,47 @@ def test_external_links_lead_to_other_live_files(store: DataStore, tmp_path: Pat
         entry["lost"]
 
 
+def test_external_links_lead_to_written_files_below_the_roots(
+    store: DataStore, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    path = str(tmp_path / "in" / "f.h5")
+    for name in ("in/there.h5", "outside.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["a/b"] = np.arange(12).reshape(4, 3)
+            file["a"].attrs["NX_class"] = "NXdata"
+            file["a/text"] = "é"
+            file["a/out"] = h5py.ExternalLink(str(tmp_path / "outside.h5"), "/a/b")
+    layout = group(
+        data=external("there.h5", "/a/b"),
+        group=external("there.h5", "a"),
+        lost=external("there.h5", "/a/z"),
+        outside=external("../outside.h5", "/a/b"),
+        nofile=external("nofile.h5", "/a/b"),
+    )
+    started(store, layout, 1, path=path)
+    f = File(path, data_store=store)
+    expected = np.arange(12).reshape(4, 3)
+    data = f["1.1/data"]
+    assert (data.shape, data.size, data.ndim, len(data), data.name) == ((4, 3), 12, 2, 4, "/a/b")
+    for index in ((), ..., 1, -1, slice(1, 3), (slice(None), 0), [0, 3], (2, 1), slice(5, 9)):
+        assert np.array_equal(data[index], expected[index])
+    assert np.array_equal(np.array(list(data)), expected)
+    assert data.file.filename == str(tmp_path / "in" / "there.h5")
+    assert data.parent.name == "/a"
+    assert (list(f["1.1/group"]), len(f["1.1/group"])) == (["b", "out", "text"], 3)
+    assert f["1.1/group"].attrs["NX_class"] == "NXdata"
+    assert f["1.1/group/text"][()] == "é".encode()
+    assert isinstance(f["1.1/group"], abstract.Group)
+    for name in ("lost", "nofile"):
+        with pytest.raises(KeyError, match="No such path"):
+            f[f"1.1/{name}"]
+    for name in ("outside", "group/out"):
+        with pytest.raises(DataFileRefusedError):
+            f[f"1.1/{name}"]
+    f.close()
+
+
 def test_raw_files_are_read_below_the_roots_alone(store: DataStore, tmp_path: Path) -> None:
     path = str(tmp_path / "in" / "f.h5")
     (tmp_path / "in").mkdir()

@@ -165,6 +165,10 @@ class LiveScans:
             iterator.start_from(found)
         return list(dict.fromkeys(name for scan in found[1] for name in scan.entries))
 
+    def met(self) -> bool:
+        """True if a scan of this file was found before. No round trip."""
+        return bool(self._scans)
+
     def known(self, entry: str) -> LiveScan:
         """The scan with an entry that was met before. No round trip."""
         owner = self._owners.get(entry)
@@ -341,6 +345,10 @@ class FrozenScans:
     def names(self) -> list[str]:
         """The names of the entries."""
         return list(dict.fromkeys(name for scan in self._scans for name in scan.entries))
+
+    def met(self) -> bool:
+        """True if there are any."""
+        return bool(self._scans)
 
     def known(self, entry: str) -> FrozenScan:
         """The scan with that entry."""

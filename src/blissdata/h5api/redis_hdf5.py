@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from blissdata.exceptions import LayoutError
+from blissdata.exceptions import DataFileMissingError, LayoutError
 from blissdata.h5api import abstract
 from blissdata.h5api.live_arrays import FixedArray, LiveArray, Patience, StreamArray
 from blissdata.h5api.live_files import (
@@ -390,7 +390,25 @@ class File(Group, abstract.File):
         if link in via:
             circle = [f"{file}::{path}" for file, path in via]
             raise KeyError(f"{found.link!r}: path can't be resolved, found link cycle: {circle}")
-        return self._live(found.file).open("/", found.path, (*via, link))
+        other = self._live(found.file)
+        if other is self or other.has_scans():
+            return other.open("/", found.path, (*via, link))
+        return self._written(found)
+
+    def _written(self, found: Elsewhere) -> Any:
+        """The node of a file that no scan writes, if there is such a file."""
+        from blissdata.h5api.linked_hdf5 import LinkedFile
+
+        try:
+            file = LinkedFile(lambda: self._linked.hdf5(found.file))
+        except DataFileMissingError as error:
+            first = "/" + found.path.strip("/").partition("/")[0]
+            raise KeyError(f"No such path: '{first}'") from error
+        return file.node(found.path)
+
+    def has_scans(self) -> bool:
+        """True if there are scans of this file. Round trips until there are."""
+        return bool(self._scans.met() or self._scans.look())
 
     def _live(self, name: str) -> File:
         """Another file that scans of this store belong to, or will."""

@@ -780,6 +780,43 @@ def test_points_that_left_the_server_are_told_and_others_are_read(store: DataSto
             d[index]
 
 
+def test_points_that_left_the_server_come_from_the_file_where_the_stream_has_one(
+    store: DataStore, tmp_path: Path
+) -> None:
+    from blissdata.streams.hdf5_fallback import Hdf5BackedStream
+
+    path = str(tmp_path / "f.h5")
+    scan = new_scan(store, 1, path)
+    backed = scan.create_stream(Hdf5BackedStream.make_definition("d", path, "/1.1/d", float))
+    scan.info["h5maps"] = {path: root(**{"1.1": group(d=stream("d"))})}
+    scan.prepare()
+    scan.start()
+    for point in range(6):
+        send(backed, float(point))
+    with h5py.File(path, "w") as file:
+        file["1.1/d"] = np.arange(6.0)
+    store.event_log.trim({backed.key: 4})
+    d = File(path, data_store=store)["d"]
+    for index in ((), 0, slice(1, 6), [0, 5]):
+        assert np.array_equal(d[index], np.arange(6.0)[index])
+    with running(lambda: list(d)) as results:
+        scan.stop()
+    assert results == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_a_stream_of_scans_gives_their_keys(store: DataStore) -> None:
+    from blissdata.streams.scan_sequence import ScanStream
+
+    scan, inner = new_scan(store, 1), new_scan(store, 2)
+    scans = scan.create_stream(ScanStream.make_definition("scans"))
+    scan.info["h5maps"] = {PATH: root(**{"1.1": group(scans=stream("scans"))})}
+    scan.prepare()
+    scan.start()
+    scans.send({"key": inner.key})
+    scan.stop()
+    assert list(File(PATH, data_store=store)["1.1/scans"]) == [inner.key.encode()]
+
+
 def test_only_the_points_that_are_needed_are_read(plain_store: DataStore) -> None:
     _, streams = started(plain_store, group(cam=stream("cam")), cam=("uint8", (100_000,)))
     for number in range(20):

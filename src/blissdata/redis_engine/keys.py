@@ -14,6 +14,7 @@ __all__ = [
     "PLAIN_PROTOCOL",
     "PROTOCOL",
     "STACK_PROTOCOL",
+    "TRACKING",
     "PlainKeys",
     "StackKeys",
     "new_ulid",
@@ -30,6 +31,9 @@ STACK_PROTOCOL = 1
 
 HISTORY = "_SCAN_HISTORY_"
 """A stream with one entry per created scan, field `key`; an entry's id is the scan's timetag."""
+
+TRACKING = "_MEMORY_TRACKING_"
+"""The memory tracker's journal: a stream of where data streams ended, and when."""
 
 ACQUISITION = "_ACQUISITION_:"
 """Followed by a detector's address: the number of its current acquisition, in the plain layout. In

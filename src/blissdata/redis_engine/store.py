@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan
     from blissdata.streams.event_log import EventLog
 
-__all__ = ["DataStore", "reset_redis_db"]
+__all__ = ["DataStore", "close_and_delete", "reset_redis_db"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -262,35 +262,7 @@ class DataStore:
         its info says `end_reason: "DELETION"`. One that is damaged is a `ScanValidationError`, or is
         deleted as it is with `force`."""
         self._check_key(key)
-        try:
-            self._close_before_deletion(key, force)
-        except ScanNotFoundError:
-            return
-        except ScanValidationError:
-            if not force:
-                raise
-        self._catalog.expire(key, DELETION_GRACE_S)
-
-    def _close_before_deletion(self, key: str, force: bool) -> None:
-        while True:  # until its publisher is not a step ahead of us; it has four of them
-            loaded = self._catalog.load(key)
-            state, document = known_state(key, loaded.state), loaded.document
-            if state == ScanState.CLOSED:
-                return
-            if not force:
-                raise ScanNotClosedError(
-                    f"Scan {key} is not terminated (it is {state.name}), use force=True to delete "
-                    "anyway."
-                )
-            document.info["end_reason"] = "DELETION"
-            try:
-                self._catalog.advance(key, state, ScanState.CLOSED, document)
-            except UnauthorizeStateTransition:
-                continue
-            break
-        self.event_log.seal(
-            {stream.key(): SealRequest(None, key) for stream in document.streams.values()}
-        )
+        close_and_delete(self._catalog, self.event_log, key, force)
 
     def _check_key(self, key: str) -> None:
         if not isinstance(key, str) or not self._catalog.is_scan_key(key):
@@ -320,6 +292,38 @@ class DataStore:
 
     def __repr__(self) -> str:
         return f"<DataStore: {self._backend!r}>"
+
+
+def close_and_delete(catalog: Catalog, event_log: EventLog, key: str, force: bool) -> None:
+    """Deletes a scan, as `DataStore.delete_scan` says, under any prefix."""
+    try:
+        _close_before_deletion(catalog, event_log, key, force)
+    except ScanNotFoundError:
+        return
+    except ScanValidationError:
+        if not force:
+            raise
+    catalog.expire(key, DELETION_GRACE_S)
+
+
+def _close_before_deletion(catalog: Catalog, event_log: EventLog, key: str, force: bool) -> None:
+    while True:  # until its publisher is not a step ahead of us; it has four of them
+        loaded = catalog.load(key)
+        state, document = known_state(key, loaded.state), loaded.document
+        if state == ScanState.CLOSED:
+            return
+        if not force:
+            raise ScanNotClosedError(
+                f"Scan {key} is not terminated (it is {state.name}), use force=True to delete "
+                "anyway."
+            )
+        document.info["end_reason"] = "DELETION"
+        try:
+            catalog.advance(key, state, ScanState.CLOSED, document)
+        except UnauthorizeStateTransition:
+            continue
+        break
+    event_log.seal({stream.key(): SealRequest(None, key) for stream in document.streams.values()})
 
 
 def reset_redis_db(data_store: DataStore) -> None:

@@ -25,6 +25,8 @@ The matrix (rows are classes below, each a part of `BackendTests`):
                     many scans  states, find (wildcards, case, numbers, any character), timetag,
                                 newest, announced (older than the history, deleted, other prefix)
     ServerTests     backend     info, protocol, initialise, flush, close, away, acquisitions
+    UpkeepTests     upkeep      last entries, forgetting, the journal, announcements of any prefix,
+                                scans that expire together, candidates
     ScanTests       store       life cycle, info, search, next and last scan, delete, identity models
     StreamTests     store       encodings, indexing, slicing, views, cursors, groups, seal, trimmed
                                 points, writers, plugins, a server that is full or away
@@ -70,7 +72,7 @@ from blissdata.exceptions import (
     StreamVanishedError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.backends.abstract import Backend, Catalog
+from blissdata.redis_engine.backends.abstract import Backend, Catalog, Upkeep
 from blissdata.redis_engine.documents import ScanDocument
 from blissdata.redis_engine.keys import DELETION_GRACE_S, HISTORY_LENGTH, new_ulid
 from blissdata.redis_engine.store import reset_redis_db
@@ -96,6 +98,7 @@ __all__ = [
     "ScanTests",
     "ServerTests",
     "StreamTests",
+    "UpkeepTests",
 ]
 
 LONG_S = 20.0
@@ -2507,5 +2510,165 @@ class StreamTests(BackendKit):
         assert list(scan.streams) == ["s"]
 
 
-class BackendTests(EventLogTests, CatalogTests, ServerTests, ScanTests, StreamTests):
+class UpkeepTests(BackendKit):
+    """What keeps a server from filling up."""
+
+    @pytest.fixture
+    def upkeep(self, backend: Backend) -> Upkeep:
+        """The server's upkeep."""
+        return backend.upkeep
+
+    # ------------------------------------------------------------------------------ streams
+
+    def test_the_last_entry_of_each_stream(self, log: EventLog, upkeep: Upkeep) -> None:
+        fill(log, "long", 1, 3, 2)
+        fill(log, "single", 4)
+        fill(log, "sealed", 2)
+        seal(log, "sealed")
+        seal(log, "empty")
+        asked = ["long", "single", "sealed", "empty", "nothing"]
+        assert upkeep.last_entries(asked) == {
+            "long": 4,
+            "single": 0,
+            "sealed": MAX_INDEX,
+            "empty": MAX_INDEX,
+            "nothing": None,
+        }
+        assert upkeep.last_entries([]) == {}
+
+    def test_what_lies_in_front_of_an_entry_may_go(self, log: EventLog, upkeep: Upkeep) -> None:
+        """A server may keep some of it, but never loses more."""
+        entries = fill(log, "s", *[1] * 1000)
+        outcome = upkeep.forget({"s": 700})["s"]
+        assert isinstance(outcome, int)
+        tail, left = everything(log, "s")
+        assert tail == Tail(1000, False)
+        assert left == entries[outcome:]
+        assert 500 <= outcome <= 700
+
+    def test_the_last_entry_stays(self, log: EventLog, upkeep: Upkeep) -> None:
+        entries = fill(log, "many", *[1] * 300)
+        fill(log, "one", 3)
+        outcomes = upkeep.forget({"many": 299, "one": 0})
+        assert outcomes["one"] == 0
+        assert everything(log, "one")[1][0].end == 3
+        tail, left = everything(log, "many")
+        assert tail == Tail(300, False)
+        assert left[-1] == entries[-1]
+
+    def test_of_a_sealed_stream_all_goes_but_the_seal(self, log: EventLog, upkeep: Upkeep) -> None:
+        fill(log, "s", 2, 3)
+        seal(log, "s")
+        assert upkeep.forget({"s": MAX_INDEX}) == {"s": 2}
+        assert everything(log, "s") == (Tail(5, True), [])
+        assert upkeep.forget({"s": MAX_INDEX}) == {"s": 0}
+
+    def test_a_stream_that_is_not_there_costs_no_other(self, log: EventLog, upkeep: Upkeep) -> None:
+        fill(log, "s", 1, 1)
+        seal(log, "s")
+        assert upkeep.forget({"nothing": 5, "s": MAX_INDEX, "none": MAX_INDEX}) == {
+            "nothing": 0,
+            "s": 2,
+            "none": 0,
+        }
+
+    def test_a_full_server_forgets(
+        self,
+        log: EventLog,
+        upkeep: Upkeep,
+        catalog: Catalog,
+        while_full: AbstractContextManager[None],
+    ) -> None:
+        fill(log, "s", 1, 1)
+        seal(log, "s")
+        key = new_scan(catalog)
+        upkeep.record({"s": 1})
+        with while_full:
+            assert upkeep.last_entries(["s"]) == {"s": MAX_INDEX}
+            with pytest.raises(ServerFullError):
+                upkeep.record({"s": MAX_INDEX})
+            assert upkeep.forget({"s": MAX_INDEX}) == {"s": 2}
+            assert upkeep.forget_records(upkeep.records()[0].ident) == 1
+            catalog.expire_many([key], 100)
+            assert upkeep.candidate("work").leads(60)
+
+    # ------------------------------------------------------------------------------ journal
+
+    def test_the_journal_gives_what_was_recorded_oldest_first(self, upkeep: Upkeep) -> None:
+        assert upkeep.records() == []
+        before = time.time()
+        idents = [upkeep.record({"s": i, "sealed": MAX_INDEX}) for i in range(5)]
+        found = upkeep.records()
+        assert [record.ident for record in found] == idents
+        assert [record.ends for record in found] == [
+            {"s": i, "sealed": MAX_INDEX} for i in range(5)
+        ]
+        assert all(abs(record.time - before) < 3600 for record in found)
+        assert [record.time for record in found] == sorted(record.time for record in found)
+
+    def test_the_journal_is_read_in_parts(self, upkeep: Upkeep) -> None:
+        idents = [upkeep.record({"s": i}) for i in range(5)]
+        assert [r.ident for r in upkeep.records(count=2)] == idents[:2]
+        assert [r.ident for r in upkeep.records(idents[1], 2)] == idents[2:4]
+        assert [r.ident for r in upkeep.records(idents[3])] == idents[4:]
+        assert upkeep.records(idents[4]) == []
+
+    def test_records_that_are_used_up_are_forgotten(self, upkeep: Upkeep) -> None:
+        idents = [upkeep.record({"s": i}) for i in range(5)]
+        assert upkeep.forget_records(idents[2]) == 3
+        assert [r.ident for r in upkeep.records()] == idents[3:]
+        assert upkeep.forget_records(idents[2]) == 0
+        later = upkeep.record({"s": 9})
+        assert [r.ident for r in upkeep.records()] == [*idents[3:], later]
+
+    # ------------------------------------------------------------------------------ scans
+
+    def test_new_scans_of_every_prefix_are_announced(
+        self, backend: Backend, upkeep: Upkeep, catalog: Catalog
+    ) -> None:
+        assert upkeep.announced("0-0") == ("0-0", [])
+        other = backend.catalog("lab", FIELDS)
+        keys = [new_scan(catalog), new_scan(other), new_scan(catalog)]
+        since, found = upkeep.announced("0-0")
+        assert found == keys
+        assert since == catalog.timetag()
+        assert upkeep.announced(since) == (since, [])
+        later = new_scan(other)
+        assert upkeep.announced(since)[1] == [later]
+
+    def test_many_scans_expire_together(self, catalog: Catalog) -> None:
+        keys = [new_scan(catalog) for _ in range(3)]
+        catalog.expire_many(keys[:2], 1000)
+        assert catalog.states(keys) == dict.fromkeys(keys, 0)
+        catalog.expire_many([*keys[:2], catalog.scan_key(new_ulid())], DELETION_GRACE_S)
+        assert catalog.states(keys) == {keys[0]: None, keys[1]: None, keys[2]: 0}
+        catalog.expire_many([], 1000)
+        assert catalog.sweep() >= 0
+        assert catalog.find({})[1] == [keys[2]]
+
+    # ------------------------------------------------------------------------------ candidates
+
+    def test_of_several_candidates_one_leads(self, backend: Backend) -> None:
+        other = self.second(backend)
+        first = backend.upkeep.candidate("work")
+        second = other.upkeep.candidate("work")
+        elsewhere = other.upkeep.candidate("other work")
+        try:
+            assert first.leads(60)
+            assert not second.leads(60)
+            assert elsewhere.leads(60)
+            assert first.leads(60)
+            first.close()
+            assert second.leads(60)
+            assert not first.leads(60)  # it comes back as the last one
+            second.close()
+            assert first.leads(60)
+        finally:
+            for candidate in (first, second, elsewhere):
+                candidate.close()
+            if other is not backend:
+                other.close()
+
+
+class BackendTests(EventLogTests, CatalogTests, ServerTests, UpkeepTests, ScanTests, StreamTests):
     """The whole contract. Subclass it, and give a fixture `backend`; see the module's docstring."""

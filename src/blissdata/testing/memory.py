@@ -25,7 +25,13 @@ from blissdata.exceptions import (
     StreamVanishedError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, ServerInfo, Step
+from blissdata.redis_engine.backends.abstract import (
+    Announcement,
+    LoadedScan,
+    Record,
+    ServerInfo,
+    Step,
+)
 from blissdata.redis_engine.backends.search import criteria, matches
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.redis_engine.keys import (
@@ -86,6 +92,8 @@ class MemoryBackend:
         self.history: list[tuple[tuple[int, int], str]] = []
         self.last_timetag = (0, 0)
         self.acquisitions: dict[str, int] = {}
+        self.journal: list[Record] = []
+        self.candidates: list[_MemoryCandidate] = []
         self.version: int | None = None
 
     # ------------------------------------------------------------------------------ backend
@@ -93,6 +101,10 @@ class MemoryBackend:
     @property
     def event_log(self) -> MemoryBackend:
         return self
+
+    @property
+    def upkeep(self) -> _MemoryUpkeep:
+        return _MemoryUpkeep(self)
 
     @property
     def client(self) -> None:
@@ -104,9 +116,13 @@ class MemoryBackend:
         return _MemoryCatalog(self, prefix, identity_fields)
 
     def info(self) -> ServerInfo:
+        return ServerInfo(
+            "memory", "for tests", self.version, "memory 1", self.used_memory(), 0, 1, time.time()
+        )
+
+    def used_memory(self) -> int:
         self.check()
-        size = sum(len(e.batch.payload) for s in self.streams.values() for e in s.entries)
-        return ServerInfo("memory", "for tests", self.version, "memory 1", size, 0, 1, time.time())
+        return sum(len(e.batch.payload) for s in self.streams.values() for e in s.entries)
 
     def protocol(self) -> int | str | None:
         self.check()
@@ -128,6 +144,7 @@ class MemoryBackend:
             self.streams.clear()
             self.scans.clear()
             self.history.clear()
+            self.journal.clear()
             self.acquisitions.clear()
             self.version = None
 
@@ -293,6 +310,15 @@ class MemoryBackend:
         with self.changed:
             return {key: self._trim(key, index) for key, index in indices.items()}
 
+    def trim_entries(self, key: str, index: int) -> int:
+        """Forgets the entries in front of the one at `index`, but never the last one."""
+        stream = self.streams.get(key, _Stream())
+        last = None if stream.sealed or not stream.entries else stream.entries[-1]
+        kept = [e for e in stream.entries if e.index >= index or e is last]
+        gone = len(stream.entries) - len(kept)
+        stream.entries = kept
+        return gone
+
     def _trim(self, key: str, index: int) -> int:
         stream = self.streams.get(key, _Stream())
         last = None if stream.sealed or not stream.entries else stream.entries[-1]
@@ -300,6 +326,95 @@ class MemoryBackend:
         gone = len(stream.entries) - len(kept)
         stream.entries = kept
         return gone
+
+
+class _MemoryUpkeep:
+    """`Upkeep` of a `MemoryBackend`."""
+
+    complete_records = False
+
+    def __init__(self, server: MemoryBackend) -> None:
+        self._server = server
+
+    def last_entries(self, keys: Sequence[str]) -> dict[str, int | None]:
+        self._server.check()
+        with self._server.changed:
+            return {key: self._last(self._server.streams.get(key)) for key in keys}
+
+    def _last(self, stream: _Stream | None) -> int | None:
+        if stream is None:
+            return None
+        if stream.sealed:
+            return MAX_INDEX
+        return stream.entries[-1].index if stream.entries else None
+
+    def forget(self, ends: Mapping[str, int]) -> dict[str, int | Exception]:
+        self._server.check()
+        with self._server.changed:
+            return {key: self._server.trim_entries(key, end) for key, end in ends.items()}
+
+    def record(self, ends: Mapping[str, int]) -> str:
+        self._server.check()
+        if self._server.full:
+            raise ServerFullError("the memory server is full")
+        journal = self._server.journal
+        ms, n = time.time_ns() // 1_000_000, 0
+        if journal:
+            last_ms, last_n = map(int, journal[-1].ident.split("-"))
+            ms, n = max((ms, 0), (last_ms, last_n + 1))
+        journal.append(Record(f"{ms}-{n}", dict(ends)))
+        return journal[-1].ident
+
+    def records(self, after: str = "0-0", count: int | None = None) -> list[Record]:
+        self._server.check()
+        found = [r for r in self._server.journal if _order(r.ident) > _order(after)]
+        return found[:count]
+
+    def forget_records(self, until: str) -> int:
+        self._server.check()
+        before = self._server.journal
+        self._server.journal = [r for r in before if _order(r.ident) > _order(until)]
+        return len(before) - len(self._server.journal)
+
+    def announced(self, since: str) -> tuple[str, list[str]]:
+        self._server.check()
+        found = [(tag, key) for tag, key in self._server.history if tag > _order(since)]
+        return (_text(found[-1][0]) if found else since), [key for _, key in found]
+
+    def candidate(self, role: str) -> _MemoryCandidate:
+        return _MemoryCandidate(self._server, role)
+
+
+def _order(ident: str) -> tuple[int, int]:
+    ms, _, n = ident.partition("-")
+    return int(ms), int(n or 0)
+
+
+class _MemoryCandidate:
+    """`Candidate` among the users of a `MemoryBackend`."""
+
+    def __init__(self, server: MemoryBackend, role: str) -> None:
+        self._server = server
+        self.role = role
+        self.asked = 0.0
+
+    def leads(self, patience: float) -> bool:
+        self._server.check()
+        with self._server.changed:
+            if self not in self._server.candidates:
+                self._server.candidates.append(self)
+            self.asked = time.monotonic()
+            present = [
+                other
+                for other in self._server.candidates
+                if other.role == self.role and self.asked - other.asked <= patience
+            ]
+            return present[0] is self
+
+    def close(self) -> None:
+        with self._server.changed:
+            if self in self._server.candidates:
+                self._server.candidates.remove(self)
 
 
 class _MemoryCatalog:
@@ -443,6 +558,14 @@ class _MemoryCatalog:
                 at = time.monotonic() + seconds
                 scan.expires = at if scan.expires is None else min(at, scan.expires)
             self._server.changed.notify_all()
+
+    def expire_many(self, keys: Sequence[str], seconds: int) -> None:
+        for key in keys:
+            self.expire(key, seconds)
+
+    def sweep(self) -> int:
+        self._server.check()
+        return 0
 
     def is_scan_key(self, key: str) -> bool:
         return self._keys.is_scan(key)

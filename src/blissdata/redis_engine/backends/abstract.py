@@ -14,7 +14,17 @@ from blissdata.exceptions import ScanLoadError
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.streams.event_log import EventLog
 
-__all__ = ["Announcement", "Backend", "Catalog", "LoadedScan", "ServerInfo", "Step"]
+__all__ = [
+    "Announcement",
+    "Backend",
+    "Candidate",
+    "Catalog",
+    "LoadedScan",
+    "Record",
+    "ServerInfo",
+    "Step",
+    "Upkeep",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,77 @@ class ServerInfo:
     """The server's clock, Unix time [s]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of the memory tracker's journal: where streams ended at one time."""
+
+    ident: str
+    """The entry's id, `<ms>-<n>` on the server's clock; grows from record to record."""
+
+    ends: Mapping[str, int]
+    """For each data stream the index of its last entry then; `MAX_INDEX` if it was sealed."""
+
+    @property
+    def time(self) -> float:
+        """When, on the server's clock, Unix time [s]."""
+        return int(self.ident.partition("-")[0]) / 1000
+
+
+class Candidate(Protocol):
+    """One of several programs of which only one shall do the work."""
+
+    def leads(self, patience: float) -> bool:
+        """True if it is this one. One that has not asked for `patience` [s] is passed over. One round
+        trip; the first time, and after trouble, a new connection."""
+        ...
+
+    def close(self) -> None:
+        """Leaves it to the others. Repeatable."""
+        ...
+
+
+class Upkeep(Protocol):
+    """What the memory tracker needs from a server. Every method takes a batch; the round trips do not
+    grow with the number of streams or scans. Works on a full server, but for `record`."""
+
+    @property
+    def complete_records(self) -> bool:
+        """True if every record must name every stream, not only those that went on since the last."""
+        ...
+
+    def last_entries(self, keys: Sequence[str]) -> dict[str, int | None]:
+        """For each stream the index of its last entry; `MAX_INDEX` if it is sealed, None if there is
+        nothing. What is no stream is nothing."""
+        ...
+
+    def forget(self, ends: Mapping[str, int]) -> dict[str, int | Exception]:
+        """Forgets the entries in front of the one at the given index, of which some may stay; with
+        `MAX_INDEX` all of a sealed stream but its seal. For each stream how many went. The last entry
+        of a stream always stays."""
+        ...
+
+    def record(self, ends: Mapping[str, int]) -> str:
+        """Adds a record (see `Record.ends`) to the journal and gives its id. Raises `ServerFullError`."""
+        ...
+
+    def records(self, after: str = "0-0", count: int | None = None) -> list[Record]:
+        """The oldest records after that id, at most `count`, oldest first."""
+        ...
+
+    def forget_records(self, until: str) -> int:
+        """Forgets the records up to that id (inclusive) and gives how many went."""
+        ...
+
+    def announced(self, since: str) -> tuple[str, list[str]]:
+        """The keys of the scans, under any prefix, that were announced after the timetag `since`,
+        deleted or not, as far as the history reaches; and the timetag up to which that is all."""
+        ...
+
+    def candidate(self, role: str) -> Candidate:
+        """This program as one that could do the work of that name on this server."""
+        ...
+
+
 class Catalog(Protocol):
     """Scans on a server."""
 
@@ -145,6 +226,15 @@ class Catalog(Protocol):
         A scan that is gone already is none of its business."""
         ...
 
+    def expire_many(self, keys: Sequence[str], seconds: int) -> None:
+        """The same for many scans, in one round trip if it is longer than the grace of deletion."""
+        ...
+
+    def sweep(self) -> int:
+        """Takes what has expired out of the search index and gives how many members went. Its round
+        trips grow with the size of the index."""
+        ...
+
     def is_scan_key(self, key: str) -> bool:
         """True if the key could be a scan's."""
         ...
@@ -173,6 +263,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def upkeep(self) -> Upkeep:
+        """What keeps it from filling up."""
+        ...
+
+    @property
     def client(self) -> Any:
         """The Redis client, None if there is none."""
         ...
@@ -186,6 +281,10 @@ class Backend(Protocol):
 
     def info(self) -> ServerInfo:
         """What it says about itself. One round trip."""
+        ...
+
+    def used_memory(self) -> int:
+        """How much memory it uses [bytes]. One round trip, a short one."""
         ...
 
     def protocol(self) -> int | str | None:

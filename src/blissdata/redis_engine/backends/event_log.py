@@ -32,7 +32,7 @@ from blissdata.streams.encoding.base import Batches
 from blissdata.streams.entries import MAX_INDEX, READ_LIMIT, Entries, Entry, Tail
 from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, Span, SpanRequest
 
-__all__ = ["Functions", "RedisEventLog", "execute"]
+__all__ = ["SEAL_ID", "Functions", "RedisEventLog", "execute", "is_missing_function"]
 
 MAX_PAYLOAD = 512 * 2**20 - 4096
 """`proto-max-bulk-len` of a server that was not told otherwise, less what goes around a payload."""
@@ -91,9 +91,9 @@ class Functions:
         """Many calls in one round trip; a refused one is an exception in its place."""
         commands = [("FCALL", name, len(keys), *keys, *args) for name, keys, args in calls]
         replies = self._raw.execute(commands)
-        if any(_is_missing_function(reply) for reply in replies):
+        if any(is_missing_function(reply) for reply in replies):
             self.load()
-            missing = [i for i, reply in enumerate(replies) if _is_missing_function(reply)]
+            missing = [i for i, reply in enumerate(replies) if is_missing_function(reply)]
             again = self._raw.execute([commands[i] for i in missing])
             for i, reply in zip(missing, again, strict=True):
                 replies[i] = reply
@@ -113,7 +113,8 @@ def execute(client: redis.Redis, commands: Iterable[Command]) -> list[Any]:
     return list(pipeline.execute(raise_on_error=False))
 
 
-def _is_missing_function(reply: Any) -> bool:
+def is_missing_function(reply: Any) -> bool:
+    """True for what a server answers that has not our functions (yet)."""
     return isinstance(reply, redis.exceptions.ResponseError) and "Function not found" in str(reply)
 
 
@@ -207,7 +208,7 @@ class RedisEventLog:
             unclear = [
                 key
                 for key, reply in replies.items()
-                if (_is_unclear(reply) if key in bare else _is_missing_function(reply))
+                if (_is_unclear(reply) if key in bare else is_missing_function(reply))
             ]
             if unclear:
                 if not bare.issuperset(unclear):
@@ -216,7 +217,7 @@ class RedisEventLog:
                 replies |= {key: link.receive() for key in unclear}
                 bare -= set(unclear)
                 # The library may be missing for these as well: they had a bare XADD before.
-                if any(_is_missing_function(replies[key]) for key in unclear):
+                if any(is_missing_function(replies[key]) for key in unclear):
                     self._functions.load()
                     link.send([self._append_command(key, requests[key]) for key in unclear])
                     replies |= {key: link.receive() for key in unclear}
@@ -411,7 +412,7 @@ class RedisEventLog:
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         """As `Wire.execute`, bringing the function library where it is missing."""
         replies = self._raw.execute(commands)
-        if any(_is_missing_function(reply) for reply in replies):
+        if any(is_missing_function(reply) for reply in replies):
             self._functions.load()
             replies = self._raw.execute(commands)
         return replies

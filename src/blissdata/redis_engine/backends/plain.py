@@ -26,7 +26,9 @@ from blissdata.redis_engine.backends.event_log import Functions
 from blissdata.redis_engine.backends.search import criteria, index_entries
 from blissdata.redis_engine.backends.server import (
     RedisServer,
+    globbed,
     not_found,
+    raise_first,
     state_number,
     step_from,
 )
@@ -44,6 +46,12 @@ from blissdata.redis_engine.keys import (
 )
 
 __all__ = ["PlainBackend", "PlainCatalog"]
+
+SWEPT_AT_ONCE = 1000
+"""How many keys or members are looked at in one round trip."""
+
+PK_LENGTH = 26
+"""Every member of the index ends with the primary key of its scan."""
 
 ANNOUNCED_AT_ONCE = 256
 """How many announcements are looked at in one round trip."""
@@ -179,6 +187,49 @@ class PlainCatalog:
             self._functions.call("bd1_expire", keys, args)
 
     # ------------------------------------------------------------------------------ many scans
+
+    def expire_many(self, keys: Sequence[str], seconds: int) -> None:
+        if seconds <= DELETION_GRACE_S:
+            for key in keys:
+                self.expire(key, seconds)
+            return
+        calls = [("bd1_expire", [*self._both(key), self._members(key)], [seconds]) for key in keys]
+        with translated_errors(f"letting {len(keys)} scans expire"):
+            raise_first(self._functions.call_many(calls))
+
+    def sweep(self) -> int:
+        gone = 0
+        with translated_errors("sweeping the index of scans"):
+            for index in self._indices():
+                cursor = b"0"
+                while True:
+                    cursor, found = self._raw.execute_command(
+                        "ZSCAN", index, cursor, "COUNT", SWEPT_AT_ONCE
+                    )
+                    gone += self._drop_gone(index, found[::2])
+                    if cursor == b"0":
+                        break
+        return gone
+
+    def _indices(self) -> list[bytes]:
+        """The sorted sets of the search index, also those of fields that this program knows not."""
+        pattern = f"{globbed(self._keys.index(''))}*"
+        found: set[bytes] = set()
+        cursor = b"0"
+        while True:
+            cursor, some = self._raw.execute_command(
+                "SCAN", cursor, "MATCH", pattern, "COUNT", SWEPT_AT_ONCE, "TYPE", "zset"
+            )
+            found.update(some)
+            if cursor == b"0":
+                return sorted(found)
+
+    def _drop_gone(self, index: bytes, members: Sequence[bytes]) -> int:
+        """Takes those members out of one index whose scan is gone. A scan never comes back."""
+        scans = [self._keys.scan(member[-PK_LENGTH:].decode("latin1")) for member in members]
+        there = self._raw.execute([("EXISTS", scan) for scan in scans])
+        dead = [member for member, n in zip(members, there, strict=True) if n == 0]
+        return int(self._raw.execute_command("ZREM", index, *dead)) if dead else 0
 
     def states(self, keys: Sequence[str]) -> dict[str, int | None]:
         if not keys:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
@@ -12,10 +13,19 @@ from blissdata.redis_engine.backends.abstract import ServerInfo, Step
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.counters import AcquisitionCounters
 from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute
+from blissdata.redis_engine.backends.upkeep import RedisUpkeep
 from blissdata.redis_engine.backends.wire import Wire
 from blissdata.redis_engine.keys import PROTOCOL
 
-__all__ = ["RedisServer", "not_found", "state_number", "step_from", "version_from"]
+__all__ = [
+    "RedisServer",
+    "globbed",
+    "not_found",
+    "raise_first",
+    "state_number",
+    "step_from",
+    "version_from",
+]
 
 _MAX_STATE_DIGITS = 3
 
@@ -25,6 +35,9 @@ class RedisServer:
 
     kind = ""
     """The name of the layout."""
+
+    complete_records = False
+    """True if each record of the tracker's journal must name every stream."""
 
     def __init__(
         self,
@@ -46,6 +59,7 @@ class RedisServer:
         self._raw = Wire(client.connection_pool)
         self._functions = Functions(self._raw)
         self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
+        self._upkeep = RedisUpkeep(self._raw, self.complete_records)
         self._acquisitions = AcquisitionCounters(
             self._raw, lambda detector: f"{acquisition_prefix}{detector}"
         )
@@ -56,6 +70,10 @@ class RedisServer:
     @property
     def event_log(self) -> RedisEventLog:
         return self._event_log
+
+    @property
+    def upkeep(self) -> RedisUpkeep:
+        return self._upkeep
 
     @property
     def client(self) -> redis.Redis:
@@ -81,6 +99,11 @@ class RedisServer:
             time=now[0] + now[1] / 1e6,
         )
 
+    def used_memory(self) -> int:
+        with translated_errors("asking the server for its use of memory"):
+            text = bytes(self._raw.execute_command("INFO", "memory"))
+        return int(text.partition(b"used_memory:")[2].partition(b"\r")[0])
+
     def protocol(self) -> int | str | None:
         with translated_errors("asking for the version of the database"):
             found = self._raw.execute_command("GET", PROTOCOL)
@@ -101,6 +124,18 @@ class RedisServer:
         self._raw.close()
         self._client.close()
         self._client.connection_pool.disconnect()
+
+
+def globbed(text: str) -> str:
+    """A text for MATCH that stands for itself."""
+    return re.sub(r"([*?\[\]\\^-])", r"\\\1", text)
+
+
+def raise_first(replies: Iterable[Any]) -> None:
+    """Raises the first refusal among the replies."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
 
 
 def version_from(text: bytes | None) -> int | str | None:

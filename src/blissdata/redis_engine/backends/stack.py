@@ -31,7 +31,9 @@ from blissdata.redis_engine.backends.event_log import Functions
 from blissdata.redis_engine.backends.search import criteria, matches
 from blissdata.redis_engine.backends.server import (
     RedisServer,
+    globbed,
     not_found,
+    raise_first,
     state_number,
     step_from,
 )
@@ -224,6 +226,14 @@ class StackCatalog:
         with translated_errors(f"deleting scan {key}"):
             self._functions.call("bdj1_expire", [key], [seconds, self._keys.stream("")])
 
+    def expire_many(self, keys: Sequence[str], seconds: int) -> None:
+        calls = [("bdj1_expire", [key], [seconds, self._keys.stream("")]) for key in keys]
+        with translated_errors(f"letting {len(keys)} scans expire"):
+            raise_first(self._functions.call_many(calls))
+
+    def sweep(self) -> int:
+        return 0  # RediSearch forgets what has expired
+
     # ------------------------------------------------------------------------------ state streams
 
     def _find_state_key(self, key: str) -> str | None:
@@ -327,7 +337,7 @@ class StackCatalog:
         cursor = b"0"
         while True:
             cursor, some = self._raw.execute_command(
-                "SCAN", cursor, "MATCH", f"{_globbed(self._keys.scan_prefix)}*", "COUNT", 1000,
+                "SCAN", cursor, "MATCH", f"{globbed(self._keys.scan_prefix)}*", "COUNT", 1000,
                 "TYPE", "ReJSON-RL",
             )  # fmt: skip
             keys.update(key.decode() for key in some)
@@ -657,11 +667,6 @@ def _parts(timetag: str) -> tuple[int, int]:
     return int(ms), int(n or 0)
 
 
-def _globbed(text: str) -> str:
-    """A text for MATCH that stands for itself."""
-    return re.sub(r"([*?\[\]\\^-])", r"\\\1", text)
-
-
 # ---------------------------------------------------------------------------------- the backend
 
 
@@ -669,6 +674,9 @@ class StackBackend(RedisServer):
     """A server of protocol 1."""
 
     kind = "stack"
+    complete_records = (
+        True  # as protocol 1 has them: a tracker of blissdata 2.x may go on with them
+    )
 
     def __init__(self, client: redis.Redis, address: str, why: str, max_block: float) -> None:
         super().__init__(client, address, why, max_block, acquisition_prefix="")

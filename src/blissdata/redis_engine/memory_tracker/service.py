@@ -1,0 +1,232 @@
+"""The memory tracker as a program: rounds, as often as memory grows, and what it says of them.
+
+Other programs read what it says on stdout: the texts are part of what clients of blissdata 2.x rely on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+
+from blissdata.exceptions import ServerFullError, StoreConnectionError, StoreError
+from blissdata.redis_engine.backends.abstract import ServerInfo
+from blissdata.redis_engine.memory_tracker.policy import Watch
+from blissdata.redis_engine.memory_tracker.tracker import MemoryTracker, NoFreeableMemoryError
+from blissdata.redis_engine.store import DataStore
+
+__all__ = ["Options", "Service", "human_size"]
+
+_logger = logging.getLogger("blissdata.redis_engine.memory_tracker")
+
+ROLE = "tracker"
+
+NOTHING_TO_FREE_S = 1.0
+"""Pause when nothing may be forgotten [s]."""
+
+SERVER_FULL_S = 0.5
+"""Pause when the server takes nothing at all [s]."""
+
+SERVER_AWAY_S = 1.0
+"""Pause when nobody answers [s]."""
+
+STAND_BY_S = 5.0
+"""How often a tracker that stands by asks whether the other is still there [s]."""
+
+PATIENCE_S = 60.0
+"""A tracker that has said nothing to the server for so long, beyond its period, is passed over [s]."""
+
+LAST_RESORT = 0.95
+"""From this part of `maxmemory` on, a tracker that may do so goes into the protected history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a tracker is to run; the defaults are those of its command line."""
+
+    cleaning_threshold: float = 80
+    """From which part of `maxmemory` on points are forgotten [%]."""
+
+    protected_history: float = 180
+    """What came in this time is not forgotten [s]."""
+
+    monitoring_period: float = 30
+    """Time between rounds while nothing happens [s]."""
+
+    inactive_scan_deletion: float = 86400
+    """Open scans without anything new for so long are closed and deleted [s]."""
+
+    closed_scan_deletion: float = 604800
+    """How long closed scans stay [s]."""
+
+    cleaning_time_slice: float = 20
+    """Which part of the time that is remembered is forgotten at once [%]."""
+
+    yielding: bool = False
+    """True to go into the protected history rather than to let publishers wait."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "protected_history",
+            "monitoring_period",
+            "inactive_scan_deletion",
+            "closed_scan_deletion",
+        ):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is a time of 0 s or more, not {getattr(self, name)}")
+        for name in ("cleaning_threshold", "cleaning_time_slice"):
+            if not 0 < getattr(self, name) <= 100:
+                raise ValueError(
+                    f"{name} is a part above 0 and up to 100 %, not {getattr(self, name)}"
+                )
+
+
+class Service:
+    """Keeps one server from filling up, until it is told to stop. Of several on one server, one works
+    and the others stand by."""
+
+    def __init__(self, data_store: DataStore, options: Options) -> None:
+        self._store = data_store
+        self._options = options
+        self._stopping = False
+        self._woken, self._wakes = os.pipe()
+        self._tracker: MemoryTracker | None = None
+        self._candidate = data_store.backend.upkeep.candidate(ROLE)
+        self._standing_by = False
+
+    def stop(self) -> None:
+        """Makes `run` return soon. May be called from anywhere, a signal handler too."""
+        self._stopping = True
+        with suppress(OSError):
+            os.write(self._wakes, b"\0")
+
+    def announce(self, info: ServerInfo) -> None:
+        """Says what it will do."""
+        _logger.info("INIT | Redis max. memory: %s", human_size(info.max_memory))
+        threshold = f"{self._options.cleaning_threshold:g}%"
+        size = human_size(self._threshold(info))
+        _logger.info("INIT | Mem. usage to trigger cleanup: %s (%s)", threshold, size)
+        protected = f"{self._options.protected_history:g}"
+        _logger.info("INIT | Protected history length: %s seconds", protected)
+
+    def run(self) -> None:
+        """Round after round, until `stop`. What goes wrong is said and tried again."""
+        try:
+            while not self._stopping:
+                pause = self._guarded(self._round)
+                if pause:
+                    self._pause(pause)
+        finally:
+            self._candidate.close()
+            os.close(self._wakes)
+            os.close(self._woken)
+
+    def _pause(self, seconds: float) -> None:
+        """So long [s], or until `stop`."""
+        if not self._stopping:
+            select.select([self._woken], [], [], max(0.0, seconds))
+
+    def _guarded(self, work: Callable[[], float]) -> float:
+        """The pause [s] that the work asks for, or that its trouble needs."""
+        try:
+            return work()
+        except ServerFullError:
+            _logger.critical("Redis is out of memory, monitoring routine can't run, retry...")
+            return SERVER_FULL_S
+        except StoreConnectionError as error:
+            _logger.error("%s", error)
+            self._tracker = None  # who comes back may have other data
+            return SERVER_AWAY_S
+        except StoreError as error:
+            _logger.error("%s", error)
+            return SERVER_AWAY_S
+
+    # ------------------------------------------------------------------------------ one round
+
+    def _round(self) -> float:
+        """One round, and the wait for the next one; gives a pause [s] that is due before that."""
+        options = self._options
+        if not self._candidate.leads(options.monitoring_period + PATIENCE_S):
+            if not self._standing_by:
+                _logger.info("Another memory tracker keeps this server: standing by")
+            self._standing_by, self._tracker = True, None
+            return STAND_BY_S
+        if self._standing_by:
+            _logger.info("The other memory tracker is gone: taking over")
+            self._standing_by = False
+        if self._tracker is None:
+            self._tracker = MemoryTracker(
+                self._store,
+                options.inactive_scan_deletion,
+                options.closed_scan_deletion,
+                options.cleaning_time_slice,
+            )
+        self._tracker.update()
+        info = self._store.backend.info()
+        _logger.info("Memory usage: %s", human_size(info.used_memory))
+        if info.max_memory and info.used_memory >= self._threshold(info):
+            return self._reclaim(self._tracker, info)
+        self._wait(info)
+        return 0.0
+
+    def _reclaim(self, tracker: MemoryTracker, info: ServerInfo) -> float:
+        protected = self._options.protected_history
+        try:
+            tracker.reclaim_memory(protected)
+        except NoFreeableMemoryError:
+            if self._options.yielding and info.used_memory >= LAST_RESORT * info.max_memory:
+                return self._reclaim_protected(tracker)
+            _logger.critical(
+                "Unable to free memory ! Remaining data is too recent to be freed "
+                "(protected_history: %s seconds)",
+                f"{protected:g}",
+            )
+            return NOTHING_TO_FREE_S
+        self._say_trimmed()
+        return 0.0
+
+    def _reclaim_protected(self, tracker: MemoryTracker) -> float:
+        try:
+            tracker.reclaim_memory(0)
+        except NoFreeableMemoryError as error:
+            _logger.critical("Unable to free memory ! %s", error)
+            return NOTHING_TO_FREE_S
+        _logger.warning("Memory is nearly full: points of the protected history are forgotten")
+        self._say_trimmed()
+        return 0.0
+
+    def _say_trimmed(self) -> None:
+        part = f"{self._options.cleaning_time_slice:g}%"
+        _logger.info("Trimmed off the oldest %s of stream history", part)
+
+    def _wait(self, then: ServerInfo) -> None:
+        """Until the next round is due, looking at memory meanwhile."""
+        began = monotonic()
+        period = self._options.monitoring_period
+        if not then.max_memory:
+            self._pause(period)
+            return
+        watch = Watch(self._threshold(then), period)
+        used = then.used_memory
+        while not self._stopping:
+            elapsed = monotonic() - began
+            if watch.due(elapsed, then.used_memory, used):
+                return
+            self._pause(watch.look_again(elapsed, then.used_memory, used))
+            used = self._store.backend.used_memory()
+
+    def _threshold(self, info: ServerInfo) -> int:
+        return int(info.max_memory * self._options.cleaning_threshold / 100)
+
+
+def human_size(nbytes: float) -> str:
+    """A size as services read it: `23MB`, `7.583MB`; units are powers of 1024."""
+    units = ["TB", "GB", "MB", "KB", "B"]
+    while nbytes >= 1024 and len(units) > 1:
+        nbytes /= 1024
+        units.pop()
+    return f"{nbytes:.4g}{units[-1]}"

@@ -100,6 +100,12 @@ def test_a_stream_is_created_as_1x_does(scan: Scan) -> None:
     assert (second.kind, second.info, third.info) == ("json", {}, {"a": 1})
 
 
+def test_a_stream_is_created_by_the_old_argument_name(scan: Scan) -> None:
+    create: Any = scan.create_stream
+    stream = create(stream_definition=Stream.make_definition("x", float))
+    assert (stream.name, stream.dtype) == ("x", np.float64)
+
+
 def test_a_publisher_may_write_by_name_before_it_prepares(scan: Scan) -> None:
     scan.create_stream("x", dtype=float)
     writer = scan.get_writer_stream("x")

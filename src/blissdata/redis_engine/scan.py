@@ -34,6 +34,7 @@ from blissdata.exceptions import (
     UnauthorizeStateTransition,
     UnknownEncodingError,
 )
+from blissdata.old_names import once_called
 from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
 from blissdata.streams import plugins
@@ -235,6 +236,7 @@ class Scan:
 
     # ------------------------------------------------------------------------------ writing
 
+    @once_called(definition="stream_definition")
     def create_stream(
         self,
         definition: StreamDefinition | str,

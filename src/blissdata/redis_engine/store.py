@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from blissdata.exceptions import (
     BeaconConnectionError,
@@ -24,6 +23,7 @@ from blissdata.exceptions import (
     StoreError,
     UnauthorizeStateTransition,
 )
+from blissdata.old_names import once_called
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
 from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid
 from blissdata.redis_engine.scan import Scan, ScanState, known_state
@@ -39,25 +39,6 @@ if TYPE_CHECKING:
     from blissdata.streams.event_log import EventLog
 
 __all__ = ["DataStore", "close_and_delete", "reset_redis_db"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _once_called(**old_names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Takes arguments by the names that they have in blissdata 2.x as well: `new="old"`."""
-
-    def decorate(method: Callable[P, T]) -> Callable[P, T]:
-        @wraps(method)
-        def renamed(*args: P.args, **kwargs: P.kwargs) -> T:
-            for new, old in old_names.items():
-                if old in kwargs:
-                    kwargs[new] = kwargs.pop(old)
-            return method(*args, **kwargs)
-
-        return renamed
-
-    return decorate
 
 
 class DataStore:
@@ -241,7 +222,7 @@ class DataStore:
         nothing. Raises `ValueError` for an unknown field or a `*` inside a text."""
         return self._catalog.find(fields)
 
-    @_once_called(keys="scan_keys")
+    @once_called(keys="scan_keys")
     def get_scans_state(self, keys: Sequence[str]) -> dict[str, ScanState]:
         """The state of each scan. One round trip. Raises `ScanNotFoundError` naming those that are
         not there."""
@@ -253,7 +234,7 @@ class DataStore:
             raise ScanNotFoundError(f"There is no scan {', '.join(missing)}: deleted or expired")
         return {key: known_state(key, n) for key, n in found.items() if n is not None}
 
-    @_once_called(key="scan_key")
+    @once_called(key="scan_key")
     def delete_scan(self, key: str, force: bool = False) -> None:
         """Deletes a scan that is CLOSED, with its streams: nobody finds or loads it any more, and the
         server forgets its points within 10 s. Unknown or deleted already: nothing happens.

@@ -8,6 +8,8 @@
     │   ├── ServerRefusedError                  the server would not do it
     │   │   ├── ServerFullError                 memory limit reached; nothing was stored
     │   │   └── ServerBusyError                 not now: loading, disk trouble, read-only replica
+    │   │       └── NotDurableYetError          stored, but not on disk or on a replica in time
+    │   ├── DurabilityUnavailableError          (RuntimeError) the server cannot give it
     │   └── LocalServerError                    (RuntimeError) the embedded server would not start
     ├── ScanError
     │   ├── ScanLoadError
@@ -82,6 +84,7 @@ __all__ = [
     "DataFileMissingError",
     "DataFileRefusedError",
     "DataTimeoutError",
+    "DurabilityUnavailableError",
     "EmptyViewException",
     "EndOfStream",
     "ImageError",
@@ -98,6 +101,7 @@ __all__ = [
     "NoImageAvailable",
     "NoScanAvailable",
     "NoWritePermission",
+    "NotDurableYetError",
     "PayloadError",
     "PointsNotInFileError",
     "ProtocolVersionError",
@@ -167,6 +171,15 @@ class ServerFullError(ServerRefusedError):
 class ServerBusyError(ServerRefusedError):
     """The server cannot do it at the moment (it loads its data, its disk is full, it is a read-only
     replica, a script blocks it); nothing of this request was stored."""
+
+
+class NotDurableYetError(ServerBusyError):
+    """The server has the points, but they were not on its disk, or on a replica, in the time that was
+    given to that. The publisher asks again."""
+
+
+class DurabilityUnavailableError(StoreError, RuntimeError):
+    """The server cannot give the durability that a scan asks for."""
 
 
 class LocalServerError(StoreError, RuntimeError):

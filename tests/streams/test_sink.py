@@ -341,13 +341,30 @@ def test_one_point_may_be_larger_than_the_queue(memory):
     publication.check(memory)
 
 
-def test_a_point_larger_than_the_server_takes_is_refused_at_once(memory, backend):
-    publication = Publication(memory)
-    backend.max_payload = 100
-    with pytest.raises(ValueError, match="larger than the server accepts"):
-        publication.streams["images 0"].send(publication.point("images 0", 0))
-    publication.streams["joined 0"].send(0.0)
-    publication.streams["joined 0"].join()
+@pytest.mark.parametrize("kind", ["memory", "plain"])
+def test_a_point_larger_than_the_server_takes_is_refused_at_once(kind, request, backend):
+    if kind == "memory":
+        backend.max_payload = 2**20
+        store = DataStore(backend=backend)
+    else:
+        server = request.getfixturevalue("server")
+        with server.client() as client:
+            client.config_set("proto-max-bulk-len", 2**20)
+            request.addfinalizer(lambda: _reset_bulk_limit(server))
+        store = DataStore(server.url, init_db=True)
+    with store:
+        scan = store.create_scan({"name": "large", "number": 1, "data_policy": "none"})
+        images = scan.create_stream("images", dtype="uint8", shape=(2**20 + 1,))
+        scan.prepare()
+        with pytest.raises(ValueError, match="larger than the server accepts"):
+            images.send(np.zeros(2**20 + 1, "uint8"))
+        assert scan.close() is None
+        assert len(images) == 0
+
+
+def _reset_bulk_limit(server):
+    with server.client() as client:
+        client.config_set("proto-max-bulk-len", 512 * 2**20)
 
 
 def test_the_thread_ends_when_there_is_nothing_to_do_and_starts_again(memory):

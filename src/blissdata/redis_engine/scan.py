@@ -41,6 +41,7 @@ from blissdata.streams import plugins
 from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.default import Stream
+from blissdata.streams.durability import Durability
 from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.event_log import StoreLike
 from blissdata.streams.event_stream import WAIT_SLICE_S, EventStream
@@ -101,10 +102,18 @@ class Scan:
     it closes itself, and says in `info["end_reason"]` whether that was a success.
     """
 
-    def __init__(self, data_store: ScanStore, key: str, loaded: LoadedScan, writable: bool) -> None:
+    def __init__(
+        self,
+        data_store: ScanStore,
+        key: str,
+        loaded: LoadedScan,
+        writable: bool,
+        durability: Durability = Durability.MEMORY,
+    ) -> None:
         self._data_store = data_store
         self._key = key
         self._writable = writable
+        self._durability = durability
         if writable:
             self._pid = os.getpid()
             _written.add(self)
@@ -291,15 +300,20 @@ class Scan:
             scan_path=path if isinstance(path, str) else None,
             scan_saves=bool(self._info.get("save")),
         )
-        events = EventStream.create(self._data_store, definition.name, document)
+        events = EventStream.create(
+            self._data_store, definition.name, document, durability=self._durability
+        )
         stream = plugins.create_stream(events)
         self._document.streams[definition.name] = document
         self._writers[definition.name] = stream
         return stream
 
-    def get_writer_stream(self, name: str) -> BaseStream:
+    def get_writer_stream(
+        self, name: str, *, durability: Durability | str | None = None
+    ) -> BaseStream:
         """One stream of a prepared scan, for writing, from its present end on; also on a scan that
-        was loaded for reading. One round trip. Raises `KeyError` for an unknown name.
+        was loaded for reading. One round trip. `durability` as in `create_scan` (None: that of this
+        object). Raises `KeyError` for an unknown name, `DurabilityUnavailableError`.
 
         Only one publisher may write at a time: whichever comes second gets `StreamConflictError`."""
         known = self._document.streams if self._writable else self.streams
@@ -309,7 +323,10 @@ class Scan:
             )
         document = self._document.streams[name]
         end = len(EventStream.open(self._data_store, name, document))
-        return plugins.create_stream(EventStream.create(self._data_store, name, document, end))
+        wanted = self._durability if durability is None else Durability(durability)
+        self._data_store.event_log.require(wanted)
+        events = EventStream.create(self._data_store, name, document, end, wanted)
+        return plugins.create_stream(events)
 
     def prepare(self) -> None:
         """Makes the streams known. CREATED → PREPARED."""

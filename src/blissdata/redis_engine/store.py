@@ -28,6 +28,7 @@ from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_
 from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid
 from blissdata.redis_engine.scan import Scan, ScanState, known_state
 from blissdata.streams.deadline import Deadline
+from blissdata.streams.durability import Durability
 from blissdata.streams.event_log import SealRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S
 from blissdata.streams.sink import PUBLISH_TIMEOUT_S, Publisher
@@ -130,15 +131,25 @@ class DataStore:
     # ------------------------------------------------------------------------------ scans
 
     def create_scan(
-        self, identity: Mapping[str, Any], info: Mapping[str, Any] | None = None
+        self,
+        identity: Mapping[str, Any],
+        info: Mapping[str, Any] | None = None,
+        *,
+        durability: Durability | str = Durability.MEMORY,
     ) -> Scan:
         """A new scan, in state CREATED, announced to everybody who waits for one. One round trip.
+
+        `durability` says what points survive once `join`, `seal` or `stop` confirmed them: "memory"
+        (the server has them), "disk" (an fsync came before) or "replica" (another server has them as
+        well). Raises `DurabilityUnavailableError` if this server cannot give it.
 
         Raises `pydantic.ValidationError` if the identity does not fit the model (unknown fields are
         ignored), `TypeError` if JSON cannot hold the info, `ScanTooLargeError` above 2**20
         characters."""
         from blissdata.redis_engine.identities import validated_identity
 
+        wanted = Durability(durability)
+        self.event_log.require(wanted)
         fields = validated_identity(self._identity_model, identity)
         if info is not None and not isinstance(info, Mapping):
             raise TypeError(f"The info of a scan is a dict, not a {type(info).__name__}")
@@ -146,7 +157,7 @@ class DataStore:
         pk = new_ulid()
         document = ScanDocument(pk, fields, plain_info, self._catalog.new_state_pk(pk))
         loaded = self._catalog.create(document)
-        return Scan(self, self._catalog.scan_key(pk), loaded, writable=True)
+        return Scan(self, self._catalog.scan_key(pk), loaded, writable=True, durability=wanted)
 
     def load_scan(self, key: str) -> Scan:
         """The scan under that key, for reading. One round trip.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from blissdata.exceptions import PayloadError
+from blissdata.streams.durability import Durability
 from blissdata.streams.encoding.base import EncodedBatch
 from blissdata.streams.entries import Entry, Tail
 
@@ -48,6 +49,9 @@ class AppendRequest:
     session: int | None = None
     """The log's `session` in which the stream was seen to end at `index`, None if it was not."""
 
+    durability: Durability = Durability.MEMORY
+    """What must hold before these entries count as confirmed."""
+
     @property
     def end(self) -> int:
         """Index after the last point."""
@@ -68,6 +72,9 @@ class SealRequest:
 
     scan_key: str | None = None
     """The scan that owns the stream; an empty stream is not sealed for a scan that is gone."""
+
+    durability: Durability = Durability.MEMORY
+    """What must hold before the seal counts as confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +113,24 @@ class EventLog(Protocol):
     refuses for one stream is that stream's outcome and does not touch the others.
     """
 
-    max_payload: int
-    """Size of the largest payload that the server accepts [bytes]."""
+    @property
+    def max_payload(self) -> int:
+        """Size of the largest payload that the server accepts [bytes]. May ask it, once."""
+        ...
 
     session: int
     """Grows whenever the server may have forgotten what was appended before: it was away."""
 
+    def require(self, durability: Durability) -> None:
+        """Raises `DurabilityUnavailableError` if the server cannot give this durability. At most a
+        few round trips."""
+        ...
+
     def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:
         """Adds entries to many streams. For each key the index after its last point, or the error:
 
-        `ServerFullError` (nothing was stored, may be sent again), `StreamConflictError` (somebody
+        `ServerFullError` (nothing was stored, may be sent again), `NotDurableYetError` (stored, but
+        not as durable as asked; to be repeated), `StreamConflictError` (somebody
         else's points are there), `StreamSealedError`, `StreamRewoundError` (the stream ends before
         `index`), `StreamVanishedError` (it is gone, or its scan is). A refused request leaves no
         entry at all, so no hole either."""
@@ -176,7 +191,16 @@ class EventLog(Protocol):
 class PublisherLike(Protocol):
     """What opens a stream for writing: `blissdata.streams.sink.Publisher`."""
 
-    def open(self, key: str, name: str, encoder: Any, *, scan_key: str | None, index: int) -> Any:
+    def open(
+        self,
+        key: str,
+        name: str,
+        encoder: Any,
+        *,
+        scan_key: str | None,
+        index: int,
+        durability: Durability = Durability.MEMORY,
+    ) -> Any:
         """A sink for the stream that ends at `index` now."""
         ...
 

@@ -22,6 +22,7 @@ from blissdata.exceptions import (
     UnknownEncodingError,
 )
 from blissdata.streams.deadline import Deadline
+from blissdata.streams.durability import Durability
 from blissdata.streams.encoding import EncodedBatch, StreamEncoder, encoder_from_info
 from blissdata.streams.entries import (
     MAX_INDEX,
@@ -100,13 +101,23 @@ class EventStream:
 
     @classmethod
     def create(
-        cls, data_store: StoreLike, name: str, model: StreamModel, index: int = 0
+        cls,
+        data_store: StoreLike,
+        name: str,
+        model: StreamModel,
+        index: int = 0,
+        durability: Durability = Durability.MEMORY,
     ) -> EventStream:
         """The stream for writing from point `index` on, where it must end now. No round trip:
         the server meets the stream with its first point. Raises `UnknownEncodingError`."""
         encoder = encoder_from_info(model.encoding, name)
         sink = data_store.publisher.open(
-            model.key(), name, encoder, scan_key=_scan_key(model), index=index
+            model.key(),
+            name,
+            encoder,
+            scan_key=_scan_key(model),
+            index=index,
+            durability=durability,
         )
         return cls(data_store, name, model, encoder, sink)
 

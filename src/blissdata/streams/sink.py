@@ -35,6 +35,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from blissdata.exceptions import (
+    NotDurableYetError,
     PayloadError,
     PublishError,
     PublishTimeoutError,
@@ -45,6 +46,7 @@ from blissdata.exceptions import (
     StreamRewoundError,
     StreamSealedError,
 )
+from blissdata.streams.durability import Durability
 from blissdata.streams.encoding.base import EncodedBatch, StreamEncoder
 from blissdata.streams.event_log import AppendRequest, EventLog, SealRequest
 
@@ -57,6 +59,10 @@ PUBLISH_TIMEOUT_S = 60.0
 
 MAX_QUEUED = 128 * 2**20
 """How many bytes of points may wait in the publisher before `send` waits [bytes]."""
+
+SURELY_ACCEPTED = 2**20
+"""Payloads up to this size [bytes] are smaller than any limit that a server may have: Redis and
+Valkey refuse a `proto-max-bulk-len` below 1 MiB."""
 
 MAX_LOOSE = 512
 """How many points of one stream may lie loose, not yet counted for the queue's limit."""
@@ -106,12 +112,14 @@ class StreamSink:
         encoder: StreamEncoder,
         scan_key: str | None,
         index: int,
+        durability: Durability,
     ) -> None:
         self.key = key
         self.name = name
         self.encoder = encoder
         self.joins = encoder.joinable
         self.scan_key = scan_key
+        self.durability = durability
         self.formed = index
         self.confirmed = index
         self.points: list[Any] = []
@@ -249,10 +257,17 @@ class Publisher:
         self._progress = threading.Condition(self._lock)
 
     def open(
-        self, key: str, name: str, encoder: StreamEncoder, *, scan_key: str | None, index: int
+        self,
+        key: str,
+        name: str,
+        encoder: StreamEncoder,
+        *,
+        scan_key: str | None,
+        index: int,
+        durability: Durability = Durability.MEMORY,
     ) -> StreamSink:
         """A sink for the stream that ends at `index` now. No round trip."""
-        sink = StreamSink(self, key, name, encoder, scan_key, index)
+        sink = StreamSink(self, key, name, encoder, scan_key, index, durability)
         with self._lock:
             self._sinks.add(sink)
         return sink
@@ -262,7 +277,7 @@ class Publisher:
     def put(self, sink: StreamSink, batch: EncodedBatch) -> None:
         """Queues a batch; waits while the queue is full, `publish_timeout` at most."""
         size = len(batch.payload)
-        if size > self._log.max_payload:
+        if size > SURELY_ACCEPTED and size > self._log.max_payload:
             raise ValueError(
                 f"{sink.what}: a payload of {size} bytes is larger than the server accepts "
                 f"({self._log.max_payload} bytes). Send fewer points at once, or let a plugin carry "
@@ -398,14 +413,14 @@ class Publisher:
                     sink.shut()
                 self.join(sink)
                 length = sink.confirmed or None
-                requests[sink.key] = SealRequest(length, sink.scan_key)
+                requests[sink.key] = SealRequest(length, sink.scan_key, sink.durability)
             except (StreamConflictError, StreamSealedError) as error:
-                requests[sink.key] = SealRequest(None, sink.scan_key)
+                requests[sink.key] = SealRequest(None, sink.scan_key, sink.durability)
                 _warn_of_discrepancy(sink)
                 if tell_conflicts and not known:
                     trouble = trouble or error
             except Exception as error:  # noqa: BLE001 — kept, and raised when the others are sealed
-                requests[sink.key] = SealRequest(None, sink.scan_key)
+                requests[sink.key] = SealRequest(None, sink.scan_key, sink.durability)
                 trouble = trouble or (None if known else error)
         lengths, later = self._seal_on_server(requests, {sink.key: sink for sink in sinks})
         with self._lock:
@@ -638,7 +653,7 @@ class Publisher:
                     "Points before these are on the server"
                 ),
             )
-        elif isinstance(trouble, StoreConnectionError):
+        elif isinstance(trouble, StoreConnectionError | NotDurableYetError):
             sink.request = replace(request, repeat=True)
 
     def _fail(self, sink: StreamSink, error: Exception) -> None:
@@ -703,7 +718,13 @@ def _form(sink: StreamSink) -> AppendRequest:
         total += size
     if group:
         entries.append(_joined(group))
-    request = AppendRequest(sink.formed, tuple(entries), sink.scan_key, session=sink.session)
+    request = AppendRequest(
+        sink.formed,
+        tuple(entries),
+        sink.scan_key,
+        session=sink.session,
+        durability=sink.durability,
+    )
     sink.formed = request.end
     return request
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blissdata.exceptions import (
+    DurabilityUnavailableError,
     PayloadError,
     ScanLoadError,
     ScanNotFoundError,
@@ -41,6 +42,7 @@ from blissdata.redis_engine.keys import (
     PlainKeys,
     new_ulid,
 )
+from blissdata.streams.durability import Durability
 from blissdata.streams.entries import MAX_INDEX, Entry, Tail
 from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, SpanRequest
 
@@ -171,6 +173,11 @@ class MemoryBackend:
             raise StoreConnectionError("the memory server is away")
 
     # ------------------------------------------------------------------------------ event log
+
+    def require(self, durability: Durability) -> None:
+        """Memory is all there is."""
+        if durability is not Durability.MEMORY:
+            raise DurabilityUnavailableError(f"Points in memory cannot be kept on {durability}")
 
     def post(self, requests: Mapping[str, AppendRequest]) -> None:
         """Nothing is sent apart from its outcome here."""

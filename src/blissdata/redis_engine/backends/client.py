@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from blissdata.exceptions import (
+    NotDurableYetError,
     ServerBusyError,
     ServerFullError,
     ServerRefusedError,
@@ -32,6 +33,7 @@ from blissdata.exceptions import (
 
 __all__ = [
     "RedisConflictError",
+    "RedisNotDurableYetError",
     "RedisRewoundError",
     "RedisSealedError",
     "RedisServerBusyError",
@@ -126,6 +128,10 @@ class RedisServerFullError(_FlavourError, ServerFullError, redis.exceptions.Resp
 
 
 class RedisServerBusyError(_FlavourError, ServerBusyError, redis.exceptions.ResponseError):
+    """Also a `redis.exceptions.ResponseError`."""
+
+
+class RedisNotDurableYetError(_FlavourError, NotDurableYetError, redis.exceptions.ResponseError):
     """Also a `redis.exceptions.ResponseError`."""
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
 import redis
 
-from blissdata.exceptions import PayloadError
+from blissdata.exceptions import DurabilityUnavailableError, PayloadError
 from blissdata.redis_engine.backends.client import (
     RedisConflictError,
+    RedisNotDurableYetError,
     RedisRewoundError,
     RedisSealedError,
     RedisVanishedError,
@@ -27,6 +29,7 @@ from blissdata.redis_engine.backends.client import (
 )
 from blissdata.redis_engine.backends.wire import LARGE, Arena, Command, Link, Wire
 from blissdata.redis_engine.keys import PROTOCOL
+from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.encoding.base import Batches
 from blissdata.streams.entries import MAX_INDEX, READ_LIMIT, Entries, Entry, Tail
@@ -47,6 +50,11 @@ _MAX_DIGITS = 20
 
 CLOSING_S = 0.2
 """How long the connection for appending is left to who uses it, before it is closed [s]."""
+
+DURABLE_WAIT_MS = 2000
+"""How long the server is asked to wait for its disk or a replica at once; then it is asked anew."""
+
+_WHERE = {Durability.DISK: "its disk", Durability.REPLICA: "a replica"}
 
 MAX_POSTED = 64 * 2**10
 """Requests above this size [bytes] are not posted: sending them could wait for the server."""
@@ -87,14 +95,20 @@ class Functions:
             raise reply
         return reply
 
-    def call_many(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Many calls in one round trip; a refused one is an exception in its place."""
+    def call_many(
+        self,
+        calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]],
+        link: Link | None = None,
+    ) -> list[Any]:
+        """Many calls in one round trip, through `link` if it is given; a refused one is an exception
+        in its place."""
+        ask = self._raw.execute if link is None else link.execute
         commands = [("FCALL", name, len(keys), *keys, *args) for name, keys, args in calls]
-        replies = self._raw.execute(commands)
+        replies = ask(commands)
         if any(is_missing_function(reply) for reply in replies):
             self.load()
             missing = [i for i, reply in enumerate(replies) if is_missing_function(reply)]
-            again = self._raw.execute([commands[i] for i in missing])
+            again = ask([commands[i] for i in missing])
             for i, reply in zip(missing, again, strict=True):
                 replies[i] = reply
         return replies
@@ -121,8 +135,6 @@ def is_missing_function(reply: Any) -> bool:
 class RedisEventLog:
     """`blissdata.streams.event_log.EventLog` over a Redis client."""
 
-    max_payload = MAX_PAYLOAD
-
     def __init__(
         self,
         raw: Wire,
@@ -139,7 +151,44 @@ class RedisEventLog:
         self._writing = threading.Lock()
         self._writer: Link | None = None
         self._pid = os.getpid()
+        self._max_payload: int | None = None
+        self._waitaof = False
         self.session = 0
+
+    @property
+    def max_payload(self) -> int:
+        """Size of the largest payload that the server accepts [bytes]. Asks it the first time."""
+        if self._max_payload is None:
+            self._max_payload = MAX_PAYLOAD
+            with suppress(redis.exceptions.RedisError, ValueError):
+                found = _config(self._raw.execute_command("CONFIG", "GET", "proto-max-bulk-len"))
+                self._max_payload = int(found["proto-max-bulk-len"]) - 4096
+        return self._max_payload
+
+    def require(self, durability: Durability) -> None:
+        if durability is Durability.MEMORY:
+            return
+        with translated_errors("asking the server how durable it is"):
+            server = self._ask_durability()
+        why_not = refusal_of(durability, server)
+        if why_not is not None:
+            raise DurabilityUnavailableError(
+                f"This server cannot give durability '{durability}': {why_not}"
+            )
+        if durability is Durability.DISK:
+            self._waitaof = disk_needs_waitaof(server)
+
+    def _ask_durability(self) -> dict[str, str]:
+        """What `refusal_of` wants to know of the server. One round trip."""
+        config, info = self._raw.execute([("CONFIG", "GET", "append*"), ("INFO",)])
+        fields = {} if isinstance(config, Exception) else _config(config)
+        if not isinstance(info, Exception):
+            lines = info.decode(errors="replace").splitlines()
+            found = dict(line.split(":", 1) for line in lines if ":" in line)
+            fields["product"] = "valkey" if "valkey_version" in found else "redis"
+            fields["version"] = found.get("valkey_version") or found.get("redis_version", "0")
+            fields["replicas"] = found.get("connected_slaves", "0")
+        return fields
 
     # ------------------------------------------------------------------------------ writing
 
@@ -150,8 +199,7 @@ class RedisEventLog:
             if link is None or not link.is_usable():
                 link = self._new_writer()
             bare = {key for key, request in requests.items() if self._may_add(request)}
-            replies = self._exchange(link, requests, bare)
-        return self._settled(requests, bare, replies)
+            return self._exchange(link, requests, bare)
 
     def post(self, requests: Mapping[str, AppendRequest]) -> Callable[[], Any] | None:
         self._after_fork()
@@ -178,13 +226,11 @@ class RedisEventLog:
     def _outcomes_of_post(
         self, link: Link, requests: Mapping[str, AppendRequest]
     ) -> dict[str, int | Exception]:
-        bare = set(requests)
         try:
             with translated_errors(_adding(requests)):
-                replies = self._exchange(link, requests, bare, posted=True)
+                return self._exchange(link, requests, set(requests), posted=True)
         finally:
             self._writing.release()
-        return self._settled(requests, bare, replies)
 
     def _exchange(
         self,
@@ -193,9 +239,9 @@ class RedisEventLog:
         bare: set[str],
         *,
         posted: bool = False,
-    ) -> dict[str, Any]:
+    ) -> dict[str, int | Exception]:
         """One round trip; a second one for what a bare XADD does not say, or where the server has no
-        function library yet. Takes those out of `bare`."""
+        function library yet, and another one to wait for disk or replica."""
         try:
             if not posted:
                 link.send(
@@ -221,20 +267,50 @@ class RedisEventLog:
                     self._functions.load()
                     link.send([self._append_command(key, requests[key]) for key in unclear])
                     replies |= {key: link.receive() for key in unclear}
+            late = self._wait_for(link, {request.durability for request in requests.values()})
         except BaseException:
             self._drop_writer()
             raise
-        return replies
+        return self._settled(requests, bare, replies, late)
+
+    def _wait_for(
+        self, link: Link, durabilities: Collection[Durability]
+    ) -> dict[Durability, Exception]:
+        """Waits until what was written through this link is as durable; for each durability that
+        did not come in time, the error."""
+        commands: dict[Durability, Command] = {}
+        if Durability.REPLICA in durabilities:
+            commands[Durability.REPLICA] = ("WAIT", 1, DURABLE_WAIT_MS)
+        if Durability.DISK in durabilities and self._waitaof:
+            commands[Durability.DISK] = ("WAITAOF", 1, 0, DURABLE_WAIT_MS)
+        if not commands:
+            return {}
+        link.send(list(commands.values()))
+        late: dict[Durability, Exception] = {}
+        for durability in commands:
+            reply = link.receive()
+            done = reply[0] if isinstance(reply, list) else reply
+            if isinstance(done, Exception) or done < 1:
+                reason = f" ({done})" if isinstance(done, Exception) else ""
+                late[durability] = RedisNotDurableYetError(
+                    f"the server has the points, but {_WHERE[durability]} did not say so within "
+                    f"{DURABLE_WAIT_MS / 1000:g} s{reason}"
+                )
+        return late
 
     def _settled(
-        self, requests: Mapping[str, AppendRequest], bare: set[str], replies: Mapping[str, Any]
+        self,
+        requests: Mapping[str, AppendRequest],
+        bare: set[str],
+        replies: Mapping[str, Any],
+        late: Mapping[Durability, Exception],
     ) -> dict[str, int | Exception]:
         """For each key the index after its last point, or the error."""
         doing = _adding(requests)
         outcomes: dict[str, int | Exception] = {}
         for key, request in requests.items():
             if key in bare and type(replies[key]) is bytes:
-                outcomes[key] = request.end
+                outcomes[key] = late.get(request.durability, request.end)
                 continue
             outcome = _outcome(key, replies[key], doing)
             if request.repeat and isinstance(outcome, RedisConflictError | RedisSealedError):
@@ -242,6 +318,8 @@ class RedisEventLog:
                     outcome = self._settle_repeat(key, request, outcome)
             elif request.index:
                 outcome = self._settle_vanished(key, outcome)
+            if not isinstance(outcome, Exception):
+                outcome = late.get(request.durability, outcome)
             outcomes[key] = outcome
         return outcomes
 
@@ -335,7 +413,15 @@ class RedisEventLog:
             )
             for key, request in requests.items()
         ]
-        outcomes = self._each("sealing", list(requests), calls)
+        durabilities = {request.durability for request in requests.values()}
+        doing = f"sealing {len(requests)} streams"
+        with translated_errors(doing), self._raw.link() as link:
+            replies = self._functions.call_many(calls, link)
+            late = self._wait_for(link, durabilities)
+        outcomes = {
+            key: late.get(request.durability, _outcome(key, reply, doing))
+            for (key, request), reply in zip(requests.items(), replies, strict=True)
+        }
         for key, request in requests.items():
             if request.length:
                 outcomes[key] = self._settle_vanished(key, outcomes[key])
@@ -458,6 +544,12 @@ class RedisEventLog:
 
 
 # ---------------------------------------------------------------------------------- commands
+
+
+def _config(reply: Any) -> dict[str, str]:
+    """The reply of CONFIG GET: names and values in turn under RESP2, a map under RESP3."""
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {name.decode(): value.decode(errors="replace") for name, value in pairs}
 
 
 def _by_count(positions: Iterable[str], counts: Mapping[str, int]) -> dict[int, list[str]]:

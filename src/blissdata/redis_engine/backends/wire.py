@@ -118,6 +118,11 @@ class Link:
         if small:
             self._socket.sendall(b"".join(small) if len(small) > 1 else small[0])
 
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """Many commands in one round trip; a refused one is an exception in its place."""
+        self.send(commands)
+        return [self.receive() for _ in commands]
+
     # ------------------------------------------------------------------------------ receiving
 
     def receive(self) -> Any:
@@ -338,8 +343,7 @@ class Wire:
         if not commands:
             return []
         with self.link() as link:
-            link.send(commands)
-            return [link.receive() for _ in commands]
+            return link.execute(commands)
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
         """Commands at one instant, in MULTI and EXEC; a refused one is an exception in its place.

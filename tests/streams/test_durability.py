@@ -1,0 +1,145 @@
+"""What a server can promise of a point, over the servers that there are.
+
+| server                              | disk                    | replica             |
+| ----------------------------------- | ----------------------- | ------------------- |
+| writes nothing to disk              | no: appendonly          | with a replica      |
+| appendfsync always                  | yes                     | …                   |
+| appendfsync everysec, Redis ≥ 7.2   | yes, asking WAITAOF     |                     |
+| appendfsync everysec, Valkey        | no: seen to answer early|                     |
+| does not tell                       | no                      |                     |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from blissdata import DataStore
+from blissdata.exceptions import DurabilityUnavailableError, PublishTimeoutError
+from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
+from blissdata.testing.servers import TestServer
+
+ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+EVERYSEC = {"appendonly": "yes", "appendfsync": "everysec"}
+VALKEY = {"product": "valkey", "version": "9.1.2", "replicas": "0"}
+REDIS = {"product": "redis", "version": "8.2.3", "replicas": "0"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "server", "reason"),
+    [
+        ("memory", {}, None),
+        ("disk", {}, "does not tell"),
+        ("disk", {**VALKEY, "appendonly": "no", "appendfsync": "always"}, "appendonly yes"),
+        ("disk", {**VALKEY, **ALWAYS}, None),
+        ("disk", {**VALKEY, **EVERYSEC}, "appendfsync always"),
+        ("disk", {**REDIS, **ALWAYS}, None),
+        ("disk", {**REDIS, **EVERYSEC}, None),
+        ("disk", {**REDIS, **EVERYSEC, "version": "7.0.15"}, "appendfsync always"),
+        ("disk", {**REDIS, "appendonly": "yes", "appendfsync": "no"}, "appendfsync always"),
+        ("replica", {**VALKEY}, "replicaof"),
+        ("replica", {**VALKEY, "replicas": "2"}, None),
+    ],
+)
+def test_what_a_server_can_give(wanted, server, reason):
+    found = refusal_of(Durability(wanted), server)
+    if reason is None:
+        assert found is None
+    else:
+        assert reason in found
+
+
+def test_the_disk_is_asked_only_where_the_reply_does_not_say():
+    assert not disk_needs_waitaof(ALWAYS)
+    assert disk_needs_waitaof(EVERYSEC)
+
+
+def test_a_word_that_is_no_durability_is_refused(store):
+    with pytest.raises(ValueError, match="paper"):
+        store.create_scan({"name": "s", "number": 1, "data_policy": "none"}, durability="paper")
+
+
+@pytest.mark.parametrize("durability", ["disk", "replica"])
+def test_a_durability_that_the_server_cannot_give_is_refused_before_there_is_a_scan(
+    store, durability
+):
+    with pytest.raises(DurabilityUnavailableError, match=durability):
+        store.create_scan({"name": "s", "number": 1, "data_policy": "none"}, durability=durability)
+    assert store.search_existing_scans()[1] == []
+
+
+def publish(store: DataStore, durability: str, points: int) -> str:
+    identity = {"name": "durable", "number": 1, "data_policy": "none"}
+    with store.create_scan(identity, durability=durability) as scan:
+        stream = scan.create_stream("x", dtype="int64")
+        scan.prepare()
+        scan.start()
+        for i in range(points):
+            stream.send(i)
+        stream.join()
+    return scan.key
+
+
+def test_points_on_disk_survive_the_end_of_the_server():
+    with TestServer(appendonly="yes", appendfsync="always") as server:
+        with DataStore(server.url, init_db=True) as store:
+            identity = {"name": "durable", "number": 1, "data_policy": "none"}
+            scan = store.create_scan(identity, durability="disk")
+            stream = scan.create_stream("x", dtype="int64")
+            scan.prepare()
+            for i in range(5000):
+                stream.send(i)
+            stream.join()
+            server.kill()
+            server.start()
+            stream.send(5000)  # it goes on
+            scan.close()
+        with DataStore(server.url) as store:
+            np.testing.assert_array_equal(store.load_scan(scan.key).streams["x"][:], range(5001))
+
+
+@pytest.fixture
+def pair():
+    """A server and its replica."""
+    with TestServer(tcp=True) as main, TestServer(tcp=True) as replica:
+        with replica.client() as client:
+            client.replicaof("127.0.0.1", main.port)
+        with main.client() as client:
+            for _ in range(10**6):
+                if client.wait(1, 100) and client.info("replication")["connected_slaves"]:
+                    break
+        yield main, replica
+
+
+def test_points_on_a_replica_are_there_when_it_takes_over(pair):
+    main, replica = pair
+    with DataStore(main.url, init_db=True) as store:
+        key = publish(store, "replica", 5000)
+    main.kill()
+    with replica.client() as client:
+        client.replicaof("NO", "ONE")
+    with DataStore(replica.url) as store:
+        np.testing.assert_array_equal(store.load_scan(key).streams["x"][:], range(5000))
+
+
+def test_points_that_no_replica_has_are_not_confirmed_and_said_to_be_there_once_one_has(
+    pair, monkeypatch
+):
+    from blissdata.redis_engine.backends import event_log
+
+    monkeypatch.setattr(event_log, "DURABLE_WAIT_MS", 50)
+    main, replica = pair
+    with DataStore(main.url, init_db=True, publish_timeout=0.5) as store:
+        identity = {"name": "durable", "number": 1, "data_policy": "none"}
+        scan = store.create_scan(identity, durability="replica")
+        a, b = (scan.create_stream(name, dtype="int64") for name in "ab")
+        scan.prepare()
+        replica.pause()
+        a.send(7)
+        with pytest.raises(PublishTimeoutError, match="a replica"):
+            a.join()
+        b.send(8)
+        replica.resume()
+        b.join()
+        assert b[0] == 8
+        scan.close()

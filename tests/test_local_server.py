@@ -11,6 +11,7 @@
 | nobody there                                    | leaves if started on demand, stays for a person   |
 | two homes, long homes, private directories      | each its own server                               |
 | a socket directory that is not ours             | refused                                           |
+| more is published than it holds                 | the oldest points are forgotten                   |
 | TCP                                             | with a password, also at the socket               |
 | no program, no place, damaged data, port in use | one message with the reason and the next step     |
 """
@@ -26,12 +27,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from blissdata import DataStore
 from blissdata.exceptions import LocalServerError, ServerBusyError, StoreConnectionError
 from blissdata.redis_engine import local_server
 from blissdata.redis_engine.backends.client import make_client, redacted, translated_errors
@@ -44,7 +48,9 @@ from blissdata.redis_engine.local_server import (
     valkey,
 )
 from blissdata.redis_engine.local_server import place as place_module
+from blissdata.redis_engine.local_server import tracker as tracker_module
 from blissdata.redis_engine.local_server.place import Place, socket_directory
+from blissdata.redis_engine.local_server.tracker import TrackerProcess
 
 START = "from blissdata.redis_engine.local_server import ensure_running; print(ensure_running())"
 
@@ -678,3 +684,86 @@ def test_modules_of_the_working_directory_do_not_get_into_the_supervisor(
     (tmp_path / "logging.py").write_text("raise SystemExit('the wrong module')")
     monkeypatch.chdir(tmp_path)
     assert answers(ensure_running())
+
+
+# ---------------------------------------------------------------------------------- the tracker beside it
+
+
+def trackers_below(root: Path) -> list[psutil.Process]:
+    """The memory trackers of the servers whose data are below that directory."""
+    found = []
+    for process in servers_below(root):
+        with suppress(psutil.Error):
+            if any("memory_tracker" in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def test_it_does_not_fill_up(tmp_path: Path) -> None:
+    """A publisher sends three times what the server holds; nobody started a tracker."""
+    url = ensure_running(options=ServerOptions(maxmemory=40 << 20))
+    image = np.zeros((4, 1 << 17))
+    with DataStore(url, init_db=True) as store:
+        with store.create_scan({"name": "n", "number": 1, "data_policy": "none"}) as scan:
+            stream = scan.create_stream("images", dtype="f8", shape=(1 << 17,))
+            scan.prepare()
+            scan.start()
+            for i in range(30):
+                image[:] = i
+                stream.send(image)
+                stream.join()
+            assert len(stream) == 120
+            newest: Any = stream[119]
+            assert newest[0] == 29
+        assert len(trackers_below(tmp_path)) == 1
+    assert stop()
+    until(lambda: not servers_below(tmp_path))
+
+
+def test_its_tracker_keeps_it_from_nothing_and_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLISSDATA_IDLE_S", "4")
+    url = ensure_running()
+    until(lambda: trackers_below(tmp_path))
+    until(lambda: "blissdata-local-upkeep" in str(ask(url, "CLIENT", "LIST")))
+    assert status().clients == 0
+    until(lambda: not servers_below(tmp_path), 30)
+
+
+def test_a_tracker_does_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+    ensure_running()
+    (tracker,) = until(lambda: trackers_below(tmp_path))
+    kill(status().supervisor_pid)
+    until(lambda: not tracker.is_running() or tracker.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_tracker_that_ends_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "DELAY_S", 0.0)
+    monkeypatch.setattr(tracker_module, "RESTART_S", 0.05)
+    place = Place.of(tmp_path / "private")
+    kept = TrackerProcess(place)
+    kept.keep(ensure_running(tmp_path / "private"))
+    kept.look()
+    try:
+        (first,) = children_of_this_process("memory_tracker")
+        kill(first.pid)
+        until(lambda: kept.look() and children_of_this_process("memory_tracker"))
+        (second,) = children_of_this_process("memory_tracker")
+        assert second.pid != first.pid
+    finally:
+        kept.stop()
+    assert not children_of_this_process("memory_tracker")
+    kept.look()
+    assert not children_of_this_process("memory_tracker")
+
+
+def children_of_this_process(word: str) -> list[psutil.Process]:
+    """Those with that word on their command line."""
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and any(word in w for w in child.cmdline())
+    ]

@@ -1,6 +1,6 @@
 """`blissdata` on the command line: one file per subcommand.
 
-`serve`, `status` and `stop` work with the core dependencies alone; others name the extra that they
+`serve`, `status`, `stop` and `track` work with the core dependencies alone; others name the extra that they
 miss. What was asked for goes to stdout, what went wrong to stderr as one message; a traceback is a
 fault of ours.
 """
@@ -24,6 +24,7 @@ examples:
   blissdata serve --background      the same, and give the prompt back
   blissdata status                  is it running, who uses it, how full is it
   blissdata stop                    stop it; the data are there again at the next start
+  blissdata track --redis-url URL   keep another server from filling up
   blissdata demo                    publish a measured scan, follow it live, read it again
   blissdata ls                      which scans there are, the newest first
   blissdata show last               the newest: its header, its streams
@@ -77,7 +78,7 @@ def _exit_code(command: Callable[[], int | None]) -> int:
 
 def command_line_parser() -> argparse.ArgumentParser:
     """The whole command line, as `argparse` knows it."""
-    from blissdata.cli import completion, ls, record, replay, serve, show, status, stop, tail
+    from blissdata.cli import completion, ls, record, replay, serve, show, status, stop, tail, track
 
     parser = argparse.ArgumentParser(
         prog="blissdata",
@@ -87,7 +88,7 @@ def command_line_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"blissdata {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, status, stop, ls, show, tail, replay, record, completion):
+    for command in (serve, status, stop, track, ls, show, tail, replay, record, completion):
         command.add_to(commands)
     commands.add_parser("demo", help="publish a measured scan, follow it live, read it again")
     return parser

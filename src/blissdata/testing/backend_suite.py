@@ -2658,6 +2658,7 @@ class UpkeepTests(BackendKit):
             assert not second.leads(60)
             assert elsewhere.leads(60)
             assert first.leads(60)
+            assert second.leads(-1)  # the other one has not asked for so long
             first.close()
             assert second.leads(60)
             assert not first.leads(60)  # it comes back as the last one

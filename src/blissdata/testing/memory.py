@@ -414,7 +414,8 @@ class _MemoryCandidate:
             present = [
                 other
                 for other in self._server.candidates
-                if other.role == self.role and self.asked - other.asked <= patience
+                if other is self
+                or (other.role == self.role and self.asked - other.asked <= patience)
             ]
             return present[0] is self
 

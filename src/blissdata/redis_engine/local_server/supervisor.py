@@ -31,6 +31,7 @@ from blissdata.exceptions import LocalServerError, StoreError
 from blissdata.redis_engine.local_server import valkey
 from blissdata.redis_engine.local_server.options import ServerOptions
 from blissdata.redis_engine.local_server.place import Place, Record, StartedBy, unlock
+from blissdata.redis_engine.local_server.tracker import TrackerProcess
 
 __all__ = ["Supervisor"]
 
@@ -83,6 +84,7 @@ class Supervisor:
         self._ready = ready
         self._signals = _Signals()
         self._restarts: list[float] = []
+        self._tracker = TrackerProcess(place)
 
     def run(self) -> None:
         """Serve until told to leave, or until nobody needs the server. Calls `ready` once it
@@ -104,6 +106,7 @@ class Supervisor:
         serving = self._adopt() if data_lock is None else self._start(data_lock, record)
         if serving is None:  # told to leave before it was up
             return
+        self._tracker.keep(serving.url)
         try:
             with self._announce(serving):
                 serving.unwanted = not self._ready()
@@ -115,6 +118,7 @@ class Supervisor:
         else:
             place.forget_record()
         finally:
+            self._tracker.stop()
             serving.hang_up()
             self._shut_down(serving.process)
 
@@ -283,7 +287,8 @@ class Supervisor:
             else:
                 if serving.nobody_for_a_while() and self._leave_unless_somebody_comes(serving):
                     return
-                self._signals.wait(serving.check_period, serving.process)
+                look_again = min(serving.check_period, self._tracker.look())
+                self._signals.wait(look_again, serving.process)
                 continue
             if not self._restart(serving):
                 return
@@ -298,6 +303,7 @@ class Supervisor:
             if not serving.nobody_for_a_while():
                 return False
             _LOG.info("nobody has been connected for %g s: leaving", serving.idle_limit)
+            self._tracker.stop()
             serving.hang_up()
             self._shut_down(serving.process)
             self._place.forget_record()
@@ -307,6 +313,7 @@ class Supervisor:
 
     def _restart(self, serving: _Serving) -> bool:
         """Valkey again, with its data; False if we were told to leave meanwhile."""
+        self._tracker.stop()
         serving.hang_up()
         serving.process.close()
         now = time.monotonic()
@@ -324,6 +331,7 @@ class Supervisor:
             return False
         serving.record, serving.process = again.record, again.process
         serving.url, serving.log_start = again.url, again.log_start
+        self._tracker.keep(serving.url)
         return True
 
     def _shut_down(self, process: valkey.Process) -> None:
@@ -392,12 +400,13 @@ class _Serving:
             if self.connection is None:
                 self.connection = valkey.Connection(self.url, "supervisor")
             found = self.connection.info()
+            clients = self.connection.clients()
         except StoreError as error:
             _LOG.debug("cannot see who is connected: %s", error)
             self.hang_up()
             return None
         before, self.connections = self.connections, int(found["total_connections_received"])
-        return int(found["connected_clients"]) > 1 or self.connections != before
+        return clients > 0 or self.connections != before
 
     def hang_up(self) -> None:
         if self.connection is not None:

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from blissdata.exceptions import ServerNotEmptyError, StoreError
-from blissdata.redis_engine.memory_tracker.service import Options, Service
+from blissdata.redis_engine.memory_tracker.options import Options, add_arguments, options_from
+from blissdata.redis_engine.memory_tracker.service import Service
 from blissdata.redis_engine.store import DataStore
 
-__all__ = ["add_arguments", "main", "options_from", "say_on_stdout", "track"]
+__all__ = ["main", "say_on_stdout", "track"]
 
 _logger = logging.getLogger("blissdata.redis_engine.memory_tracker")
 
@@ -36,50 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     with say_on_stdout():
         return track(arguments.redis_url, options, arguments.init_db)
-
-
-def add_arguments(parser: argparse.ArgumentParser, url_required: bool = True) -> None:
-    """The options, in this order."""
-    default = Options()
-    parser.add_argument(
-        "--redis-url", required=url_required, metavar="URL", help="the server, redis://host:port"
-    )
-    for name, value, unit, what in (
-        ("cleaning-threshold", default.cleaning_threshold, "%", "use of memory to begin at"),
-        ("protected-history", default.protected_history, "s", "what is so recent stays"),
-        ("monitoring-period", default.monitoring_period, "s", "time between rounds"),
-        ("inactive-scan-deletion", default.inactive_scan_deletion, "s", "open scans without news"),
-        ("closed-scan-deletion", default.closed_scan_deletion, "s", "how long closed scans stay"),
-        (
-            "cleaning-time-slice",
-            default.cleaning_time_slice,
-            "%",
-            "part of the time to forget at once",
-        ),
-    ):
-        sign = unit.replace("%", "%%")
-        parser.add_argument(
-            f"--{name}",
-            type=int,
-            default=int(value),
-            metavar="N",
-            help=f"{what} [{sign}] (default {value:g})",
-        )
-    parser.add_argument(
-        "--init-db", action="store_true", help="prepare the server first, if it is empty"
-    )
-
-
-def options_from(arguments: argparse.Namespace) -> Options:
-    """What the command line chose. Raises `ValueError`."""
-    return Options(
-        cleaning_threshold=arguments.cleaning_threshold,
-        protected_history=arguments.protected_history,
-        monitoring_period=arguments.monitoring_period,
-        inactive_scan_deletion=arguments.inactive_scan_deletion,
-        closed_scan_deletion=arguments.closed_scan_deletion,
-        cleaning_time_slice=arguments.cleaning_time_slice,
-    )
 
 
 def track(url: str | None, options: Options, init_db: bool) -> int:

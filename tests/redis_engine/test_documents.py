@@ -244,6 +244,7 @@ def test_the_states_of_damaged_scans_are_refused(
 ) -> None:
     key, state = keys
     admin.xadd(state, {"state": "7"})
+    admin.zadd("esrf:index:@states", {key[-27:-1]: 7})
     with pytest.raises(ScanValidationError, match="7") as caught:
         plain_store.get_scans_state([key])
     assert key in str(caught.value)

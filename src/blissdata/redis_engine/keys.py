@@ -53,6 +53,9 @@ class PlainKeys:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.scan_prefix = f"{prefix}:scan:"
+        self.stream_prefix = f"{prefix}:stream:"
+        self.states = self.index("@states")
+        """A sorted set with the state of every scan. No identity field has an @ in its name."""
 
     def scan(self, pk: str) -> str:
         """The scan document."""

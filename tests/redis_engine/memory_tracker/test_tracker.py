@@ -541,7 +541,7 @@ def test_the_index_of_expired_scans_is_swept(
         clock.now += tracker_module.RESYNC_PERIOD_S
         tracker.update()
         indices = client.keys("esrf:index:*")
-        assert len(indices) == 5  # created, name, number, data_policy, session
+        assert len(indices) == 6  # @states, created, name, number, data_policy, session
         for index in indices:
             members = b" ".join(client.zrange(index, 0, -1)).decode()
             assert gone.key[-27:-1] not in members

@@ -86,6 +86,7 @@ class PlainCatalog:
             self._keys.state(pk),
             HISTORY,
             self._keys.index("created"),
+            self._keys.states,
             *(self._keys.index(name) for name, _, _ in entries),
         ]
         args: list[Any] = [document.to_json(), pk, HISTORY_LENGTH]
@@ -135,13 +136,15 @@ class PlainCatalog:
         return LoadedScan(document, state_number(key, state), state_id.decode())
 
     def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
-        args = [int(from_state), int(to_state), document.to_json(), token_hex(8)]
+        pk = self._keys.scan_pk(key)
+        keys = [*self._both(key), self._keys.states]
+        args = [int(from_state), int(to_state), document.to_json(), token_hex(8), pk]
         with translated_errors(f"advancing scan {key}"):
             try:
-                word, value = self._functions.call("bd1_advance", self._both(key), args)
+                word, value = self._functions.call("bd1_advance", keys, args)
             except (redis.ConnectionError, redis.TimeoutError):
                 # The reply may be lost, not the step: the token tells.
-                word, value = self._functions.call("bd1_advance", self._both(key), args)
+                word, value = self._functions.call("bd1_advance", keys, args)
         if word == b"VANISHED":
             raise not_found(key)
         if word == b"CONFLICT":
@@ -234,9 +237,11 @@ class PlainCatalog:
     def states(self, keys: Sequence[str]) -> dict[str, int | None]:
         if not keys:
             return {}
-        pairs = [k for key in keys for k in self._both(key)]
+        pks = map(self._keys.scan_pk, keys)
         with translated_errors(f"asking for the states of {len(keys)} scans"):
-            found = self._functions.call("bd1_states", pairs)
+            found = self._functions.call(
+                "bd1_states", [self._keys.states, *keys], [self._keys.stream_prefix, *pks]
+            )
         return {
             key: None if state < 0 else int(state) for key, state in zip(keys, found, strict=True)
         }

@@ -126,7 +126,7 @@ local function unpadded(text)
   return integer(tonumber(ms)) .. '-' .. integer(tonumber(n))
 end
 
--- KEYS: scan, state, history, created, then one sorted set per field
+-- KEYS: scan, state, history, created, states, then one sorted set per field
 -- ARGS: document, pk, history length, then score and member for each field
 local function create(keys, args)
   local scan, state, pk = keys[1], keys[2], args[2]
@@ -134,13 +134,14 @@ local function create(keys, args)
   local timetag = redis.call('XADD', keys[3], 'MAXLEN', '~', args[3], '*', 'key', scan)
   redis.call('SET', scan, args[1])
   redis.call('ZADD', keys[4], 0, padded(timetag) .. ':' .. pk)
-  for i = 5, #keys do
-    redis.call('ZADD', keys[i], args[4 + 2 * (i - 5)], args[5 + 2 * (i - 5)])
+  redis.call('ZADD', keys[5], 0, pk)
+  for i = 6, #keys do
+    redis.call('ZADD', keys[i], args[4 + 2 * (i - 6)], args[5 + 2 * (i - 6)])
   end
   return redis.call('XADD', state, '*', 'state', '0')
 end
 
--- KEYS: scan, state   ARGS: from, to, document, token
+-- KEYS: scan, state, states   ARGS: from, to, document, token, pk
 -- The token lets a repeat after a lost reply see that it was done already.
 local function advance(keys, args)
   if not alive(keys[1]) then return {'VANISHED', ''} end
@@ -150,6 +151,7 @@ local function advance(keys, args)
   if state == args[2] and field(last[2], 'token') == args[4] then return {'OK', last[1]} end
   if state ~= args[1] then return {'CONFLICT', state} end
   redis.call('SET', keys[1], args[3], 'KEEPTTL')
+  redis.call('ZADD', keys[3], args[2], args[5])
   return {'OK', redis.call('XADD', keys[2], '*', 'state', args[2], 'token', args[4])}
 end
 
@@ -161,13 +163,25 @@ local function load(keys, args)
   return {redis.call('GET', keys[1]), last[1], field(last[2], 'state')}
 end
 
--- KEYS: scan, state, scan, state, …   gives a state each, -1 for what is gone
+local CHUNK = 4000  -- a command in here takes no more arguments than fit on Lua's stack
+
+-- KEYS: states, then scans   ARGS: beginning of the state streams' keys, then the scans' pks
+-- gives a state each, -1 for what is gone
 local function states(keys, args)
-  local found = {}
-  for i = 1, #keys, 2 do
-    local newest = alive(keys[i]) and redis.pcall('XREVRANGE', keys[i + 1], '+', '-', 'COUNT', 1)
-    local last = newest and newest[1]  -- nothing either where another type is: it costs no other scan
-    found[#found + 1] = last and tonumber(field(last[2], 'state')) or -1
+  local found, base = {}, args[1]
+  for from = 2, #args, CHUNK do
+    local upto = math.min(from + CHUNK - 1, #args)
+    local known = redis.call('ZMSCORE', keys[1], unpack(args, from, upto))
+    for i = from, upto do
+      local state = alive(keys[i]) and known[i - from + 1]
+      if state == false then  -- not listed: the state stream says it, if it is one
+        local stream = base .. '{' .. args[i] .. '}:' .. args[i]
+        local newest = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1)
+        local last = newest and newest[1]
+        state = last and field(last[2], 'state')
+      end
+      found[i - 1] = tonumber(state) or -1
+    end
   end
   return found
 end

@@ -366,7 +366,7 @@ class RedisEventLog:
         args: list[Any] = [request.index]
         for batch in request.batches:
             args += (batch.len, batch.payload)
-        return "bd1_append", self._with_owner(key, request.scan_key), args
+        return "bd2_append", self._with_owner(key, request.scan_key), args
 
     def _with_owner(self, key: str, scan_key: str | None) -> list[str]:
         if scan_key is None:
@@ -407,7 +407,7 @@ class RedisEventLog:
     def seal(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
         calls = [
             (
-                "bd1_seal",
+                "bd2_seal",
                 self._with_owner(key, request.scan_key),
                 ["" if request.length is None else request.length],
             )
@@ -428,7 +428,7 @@ class RedisEventLog:
         return outcomes
 
     def trim(self, indices: Mapping[str, int]) -> dict[str, int | Exception]:
-        calls = [("bd1_trim", [key], [index]) for key, index in indices.items()]
+        calls = [("bd2_trim", [key], [index]) for key, index in indices.items()]
         return self._each("trimming", list(indices), calls)
 
     def _each(
@@ -599,7 +599,7 @@ def _span_commands(request: SpanRequest) -> list[Command]:
 
 def _tail_command(request: SpanRequest) -> Command:
     if (request.point_nbytes or 0) >= COSTLY_TAIL:
-        return ("FCALL_RO", "bd1_tail", 1, request.key)
+        return ("FCALL_RO", "bd2_tail", 1, request.key)
     return ("XREVRANGE", request.key, "+", "-", "COUNT", 1)
 
 
@@ -814,7 +814,7 @@ def _newest(key: str, raw: Sequence[Any]) -> tuple[Tail, Entry | None]:
 
 
 def _tail(key: str, raw: Sequence[Any]) -> Tail:
-    """From the newest entries, newest first; or from what the function `bd1_tail` says of the
+    """From the newest entries, newest first; or from what the function `bd2_tail` says of the
     newest: id, `len`, and the `id` of a seal."""
     if not raw:
         return Tail(0, False)

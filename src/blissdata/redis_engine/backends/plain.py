@@ -93,7 +93,7 @@ class PlainCatalog:
         for _, score, member in entries:
             args += (score, member)
         with translated_errors(f"creating scan {keys[0]}"):
-            state_id = self._functions.call("bd1_create", keys, args)
+            state_id = self._functions.call("bd2_create", keys, args)
         return LoadedScan(document, 0, state_id.decode())
 
     def load(self, key: str) -> LoadedScan:
@@ -108,7 +108,7 @@ class PlainCatalog:
         found: dict[str, LoadedScan | ScanLoadError] = {}
         with translated_errors(doing):
             replies = self._functions.call_many(
-                [("bd1_load", self._both(key), ()) for key in wanted]
+                [("bd2_load", self._both(key), ()) for key in wanted]
             )
             for key, reply in zip(wanted, replies, strict=True):
                 try:
@@ -141,10 +141,10 @@ class PlainCatalog:
         args = [int(from_state), int(to_state), document.to_json(), token_hex(8), pk]
         with translated_errors(f"advancing scan {key}"):
             try:
-                word, value = self._functions.call("bd1_advance", keys, args)
+                word, value = self._functions.call("bd2_advance", keys, args)
             except (redis.ConnectionError, redis.TimeoutError):
                 # The reply may be lost, not the step: the token tells.
-                word, value = self._functions.call("bd1_advance", keys, args)
+                word, value = self._functions.call("bd2_advance", keys, args)
         if word == b"VANISHED":
             raise not_found(key)
         if word == b"CONFLICT":
@@ -187,7 +187,7 @@ class PlainCatalog:
             keys += [self._keys.index(name) for name, _, _ in entries]
             args += [member for _, _, member in entries]
         with translated_errors(f"deleting scan {key}"):
-            self._functions.call("bd1_expire", keys, args)
+            self._functions.call("bd2_expire", keys, args)
 
     # ------------------------------------------------------------------------------ many scans
 
@@ -196,7 +196,7 @@ class PlainCatalog:
             for key in keys:
                 self.expire(key, seconds)
             return
-        calls = [("bd1_expire", [*self._both(key), self._members(key)], [seconds]) for key in keys]
+        calls = [("bd2_expire", [*self._both(key), self._members(key)], [seconds]) for key in keys]
         with translated_errors(f"letting {len(keys)} scans expire"):
             raise_first(self._functions.call_many(calls))
 
@@ -240,7 +240,7 @@ class PlainCatalog:
         pks = map(self._keys.scan_pk, keys)
         with translated_errors(f"asking for the states of {len(keys)} scans"):
             found = self._functions.call(
-                "bd1_states", [self._keys.states, *keys], [self._keys.stream_prefix, *pks]
+                "bd2_states", [self._keys.states, *keys], [self._keys.stream_prefix, *pks]
             )
         return {
             key: None if state < 0 else int(state) for key, state in zip(keys, found, strict=True)
@@ -257,7 +257,7 @@ class PlainCatalog:
         for _, how, what in wanted:
             args += (how, what)
         with translated_errors("searching scans"):
-            timetag, *found = self._functions.call("bd1_find", keys, args)
+            timetag, *found = self._functions.call("bd2_find", keys, args)
         return timetag.decode(), [key.decode() for key in found]
 
     def timetag(self) -> str:
@@ -268,7 +268,7 @@ class PlainCatalog:
     def newest(self) -> Announcement | None:
         with translated_errors("asking for the newest scan"):
             found = self._functions.call(
-                "bd1_newest", [self._keys.index("created")], self._around_pk
+                "bd2_newest", [self._keys.index("created")], self._around_pk
             )
         return Announcement(found[0].decode(), found[1].decode()) if found else None
 
@@ -293,7 +293,7 @@ class PlainCatalog:
         args = [*self._around_pk, since, ANNOUNCED_AT_ONCE]
         with translated_errors("asking for the next scan"):
             last, *found = self._functions.call(
-                "bd1_announced", [self._keys.index("created")], args
+                "bd2_announced", [self._keys.index("created")], args
             )
         texts = [text.decode() for text in found]
         pairs = zip(texts[::2], texts[1::2], strict=True)
@@ -345,7 +345,7 @@ class PlainBackend(RedisServer):
 
     def initialise(self) -> None:
         with translated_errors("preparing the database"):
-            reply = self._functions.call("bd1_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
+            reply = self._functions.call("bd2_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
         if reply != b"OK":
             raise ServerNotEmptyError(
                 f"the server already holds {reply.decode()} keys, and only an empty one is prepared. "

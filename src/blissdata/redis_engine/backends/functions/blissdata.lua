@@ -1,4 +1,4 @@
-#!lua name=blissdata_1
+#!lua name=blissdata_2
 -- What must happen at one instant on the server. Loaded by the backends; the number in the names
 -- grows with every change of behaviour, so that programs of different age can share a server.
 -- Replies of the stream functions begin with a word: OK, CONFLICT, SEALED, REWOUND, VANISHED.
@@ -311,16 +311,16 @@ end
 
 local READ, ALWAYS = {'no-writes', 'allow-oom'}, {'allow-oom'}
 
-redis.register_function{function_name='bd1_append', callback=append}
-redis.register_function{function_name='bd1_seal', callback=seal, flags=ALWAYS}
-redis.register_function{function_name='bd1_trim', callback=trim, flags=ALWAYS}
-redis.register_function{function_name='bd1_create', callback=create}
-redis.register_function{function_name='bd1_advance', callback=advance, flags=ALWAYS}
-redis.register_function{function_name='bd1_load', callback=load, flags=READ}
-redis.register_function{function_name='bd1_states', callback=states, flags=READ}
-redis.register_function{function_name='bd1_expire', callback=expire, flags=ALWAYS}
-redis.register_function{function_name='bd1_tail', callback=tail, flags=READ}
-redis.register_function{function_name='bd1_find', callback=find, flags=READ}
-redis.register_function{function_name='bd1_announced', callback=announced, flags=READ}
-redis.register_function{function_name='bd1_newest', callback=newest, flags=READ}
-redis.register_function{function_name='bd1_initialise', callback=initialise}
+redis.register_function{function_name='bd2_append', callback=append}
+redis.register_function{function_name='bd2_seal', callback=seal, flags=ALWAYS}
+redis.register_function{function_name='bd2_trim', callback=trim, flags=ALWAYS}
+redis.register_function{function_name='bd2_create', callback=create}
+redis.register_function{function_name='bd2_advance', callback=advance, flags=ALWAYS}
+redis.register_function{function_name='bd2_load', callback=load, flags=READ}
+redis.register_function{function_name='bd2_states', callback=states, flags=READ}
+redis.register_function{function_name='bd2_expire', callback=expire, flags=ALWAYS}
+redis.register_function{function_name='bd2_tail', callback=tail, flags=READ}
+redis.register_function{function_name='bd2_find', callback=find, flags=READ}
+redis.register_function{function_name='bd2_announced', callback=announced, flags=READ}
+redis.register_function{function_name='bd2_newest', callback=newest, flags=READ}
+redis.register_function{function_name='bd2_initialise', callback=initialise}

@@ -829,11 +829,7 @@ def test_a_finished_virtual_dataset_is_still_waited_for_by_iteration(
 # --------------------------------------------------------------------------- ends
 
 
-@pytest.mark.parametrize(
-    "read",
-    ["file['1.1']", "list(file)", "next(iter(file['/'].attrs))"],
-    ids=["name", "list", "attrs"],
-)
+@pytest.mark.parametrize("read", ["file['1.1']", "list(file)"], ids=["name", "list"])
 def test_ctrl_c_ends_a_wait_without_end(read: str, tmp_path: Path, writer: Writer) -> None:
     writer('h5py.File("scan.h5", "w").close()')
     program = f"""

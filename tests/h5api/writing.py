@@ -17,6 +17,7 @@ import os, sys, time
 import h5py, numpy as np
 
 names = {"h5py": h5py, "np": np, "os": os, "time": time}
+names.update(names=names, known={*names, "names", "known", "__builtins__", "name", "value"})
 for line in sys.stdin:
     try:
         exec(eval(line), names)
@@ -63,6 +64,6 @@ class Watched(BlissDynamicHDF5Handler):
 
     tries = 0
 
-    def _find(self, name: str) -> Any:
+    def _item(self, name: str) -> Any:
         self.tries += 1
-        return super()._find(name)
+        return super()._item(name)

@@ -1,8 +1,8 @@
 """One HDF5 file that somebody else is writing: opened, read, closed and opened again until it works.
 
 Every access is a *try* under a lock: open the file unless it is open and unchanged, find the item,
-read. What fails in a way that may pass is tried again (`hdf5_retry`), on the file opened anew. An
-h5py object never outlives its try, so nothing old is ever read.
+read. What fails in a way that may pass is tried again (`hdf5_retry`), on the file opened anew. No
+h5py object outlives the state of the file that it was made in, so nothing old is ever read.
 
     call ─► try ─ fails ─► close, pause ─► try ─ … ─► result
                                             └ time is up ─► RetryTimeoutError (KeyError, end, 0)
@@ -47,6 +47,9 @@ Item: TypeAlias = "h5py.Group | h5py.Dataset | LimaDataset"
 
 ITERATION_BLOCK_BYTES = 1 << 20
 """Points are read ahead in blocks of about this size [bytes] while a dataset is iterated."""
+
+KNOWN_ITEMS = 256
+"""So many items are kept open while the file does not change, to be read again without looking."""
 
 MAX_SOFT_LINKS = 40
 """More links than this on the way to an item are a cycle."""
@@ -130,6 +133,7 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
         self._native: h5py.File | None = None
         self._states: dict[str, FileState] = {}
         self._checked: set[tuple[str, str]] = set()
+        self._items: dict[str, Item] = {}
         self._lock = threading.RLock()
         self._closed = False
 
@@ -162,6 +166,7 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
             native, self._native = self._native, None
             self._states = {}
             self._checked = set()
+            self._items = {}
             if native is not None:
                 try:
                     native.close()
@@ -229,6 +234,10 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
 
     def _item(self, name: str) -> Item:
         """The item at that path. Not there, and never to come: `KeyError`."""
+        self._file()  # lets go of what was found if the file has changed
+        known = self._items.get(name)
+        if known is not None:
+            return known
         try:
             item = self._find(name)
         except RetryError:
@@ -240,6 +249,9 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
             other = item.file.filename
             if os.path.abspath(other) != self._path:
                 self._depends_on(os.path.abspath(other))
+            if len(self._items) >= KNOWN_ITEMS:
+                self._items.clear()
+            self._items[name] = item
         return item
 
     def _raise_if_missing_for_good(self, name: str, error: Exception) -> None:

@@ -516,6 +516,31 @@ def test_a_source_that_is_itself_is_a_circle(below: Path, opened: Opened) -> Non
         opened(path).dataset("all").rows(0, 1)
 
 
+@pytest.mark.parametrize("used", ["held", "forgotten", "borrowed"])
+def test_a_program_that_closes_nothing_ends_well(images: Path, used: str) -> None:
+    program = f"""
+import sys
+from blissdata.checked_hdf5 import CheckedFile
+from blissdata.data_roots import DataRoots
+from blissdata.hdf5_handles import borrowed_file
+roots = DataRoots.choose([{str(images.parent)!r}])
+if {used!r} == "borrowed":
+    with borrowed_file({str(images)!r}, roots) as file:
+        rows = file.dataset("entry/images").rows(0, 6)
+else:
+    file = CheckedFile({str(images)!r}, roots)
+    dataset = file.dataset("entry/images")
+    rows = dataset.rows(0, 6)
+    if {used!r} == "forgotten":
+        del file, dataset
+print(rows.shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(6, 4, 5)\n", "")
+
+
 def test_many_sources_do_not_keep_many_files_open(below: Path, opened: Opened) -> None:
     layout = h5py.VirtualLayout((40, 2), "i8")
     for i in range(40):

@@ -13,9 +13,11 @@ or bytes beyond the end of a raw file, and they would look like data.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +95,7 @@ class CheckedFile:
         except BaseException:
             self._bytes.close()
             raise
+        _opened.add(self)
 
     @property
     def stamp(self) -> tuple[int, ...]:
@@ -261,6 +264,18 @@ class CheckedFile:
             raise DataFileContentError(
                 f"{self.path}: {what} cannot be read, the file may be damaged: {error}"
             ) from error
+
+
+_opened: weakref.WeakSet[CheckedFile] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """At the end of the program: HDF5 would read through Python's files when these are gone already."""
+    for file in list(_opened):
+        file.close()
+
+
+atexit.register(_close_all)
 
 
 class CheckedDataset:

@@ -66,8 +66,14 @@ PEER = ("blissdata==2.4.5", "redis<8", "redis-om<1.3", "pydantic<2.14")
 
 WRITER = "blisswriter==3.0.0"
 
-NEIGHBOURS = (WRITER, "ewoksdata==2.2.1", "blissdata-lima2==2.0.2")
+PLUGINS = ("blissdata-lima2==2.0.2", "blissdata-mosca==2.0.5")
+"""Packages that bring plugins for streams."""
+
+NEIGHBOURS = (WRITER, "ewoksdata==2.2.1", *PLUGINS)
 """Programs that ask for a `blissdata` of these days, each with a range of its own."""
+
+IDENTITIES = "redis-om<1.3"
+"""What existing programs define identity models with."""
 
 
 def floors() -> list[str]:
@@ -85,12 +91,12 @@ def _project(checkout: Path) -> dict[str, Any]:
 RECIPES = {
     "peer": Recipe((PEER,)),
     "peer-tango": Recipe(((*PEER, "pytango>=10"),)),
-    "peer-writer": Recipe(((*PEER, WRITER),)),
+    "peer-writer": Recipe(((*PEER, WRITER, *PLUGINS),)),
     "ours-oldest": Recipe(((OURS, *floors()),)),
     "ours-redis5": Recipe(((OURS, "redis==5.0.0"),)),
     "ours-redis7": Recipe(((OURS, "redis==7.*"),)),
     "ours-newest": Recipe(((OURS,),), floating=True),
-    "ours-writer": Recipe(((OURS,), NEIGHBOURS), floating=True),
+    "ours-writer": Recipe(((OURS,), (*NEIGHBOURS, IDENTITIES)), floating=True),
 }
 
 

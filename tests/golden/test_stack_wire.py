@@ -245,7 +245,7 @@ def test_functions_change_their_name_when_they_change() -> None:
     assert text.startswith(b"#!lua name=blissdata_json_1\n")
     assert (
         hashlib.sha256(text).hexdigest()
-        == "adab5f91d6612b6c569f30d410ee29e7d1832049c5a9842eaecee9a3efc0fa35"
+        == "982ab873a960a928c0263a03f1f06c2736f260126f1192aff1a0d9262183b97d"
     )
 
 

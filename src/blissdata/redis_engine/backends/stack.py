@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,12 @@ MAX_SPELLINGS = 16
 """Texts with more spellings than this are not searched for through the index."""
 
 REMEMBERED = 4096
-"""Of how many scans the state stream is remembered."""
+"""Of how many scans state stream and identity are remembered."""
+
+INDEX_TRUST_S = 2.0
+"""How long an index that was found whole is taken to be whole [s]: asking costs more than a search."""
+
+_ALIVE = ord("1")
 
 _DELETION_GRACE_MS = DELETION_GRACE_S * 1000
 
@@ -114,6 +120,9 @@ class StackCatalog:
         self._numbers = frozenset(numbers)
         self._max_block = max_block
         self._state_keys: dict[str, str] = {}
+        self._identities: dict[str, dict[str, Any]] = {}
+        self._index_info: Mapping[bytes, Any] | None = None
+        self._index_trusted_until = 0.0
         self._index_is_there = False
 
     # ------------------------------------------------------------------------------ one scan
@@ -284,40 +293,63 @@ class StackCatalog:
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
         wanted = criteria(fields, self._fields)
         query = " ".join(_narrowing(wanted, self._numbers)) or "*"
-        content = ("RETURN", 1, "$.id") if wanted else ("NOCONTENT",)
         with translated_errors("searching scans"):
-            timetag, found = self._search(query, content)
-            keys = sorted(key for key, identity in found.items() if matches(identity, wanted))
-            ttls = self._raw.execute([("PTTL", key) for key in keys])
-        return timetag, [key for key, ttl in zip(keys, ttls, strict=True) if not _is_gone(ttl)]
-
-    def _search(
-        self, query: str, content: tuple[Any, ...] = ("NOCONTENT",)
-    ) -> tuple[str, dict[str, dict[str, Any]]]:
-        """The newest timetag, and by key the identities of the scans that the index finds, at one
-        instant; of all scans where there is no index, or not a complete one."""
-        how = ("DIALECT", 2, "LIMIT", 0, ALL_RESULTS, "TIMEOUT", 0)
-        history, info, reply = self._raw.transaction(
-            [
-                _newest_of(HISTORY),
-                ("FT.INFO", self._keys.index),
-                ("FT.SEARCH", self._keys.index, query, *content, *how),
-            ]
+            timetag, keys = self._search(query)
+            if wanted:
+                found = self._find_identities(keys)
+                keys = [key for key in keys if matches(found.get(key, {}), wanted)]
+            if not keys:
+                return timetag, []
+            alive = self._functions.call("bdj1_alive", keys)
+        return timetag, sorted(
+            key for key, is_alive in zip(keys, alive, strict=True) if is_alive == _ALIVE
         )
+
+    def _find_identities(self, keys: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+        """Who these scans are. That never changes, so only those are asked for that are new."""
+        missing = [key for key in keys if key not in self._identities]
+        if len(missing) + len(self._identities) > REMEMBERED:
+            self._identities.clear()
+            missing = list(keys)
+            if len(missing) > REMEMBERED:
+                return self._fetch_identities(missing)
+        if missing:
+            self._identities.update(self._fetch_identities(missing))
+        return self._identities
+
+    def _search(self, query: str) -> tuple[str, list[str]]:
+        """The newest timetag, and the keys of the scans that the index finds, at one instant; of all
+        scans where there is no index, or not a complete one."""
+        how = ("NOCONTENT", "DIALECT", 2, "LIMIT", 0, ALL_RESULTS, "TIMEOUT", 0)
+        commands: list[Command] = [
+            _newest_of(HISTORY),
+            ("FT.SEARCH", self._keys.index, query, *how),
+        ]
+        info: Any = self._index_info if time.monotonic() < self._index_trusted_until else None
+        if info is None:
+            commands.append(("FT.INFO", self._keys.index))
+        history, reply, *asked = self._raw.transaction(commands)
         if isinstance(history, Exception):
             raise history
         timetag = history[0][0].decode() if history else "0-0"
-        if isinstance(info, Exception):
-            if not _is_missing_index(info):
-                raise info
-            logger.debug("%s is missing: all keys are looked at", self._keys.index)
-            return timetag, self._scan_all()
+        if asked:
+            (info,) = asked
+            self._index_trusted_until = 0.0
+            if isinstance(info, Exception):
+                if not _is_missing_index(info):
+                    raise info
+                logger.debug("%s is missing: all keys are looked at", self._keys.index)
+                return timetag, self._scan_all()
+            self._index_info = info = _as_mapping(info)
         if isinstance(reply, Exception):  # of an index that others made from other fields
             logger.debug("%s cannot be searched (%s)", self._keys.index, reply)
+            self._index_trusted_until = 0.0
             return timetag, self._scan_all()
         total, found = _search_results(reply)
-        if total > len(found) or not self._is_complete(_as_mapping(info), query):
+        if total > len(found) or not self._is_complete(info, query):
             return timetag, self._scan_all()
+        if asked:
+            self._index_trusted_until = time.monotonic() + INDEX_TRUST_S
         return timetag, found
 
     def _is_complete(self, info: Mapping[bytes, Any], query: str) -> bool:
@@ -331,8 +363,8 @@ class StackCatalog:
         known = index_fields(self._fields, self._numbers)
         return there.issuperset((name, kind) for _, name, kind in known if name in asked)
 
-    def _scan_all(self) -> dict[str, dict[str, Any]]:
-        """The identities of all scans by key, without the index."""
+    def _scan_all(self) -> list[str]:
+        """The keys of all scans, without the index."""
         keys: set[str] = set()
         cursor = b"0"
         while True:
@@ -342,11 +374,13 @@ class StackCatalog:
             )  # fmt: skip
             keys.update(key.decode() for key in some)
             if int(cursor) == 0:
-                break
+                return sorted(keys)
+
+    def _fetch_identities(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Who these scans are, from their documents."""
         found: dict[str, dict[str, Any]] = {}
-        some = sorted(keys)
-        for start in range(0, len(some), 1000):
-            chunk = some[start : start + 1000]
+        for start in range(0, len(keys), 1000):
+            chunk = keys[start : start + 1000]
             texts = self._raw.execute_command("JSON.MGET", *chunk, "id")
             found |= {k: _identity(text) for k, text in zip(chunk, texts, strict=True) if text}
         return found
@@ -423,7 +457,7 @@ class StackCatalog:
         history = self._raw.execute_command("XRANGE", HISTORY, "-", "+")
         known = {a.key for item in history if (a := self._announcement(item))}
         _, found = self._search("*")
-        state_keys = self._find_state_keys(sorted(found.keys() - known))
+        state_keys = self._find_state_keys(sorted(set(found) - known))
         firsts = self._raw.execute(
             [("XRANGE", state, "-", "+", "COUNT", 1) for state in state_keys.values()]
         )
@@ -558,24 +592,12 @@ def _escaped(tag: str) -> str:
     return re.sub(r"([^0-9A-Za-z_ß])", r"\\\1", tag)
 
 
-def _search_results(reply: Any) -> tuple[int, dict[str, dict[str, Any]]]:
-    """How many there are, and the identities by key: from a list under RESP2, a map under RESP3."""
+def _search_results(reply: Any) -> tuple[int, list[str]]:
+    """How many there are, and their keys: from a list under RESP2, a map under RESP3."""
     if isinstance(reply, dict):
-        results = reply[b"results"]
-        return int(reply[b"total_results"]), {
-            result[b"id"].decode(): _identity(result.get(b"extra_attributes", {}).get(b"$.id"))
-            for result in results
-        }
-    total, *rest = reply
-    found: dict[str, dict[str, Any]] = {}
-    key = ""
-    for item in rest:
-        if isinstance(item, bytes):
-            key = item.decode()
-            found[key] = {}
-        elif item:
-            found[key] = _identity(_as_mapping(item).get(b"$.id"))
-    return int(total), found
+        return int(reply[b"total_results"]), [r[b"id"].decode() for r in reply[b"results"]]
+    total, *keys = reply
+    return int(total), [key.decode() for key in keys]
 
 
 def _identity(text: bytes | None) -> dict[str, Any]:

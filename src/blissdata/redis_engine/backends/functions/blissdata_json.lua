@@ -19,6 +19,13 @@ local function alive(scan)
   return ttl == -1 or ttl > DELETION_GRACE_MS
 end
 
+-- KEYS: scans   gives a 1 for each that is there, a 0 for each that is gone or counts as deleted
+local function all_alive(keys, args)
+  local found = {}
+  for i, key in ipairs(keys) do found[i] = alive(key) and '1' or '0' end
+  return table.concat(found)
+end
+
 -- KEYS: scan, state, history   ARGS: document, history length   gives the id of the state's entry
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return last_entry(keys[2])[1] end
@@ -62,6 +69,7 @@ end
 
 local ALWAYS = {'allow-oom'}
 
+redis.register_function{function_name='bdj1_alive', callback=all_alive, flags={'no-writes', 'allow-oom'}}
 redis.register_function{function_name='bdj1_create', callback=create}
 redis.register_function{function_name='bdj1_advance', callback=advance, flags=ALWAYS}
 redis.register_function{function_name='bdj1_expire', callback=expire, flags=ALWAYS}

@@ -466,7 +466,8 @@ def test_serving_what_runs_on_demand_makes_it_stay() -> None:
     seen = serve(background=True)
     assert seen.started_by == "person"
     assert run_id(seen.url) == before
-    assert serve(background=True) == serve(background=True)
+    again = serve(background=True)
+    assert (again.pid, again.supervisor_pid) == (seen.pid, seen.supervisor_pid)
 
 
 def test_serving_refuses_to_pretend_other_options() -> None:

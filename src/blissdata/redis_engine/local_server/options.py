@@ -153,7 +153,8 @@ def from_arguments(arguments: argparse.Namespace) -> ServerOptions:
         bind=arguments.bind,
         idle_s=arguments.idle_s,
         beacon=arguments.beacon,
-        beacon_files=arguments.beacon_files and os.path.abspath(arguments.beacon_files),
+        beacon_files=arguments.beacon_files
+        and os.path.abspath(os.path.expanduser(arguments.beacon_files)),
     )
 
 

@@ -91,7 +91,7 @@ def _project(checkout: Path) -> dict[str, Any]:
 RECIPES = {
     "peer": Recipe((PEER,)),
     "peer-tango": Recipe(((*PEER, "pytango>=10"),)),
-    "peer-writer": Recipe(((*PEER, WRITER, *PLUGINS),)),
+    "peer-writer": Recipe(((*PEER, *NEIGHBOURS),)),
     "ours-oldest": Recipe(((OURS, *floors()),)),
     "ours-redis5": Recipe(((OURS, "redis==5.0.0"),)),
     "ours-redis7": Recipe(((OURS, "redis==7.*"),)),

@@ -6,7 +6,9 @@
 
 2.4.5 and ours (with newest clients) meet as publisher and reader on each server, with every kind of
 stream, in RESP2 and RESP3; clients of other ages meet so that every two of publisher, reader, server and
-protocol come together once. 2.4.5 speaks RESP2 alone, redis-py 4.6 too. Exit status 1 if a line fails.
+protocol come together once. 2.4.5 speaks RESP2 alone, redis-py 4.6 too. Then blisswriter, on 2.4.5 and on
+ours, writes the files of scans by either, which must be the same; and packages that ask for blissdata are
+installed after ours. Exit status 1 if a line fails.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
+from tests.clients import writer
 from tests.clients.environments import EnvironmentUnavailableError
+from tests.clients.neighbours import after_ours
 from tests.clients.programs import Program, ProgramError, Raised
 from tests.clients.scenarios import SCENARIOS, play
 
@@ -30,7 +34,7 @@ from blissdata.testing.servers import StackServer, TestServer
 
 __all__ = ["Line", "Pair", "meet", "pairs"]
 
-PEER = "peer"
+PEER = "2.4.5"
 NEWEST = "ours-newest"
 AGES = ("ours-oldest", "ours-redis5", "ours-redis7", NEWEST)
 
@@ -45,7 +49,10 @@ SERVERS: dict[str, Callable[[], TestServer]] = {
 SHARED = ("valkey+modules", "redis+modules")
 """Those that 2.4.5 can use."""
 
-NAMES = {PEER: "2.4.5"}
+ENVIRONMENTS = {PEER: "peer"}
+"""Where one is called otherwise than its environment."""
+
+WRITERS = {"blisswriter on 2.4.5": "peer-writer", "blisswriter on ours": "ours-writer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +86,24 @@ class Line:
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def words(self) -> list[str]:
+        """What it is about; those that `--only` chooses from."""
+        resp = "-" if self.resp is None else f"RESP{self.resp}"
+        return [self.publisher, self.reader, self.server, resp, self.what]
+
     def text(self) -> str:
-        """As a row."""
+        """As a row, and what was wrong below it."""
         result = f"FAILED ({len(self.wrong)})" if self.wrong else "ok"
-        resp = "" if self.resp is None else f"RESP{self.resp}"
-        names = [NAMES.get(name, name) for name in (self.publisher, self.reader)]
-        row = f"{names[0]:<12} {names[1]:<24} {self.server:<15} {resp:<6} {self.what:<14}"
-        return "\n    ".join([f"{row} {self.looked:>5}  {result}", *self.wrong[:10]])
+        row = _row([*self.words(), str(self.looked), result])
+        return "\n    ".join([row, *self.wrong[:10]])
 
 
-HEAD = f"{'publisher':<12} {'reader':<24} {'server':<15} {'':<6} {'what':<14} looks"
+def _row(cells: Sequence[str]) -> str:
+    widths = (12, 21, 15, 6, 14, 6, 0)
+    return " ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+HEAD = _row(["publisher", "reader", "server", "", "what", "looks", "result"])
 
 
 def pairs() -> list[Pair]:
@@ -138,17 +153,17 @@ def meet(pair: Pair) -> Iterator[tuple[Program, Program, TestServer]]:
     """Publisher and reader on a server of their own."""
     with ExitStack() as stack:
         server = stack.enter_context(SERVERS[pair.server]())
-        both = [stack.enter_context(Program(name)) for name in (pair.publisher, pair.reader)]
-        for program in both:
-            version = 2 if program.name in RESP2_ONLY else pair.resp
-            options = "" if program.name in RESP2_ONLY else f"?protocol={version}"
-            program.tell("open", url=server.url + options, init_db=program is both[0])
-        yield both[0], both[1], server
+        publisher = stack.enter_context(Program(ENVIRONMENTS.get(pair.publisher, pair.publisher)))
+        reader = stack.enter_context(Program(ENVIRONMENTS.get(pair.reader, pair.reader)))
+        for name, program in ((pair.publisher, publisher), (pair.reader, reader)):
+            options = "" if name in RESP2_ONLY else f"?protocol={pair.resp}"
+            program.tell("open", url=server.url + options, init_db=program is publisher)
+        yield publisher, reader, server
 
 
 def lines_of(pair: Pair, scenarios: Sequence[str]) -> Iterator[Line]:
     """What comes of the meeting, scenario by scenario."""
-    row = (pair.publisher, pair.reader, pair.server, pair.resp)
+    row = astuple(pair)
     left = list(scenarios)
     while left:
         try:
@@ -171,26 +186,85 @@ def lines_of(pair: Pair, scenarios: Sequence[str]) -> Iterator[Line]:
             return
 
 
+def file_lines(words: Sequence[str]) -> Iterator[Line]:
+    """The files that blisswriter makes, each compared with that of 2.4.5 by and for itself; then the
+    points in them, read through streams whose memory is gone, by the program that did not publish."""
+    chosen = []
+    for publisher, name in itertools.product((PEER, NEWEST), WRITERS):
+        line = Line(publisher, name, SHARED[0], 2, "file")
+        if _has_all(line, words):
+            chosen.append(line)
+    if not chosen:
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        model = Line(PEER, next(iter(WRITERS)), SHARED[0], 2, "file")
+        lines = [model, *(line for line in chosen if line.words() != model.words())]
+        for number, line in enumerate(lines):
+            place = Path(directory) / str(number)
+            place.mkdir()
+            began = time.monotonic()
+            try:
+                _write_file(line, place, Path(directory) / "0")
+            except (ProgramError, Raised) as error:
+                line.wrong.append(str(error))
+            line.seconds = time.monotonic() - began
+            yield line
+
+
+def _write_file(line: Line, place: Path, model: Path) -> None:
+    reader = NEWEST if line.publisher == PEER else PEER
+    with (
+        meet(Pair(line.publisher, reader, line.server, 2)) as (publisher, other, server),
+        writer.FileWriter(WRITERS[line.reader], server.url, place / "log") as file_writer,
+    ):
+        path = writer.saved(publisher, file_writer, place)
+        status = file_writer.interrupt()
+        line.looked, line.wrong = 1 + len(writer.contents(path)), writer.wrong_points(path)
+        if status:
+            line.wrong.append(f"blisswriter ends with {status} at Ctrl-C")
+        line.wrong += writer.differences(model / path.name, path)
+        fallback = writer.wrong_fallback(other, server)
+        line.looked += len(fallback)
+        line.wrong += [text for text in fallback if text]
+
+
+def neighbour_lines(words: Sequence[str]) -> Iterator[Line]:
+    """Packages that ask for blissdata, installed after ours."""
+    line = Line("-", "ours", "-", None, "neighbours")
+    if _has_all(line, words):
+        began = time.monotonic()
+        line.looked, line.wrong = after_ours()
+        line.seconds = time.monotonic() - began
+        yield line
+
+
+def _has_all(line: Line, words: Sequence[str]) -> bool:
+    return all(word in line.words() for word in words)
+
+
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.clients.matrix", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.clients.matrix",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--quick", action="store_true", help="one pair for each direction")
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="WORD",
-        help="lines in which this word occurs; more than once: all of them",
+        help="lines with this cell, as 2.4.5, lima, RESP3; more than once: with all of them",
     )
     parser.add_argument("--json", action="store_true", help="the lines as JSON, on stdout")
-    parser.add_argument("--list", action="store_true", help="which lines there are")
     options = parser.parse_args()
     out = sys.stderr if options.json else sys.stdout
-    lines = []
+    lines: list[Line] = []
     began = time.monotonic()
+    print(HEAD, file=out)
     try:
-        for line in _lines(options.quick, options.only, options.list):
-            print(HEAD if not lines else "", end="\n" if not lines else "", file=out)
+        for line in _lines(options.quick, options.only):
             print(line.text(), file=out, flush=True)
             lines.append(line)
     except EnvironmentUnavailableError as error:
@@ -199,23 +273,22 @@ def main() -> None:
         json.dump([asdict(line) for line in lines], sys.stdout, indent=1)
         print()
     failed = sum(bool(line.wrong) for line in lines)
-    print(
-        f"{len(lines) - failed} passed, {failed} failed, {sum(line.looked for line in lines)} looks, "
-        f"{time.monotonic() - began:.0f} s",
-        file=out,
-    )
-    sys.exit(bool(failed) or not lines)
+    looks = sum(line.looked for line in lines)
+    print(f"{looks} looks in {time.monotonic() - began:.0f} s", file=out)
+    print(f"{len(lines) - failed} passed, {failed} failed", file=out)
+    if not lines:
+        sys.exit(f"No line has all of these: {', '.join(options.only)}")
+    sys.exit(bool(failed))
 
 
-def _lines(quick: bool, only: Sequence[str], names_alone: bool) -> Iterator[Line]:
+def _lines(quick: bool, words: Sequence[str]) -> Iterator[Line]:
     for pair in quick_pairs() if quick else pairs():
-        row = (pair.publisher, pair.reader, pair.server, pair.resp)
-        wanted = [Line(*row, scenario) for scenario in SCENARIOS]
-        wanted = [line for line in wanted if all(word in line.text().split() for word in only)]
-        if names_alone:
-            yield from wanted
-        elif wanted:
+        wanted = [Line(*astuple(pair), scenario) for scenario in SCENARIOS]
+        wanted = [line for line in wanted if _has_all(line, words)]
+        if wanted:
             yield from lines_of(pair, [line.what for line in wanted])
+    yield from file_lines(words)
+    yield from neighbour_lines(words)
 
 
 if __name__ == "__main__":

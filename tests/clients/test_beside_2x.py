@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.clients.matrix import Pair, meet
+from tests.clients.matrix import PEER, Pair, meet
 from tests.clients.programs import Program
 from tests.clients.scenarios import SCENARIOS, play
 
@@ -23,8 +23,8 @@ from blissdata.testing.servers import TestServer
 pytestmark = pytest.mark.interop
 
 DIRECTIONS = {
-    "2.4.5 reads ours": Pair("here", "peer", "valkey+modules", 2),
-    "ours reads 2.4.5": Pair("peer", "here", "valkey+modules", 2),
+    "2.4.5 reads ours": Pair("here", PEER, "valkey+modules", 2),
+    "ours reads 2.4.5": Pair(PEER, "here", "valkey+modules", 2),
 }
 
 

@@ -23,7 +23,9 @@ from tests.clients.environments import environment
 from tests.clients.kinds import ALL_KINDS, FRAMES_PER_FILE, POINTS, SAVED, StreamSpec
 from tests.clients.programs import Program, ProgramError
 
-__all__ = ["FileWriter", "contents", "differences", "saved", "wrong_points"]
+from blissdata.testing.servers import TestServer
+
+__all__ = ["FileWriter", "contents", "differences", "saved", "wrong_fallback", "wrong_points"]
 
 LONG_S = 60.0
 
@@ -305,4 +307,20 @@ def wrong_points(path: Path) -> list[str]:
             found = file[f"/1.1/{spec.name}"][()]
             if not same(found, expected):
                 wrong.append(f"{spec.name}: {found} in {path}, {expected} were published")
+    return wrong
+
+
+def wrong_fallback(reader: Program, server: TestServer) -> list[str]:
+    """Streams that have lost their points in memory, read by another program, which finds them in the
+    file: what is wrong with each, or an empty text."""
+    reader.tell("load", key=reader.tell("last_scan")[1])
+    told = reader.tell("streams")
+    wrong = []
+    for spec in WRITTEN:
+        if spec.plugin == "hdf5_fallback":
+            with server.client() as client:
+                client.execute_command("XTRIM", told[spec.name]["key"], "MAXLEN", 1)
+            found = reader.tell("read", stream=spec.name, index=[None, None])
+            right = same(found, np.stack(spec.points(0, POINTS)))
+            wrong.append("" if right else f"{reader.name} reads {spec.name} from the file: {found}")
     return wrong

@@ -125,7 +125,7 @@ def built(name: str, recipe: Recipe, cache: Path) -> Path:
     place = _place(name, recipe, cache)
     with _locked(place.with_name(place.name + ".lock")):
         if not _is_finished(place, recipe):
-            _forget_gone_checkouts(cache)
+            _forget_others(name, place)
             _build(name, recipe, place)
     return place / "bin" / "python"
 
@@ -192,12 +192,16 @@ def _run(command: list[str], name: str) -> None:
     )
 
 
-def _forget_gone_checkouts(cache: Path) -> None:
-    """Removes the environments of checkouts that are no longer there."""
-    for note in cache.glob("*/checkout"):
-        if not (Path(note.read_text()) / "pyproject.toml").exists():
-            with _locked(note.parent.with_name(note.parent.name + ".lock")) as lock:
-                shutil.rmtree(note.parent, ignore_errors=True)
+def _forget_others(name: str, place: Path) -> None:
+    """Removes the environments of checkouts that are no longer there, and what environment `name` of
+    this checkout was before it goes into `place`."""
+    for note in place.parent.glob("*/checkout"):
+        other, checkout = note.parent, Path(note.read_text())
+        superseded = checkout == CHECKOUT and other.name.rpartition("-")[0] == name
+        gone = not (checkout / "pyproject.toml").exists()
+        if other != place and (superseded or gone):
+            with _locked(other.with_name(other.name + ".lock")) as lock:
+                shutil.rmtree(other, ignore_errors=True)
                 lock.unlink(missing_ok=True)
 
 

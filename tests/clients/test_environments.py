@@ -7,7 +7,8 @@
 | the building was interrupted           | built anew                                 |
 | other requirements, another pyproject  | another environment                        |
 | the newest of something is 30 days old | built anew                                 |
-| the checkout is gone                   | its environments go at the next building   |
+| the checkout is gone, or has another   | its environments of before go at the next  |
+| pyproject                              | building                                   |
 | pip reaches nothing                    | an error that says so, nothing is finished |
 
 The package in them is one of ours, two lines long: no index is asked.
@@ -103,6 +104,18 @@ def test_environments_of_a_checkout_that_is_gone_are_removed(cache, tmp_path):
     stays = built("one", Recipe((), floating=True), cache)
     assert stays.exists()
     assert not python.parents[1].exists()
+
+
+def test_what_an_environment_of_this_checkout_was_before_is_removed(cache, monkeypatch):
+    before, other = (built(name, NOTHING, cache).parents[1] for name in ("one", "other"))
+    for place in (before, other):
+        (place / "checkout").write_text(str(CHECKOUT))
+    monkeypatch.setattr(sys, "version", "another")
+    now = built("one", NOTHING, cache).parents[1]
+    assert now != before
+    assert now.exists()
+    assert other.exists()
+    assert not before.exists()
 
 
 def test_the_name_follows_what_is_in_it(cache, monkeypatch, tmp_path):

@@ -7,8 +7,9 @@
 2.4.5 and ours (with newest clients) meet as publisher and reader on each server, with every kind of
 stream, in RESP2 and RESP3; clients of other ages meet so that every two of publisher, reader, server and
 protocol come together once. 2.4.5 speaks RESP2 alone, redis-py 4.6 too. Then blisswriter, on 2.4.5 and on
-ours, writes the files of scans by either, which must be the same; and packages that ask for blissdata are
-installed after ours. Exit status 1 if a line fails.
+ours, writes the files of scans by either, which must be the same; the memory tracker of either is beside
+scans of the other; and packages that ask for blissdata are installed after ours. Exit status 1 if a line
+fails.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.clients.environments import EnvironmentUnavailableError
 from tests.clients.neighbours import after_ours
 from tests.clients.programs import Program, ProgramError, Raised
 from tests.clients.scenarios import SCENARIOS, play
+from tests.clients.trackers import crowded_server, tracked
 
 from blissdata.testing.servers import StackServer, TestServer
 
@@ -99,7 +101,7 @@ class Line:
 
 
 def _row(cells: Sequence[str]) -> str:
-    widths = (12, 21, 15, 6, 14, 6, 0)
+    widths = (12, 27, 15, 6, 14, 6, 0)
     return " ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
@@ -149,10 +151,12 @@ def quick_pairs() -> list[Pair]:
 
 
 @contextmanager
-def meet(pair: Pair) -> Iterator[tuple[Program, Program, TestServer]]:
+def meet(
+    pair: Pair, make_server: Callable[[], TestServer] | None = None
+) -> Iterator[tuple[Program, Program, TestServer]]:
     """Publisher and reader on a server of their own."""
     with ExitStack() as stack:
-        server = stack.enter_context(SERVERS[pair.server]())
+        server = stack.enter_context((make_server or SERVERS[pair.server])())
         publisher = stack.enter_context(Program(ENVIRONMENTS.get(pair.publisher, pair.publisher)))
         reader = stack.enter_context(Program(ENVIRONMENTS.get(pair.reader, pair.reader)))
         for name, program in ((pair.publisher, publisher), (pair.reader, reader)):
@@ -228,6 +232,28 @@ def _write_file(line: Line, place: Path, model: Path) -> None:
         line.wrong += [text for text in fallback if text]
 
 
+def tracker_lines(words: Sequence[str]) -> Iterator[Line]:
+    """The memory tracker of one beside the scan of the other, read by the first."""
+    for publisher, name in ((NEWEST, PEER), (PEER, NEWEST)):
+        line = Line(publisher, f"memory_tracker, {name}", SHARED[0], 2, "tracker")
+        if not _has_all(line, words):
+            continue
+        began = time.monotonic()
+        pair = Pair(publisher, name, SHARED[0], 2)
+        try:
+            with (
+                meet(pair, crowded_server) as (program, reader, server),
+                tempfile.TemporaryDirectory() as directory,
+            ):
+                environment_name = ENVIRONMENTS.get(name, name)
+                found = tracked(program, reader, environment_name, server, Path(directory))
+                line.looked, line.wrong = found.looked, found.wrong
+        except (ProgramError, Raised) as error:
+            line.wrong.append(str(error))
+        line.seconds = time.monotonic() - began
+        yield line
+
+
 def neighbour_lines(words: Sequence[str]) -> Iterator[Line]:
     """Packages that ask for blissdata, installed after ours."""
     line = Line("-", "ours", "-", None, "neighbours")
@@ -288,6 +314,7 @@ def _lines(quick: bool, words: Sequence[str]) -> Iterator[Line]:
         if wanted:
             yield from lines_of(pair, [line.what for line in wanted])
     yield from file_lines(words)
+    yield from tracker_lines(words)
     yield from neighbour_lines(words)
 
 

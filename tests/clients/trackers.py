@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tests.clients.environments import environment
 from tests.clients.kinds import ALL_KINDS, POINTS, SAVED
-from tests.clients.programs import Program, ProgramError, Raised
+from tests.clients.programs import Program, ProgramError
 from tests.clients.scenarios import Findings
 
 from blissdata.testing.servers import StackServer, TestServer
 
-__all__ = ["MEMORY", "Tracker", "tracked"]
+__all__ = ["Tracker", "crowded_server", "tracked"]
 
 LONG_S = 60.0
 
@@ -55,9 +55,10 @@ class Tracker:
 
     def wait_until_it_says(self, words: str) -> None:
         """Until its log has a line with these words. Raises `ProgramError`."""
-        self._wait(lambda: words in self._log.read_text(), f"memory_tracker does not say {words!r}")
+        self.wait(lambda: words in self._log.read_text(), f"memory_tracker does not say {words!r}")
 
-    def _wait(self, condition: Callable[[], bool], complaint: str) -> None:
+    def wait(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Until the condition holds. Raises `ProgramError` with the complaint."""
         deadline = time.monotonic() + LONG_S
         while not condition():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -133,12 +134,9 @@ def _next_round(tracker: Tracker, server: TestServer) -> None:
             return client.xrevrange("_MEMORY_TRACKING_", count=1)
 
     before = newest()
-    tracker._wait(lambda: newest() != before, "memory_tracker makes no round")
+    tracker.wait(lambda: newest() != before, "memory_tracker makes no round")
 
 
 def crowded_server() -> StackServer:
     """With little memory."""
     return StackServer("valkey", tcp=True, maxmemory=MEMORY, maxmemory_policy="noeviction")
-
-
-__all__ += ["Raised", "crowded_server"]

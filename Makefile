@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix bench check format lint types arrows docs clean
+.PHONY: help demo test beside matrix bench check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,7 +21,12 @@ demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compar
 	@$(BIN)/python -m blissdata.demo
 
 test: $(STAMP)  ## the tests
-	$(BIN)/python -m pytest
+	@-$(BIN)/python -m tests.clients.environments peer >/dev/null
+	$(BIN)/python -m pytest -m "not environments"
+
+beside: $(STAMP)  ## beside 2.x and other programs: the matrix in short, and tests that need all their environments
+	$(BIN)/python -m tests.clients.matrix --quick
+	$(BIN)/python -m pytest -m environments
 
 matrix: $(STAMP)  ## beside blissdata 2.x: every publisher, reader, server, protocol and kind of stream, a line each
 	$(BIN)/python -m tests.clients.matrix $(MATRIX)

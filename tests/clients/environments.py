@@ -108,7 +108,17 @@ def environment(name: str) -> Path:
     name."""
     if name == HERE:
         return Path(sys.executable)
-    return built(name, RECIPES[name], cache_directory())
+    if name in _unavailable:
+        raise _unavailable[name]
+    try:
+        return built(name, RECIPES[name], cache_directory())
+    except EnvironmentUnavailableError as error:
+        _unavailable[name] = error
+        raise
+
+
+_unavailable: dict[str, EnvironmentUnavailableError] = {}
+"""What could not be built is not tried again by this process."""
 
 
 def cache_directory() -> Path:

@@ -11,14 +11,13 @@ the same numbers.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.clients.environments import EnvironmentUnavailableError, environment
+from tests.clients.environments import environment
 from tests.clients.programs import Program, Raised
 
 from blissdata.testing.servers import TestServer
@@ -28,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "lima"))
 from lima_blocks import frame
 from lima_kit import Camera, Files
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.environments]
 
 IDENTITY = {"name": "ascan", "number": 7, "data_policy": "none"}
 
@@ -45,12 +44,7 @@ def programs(
     request: pytest.FixtureRequest, camera_server: Camera
 ) -> Iterator[tuple[Program, Program]]:
     """Publisher and reader."""
-    try:
-        environment("peer-tango")
-    except EnvironmentUnavailableError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    environment("peer-tango")
     names = ["here", "peer-tango"]
     if request.param == "ours reads 2.4.5":
         names.reverse()

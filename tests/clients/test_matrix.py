@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import astuple
 
 import numpy as np
@@ -20,8 +21,10 @@ from tests.clients.matrix import (
     pairs,
     quick_pairs,
 )
-from tests.clients.programs import Scan
+from tests.clients.programs import Program, Scan
 from tests.clients.scenarios import same
+
+from blissdata.testing.servers import TestServer
 
 
 def test_every_two_values_meet_where_they_can():
@@ -93,18 +96,23 @@ def test_points_differ_from_each_other(kind):
         assert len(set(points)) >= few, spec.name
 
 
+@pytest.fixture(scope="module")
+def among_ourselves() -> Iterator[tuple[Program, Program, TestServer]]:
+    with meet(Pair("here", "here", "valkey", 2)) as met:
+        yield met
+
+
 @pytest.mark.parametrize(
     ("index", "wrong"), [(0, "group: n"), (7, "group: n"), (POINTS - 1, "iterated")]
 )
-def test_one_wrong_point_is_found(index, wrong, monkeypatch, tmp_path):
+def test_one_wrong_point_is_found(index, wrong, among_ourselves, monkeypatch, tmp_path):
     right = StreamSpec.point
 
     def point(spec: StreamSpec, i: int) -> object:
         return right(spec, i + 1) if i == index else right(spec, i)
 
-    with meet(Pair("here", "here", "valkey", 2)) as (publisher, reader, server):
-        monkeypatch.setattr(StreamSpec, "point", point)
-        found = scenarios.play("numbers", publisher, reader, server, tmp_path)
+    monkeypatch.setattr(StreamSpec, "point", point)
+    found = scenarios.play("numbers", *among_ourselves, tmp_path)
     assert any(wrong in text for text in found.wrong)
 
 

@@ -9,19 +9,19 @@ identities    a redis-om HashModel names scans on every kind of server
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.clients.environments import EnvironmentUnavailableError, environment
+from tests.clients.environments import environment
 
 from blissdata import DataStore, __version__
 from blissdata.testing.servers import TestServer
 
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.environments,
     pytest.mark.timeout(900),  # pip builds the environments on first use
 ]
 
@@ -39,16 +39,7 @@ PACKAGES = ["blisswriter", "ewoksdata", "blissdata-lima2", "blissdata-mosca"]
 @pytest.fixture(scope="module")
 def neighbours() -> Path:
     """The Python of an environment with ours and the neighbours."""
-    return _there("ours-writer")
-
-
-def _there(name: str) -> Path:
-    try:
-        return environment(name)
-    except EnvironmentUnavailableError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    return environment("ours-writer")
 
 
 def run(python: Path, *arguments: str) -> str:
@@ -114,7 +105,7 @@ def test_every_module_of_theirs_imports(neighbours: Path) -> None:
 @pytest.fixture(scope="module")
 def with_2x(shared_stack_server: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What streams of the plugins give with 2.4.5."""
-    python = _there("peer-writer")
+    python = environment("peer-writer")
     with shared_stack_server.client() as client:
         client.flushall()
     DataStore(shared_stack_server.url, init_db=True).close()

@@ -40,7 +40,10 @@ def help_text(command: str) -> str:
 def speed_table() -> str:
     """The results of the benchmarks: a row each, its ratios and what they must reach."""
     results = json.loads(RESULTS.read_text())
-    lines = ["| workload | ours | 2.4.5 | bare | ratio (at least) |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| workload | ours | 2.4.5 | bare | ratio (at least) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for row in results["rows"]:
         values = [row["medians"].get(side) for side in ("ours", "peer", "bare")]
         texts = ["" if v is None else f"{v:,.0f}" if v >= 1000 else f"{v:.3g}" for v in values]

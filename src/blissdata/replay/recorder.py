@@ -33,7 +33,7 @@ from blissdata.replay.recording import (
     write_atomically,
 )
 from blissdata.streams.base import BaseStream
-from blissdata.streams.entries import Entry, entries_per_read
+from blissdata.streams.entries import LARGE_ENTRY, Entry, Tail, entries_per_read
 from blissdata.streams.event_log import Arrivals, SpanRequest
 
 __all__ = ["record"]
@@ -228,16 +228,18 @@ class _Recorder:
         for order, (key, span) in enumerate(zip(keys, spans, strict=True)):
             if isinstance(span, PayloadError):
                 raise self._damaged(key, span)
-            parts.append(self._backlog_of(order, key, span[0].length, window))
+            parts.append(self._backlog_of(order, key, span[0], window))
         for _, _, event in heapq.merge(*parts, key=lambda found: found[:2]):
             self._write(event)
 
     def _backlog_of(
-        self, order: int, key: str, length: int, window: _Window
+        self, order: int, key: str, tail: Tail, window: _Window
     ) -> Iterator[tuple[float, int, Event]]:
-        """The events of one stream up to a length, with the part of the window at which they came."""
+        """The events of one stream up to its end at the time, with the part of the window at which
+        they came."""
         count = self._entries_per_read()
-        while key in self._positions and self._positions[key] <= length:
+        length = tail.length
+        while key in self._positions and (self._positions[key] < length or tail.sealed):
             arrivals = self._read({key: self._positions[key]}, 0.0, count[key]).get(key)
             if arrivals is None:
                 return
@@ -303,11 +305,12 @@ class _Recorder:
         return damaged
 
     def _entries_per_read(self) -> dict[str, int]:
-        count = len(self._positions)
-        return {
-            key: entries_per_read(self._streams[key].event_stream.encoder.point_nbytes, count)
-            for key in self._positions
-        }
+        many = len(self._positions)
+        count: dict[str, int] = {}
+        for key in self._positions:
+            point = self._streams[key].event_stream.encoder.point_nbytes or 0
+            count[key] = entries_per_read(point if point > LARGE_ENTRY else None, many)
+        return count
 
     def _events(
         self, key: str, arrivals: Arrivals, at: float, *, estimated: bool

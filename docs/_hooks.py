@@ -39,6 +39,8 @@ def help_text(command: str) -> str:
 
 def speed_table() -> str:
     """The results of the benchmarks: a row each, its ratios and what they must reach."""
+    if not RESULTS.exists():
+        return "Not measured yet: `make bench` does."
     results = json.loads(RESULTS.read_text())
     lines = [
         "| workload | ours | 2.4.5 | bare | ratio (at least) |",

@@ -735,6 +735,11 @@ class StackBackend(RedisServer):
         if reply != b"OK":
             raise _not_empty(reply.decode())
 
+    def flush(self) -> None:
+        # SYNC: RedisJSON's documents must not be freed by a thread, as Valkey does by default.
+        with translated_errors("emptying the database"):
+            self._raw.execute_command("FLUSHALL", "SYNC")
+
     def _raise_expansions(self) -> None:
         commands = (
             ("CONFIG", "SET", "search-max-prefix-expansions", MAX_PREFIX_EXPANSIONS),

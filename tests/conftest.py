@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from blissdata.testing import MemoryBackend
 from blissdata.testing.servers import StackServer, TestServer
 
 GRACE_S = 5.0
+
+# A shell that starts us in the background has us ignore Ctrl-C, and so would every program of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _shared_pids: set[int] = set()
 """Servers that stay for the session, started by the first test that needs them."""

@@ -231,7 +231,7 @@ class EventStream:
                 sink.put_point(self._point_type(data))  # type: ignore[misc]
                 return
         try:
-            batch = self._encoder.encode(data)
+            batch = self._encoder.encode_in(data, sink.allocate)
         except (TypeError, ValueError) as error:
             raise type(error)(f"Encoding of '{self._name}': {error}") from error
         sink.put(batch)

@@ -64,6 +64,9 @@ SURELY_ACCEPTED = 2**20
 """Payloads up to this size [bytes] are smaller than any limit that a server may have: Redis and
 Valkey refuse a `proto-max-bulk-len` below 1 MiB."""
 
+MAX_IDLE_MEMORY = 64 * 2**20
+"""How much memory of payloads that arrived is kept for the next ones [bytes]."""
+
 MAX_LOOSE = 512
 """How many points of one stream may lie loose, not yet counted for the queue's limit."""
 
@@ -139,6 +142,10 @@ class StreamSink:
         """Index after the last point that was taken."""
         return self.formed + sum(chunk.len for chunk in self.chunks) + len(self.points)
 
+    def allocate(self, nbytes: int) -> memoryview:
+        """Memory for one payload that is to be put. It is used again once the payload arrived."""
+        return self._publisher.memory.take(nbytes)
+
     def put_point(self, point: Any) -> None:
         """Takes one point that is as it travels: an immutable object whose buffer is its payload,
         a numpy scalar. Returns, or waits while the queue is full; see `EventStream.send`."""
@@ -202,6 +209,35 @@ class StreamSink:
         return f"Stream '{self.name}'" + (f" of scan {self.scan_key}" if self.scan_key else "")
 
 
+class _Memory:
+    """Memory of large payloads that have arrived, for the next ones of the same size."""
+
+    def __init__(self) -> None:
+        self._idle: dict[int, list[bytearray]] = {}
+        self._nbytes = 0
+
+    def take(self, nbytes: int) -> memoryview:
+        """Memory of that size, which nobody else uses."""
+        try:
+            memory = self._idle[nbytes].pop()
+        except (KeyError, IndexError):
+            return memoryview(bytearray(nbytes))
+        self._nbytes -= nbytes
+        return memoryview(memory)
+
+    def give_back(self, payload: bytes | memoryview) -> None:
+        """Whoever took it needs it no more. Under the publisher's lock."""
+        if type(payload) is memoryview and type(payload.obj) is bytearray:
+            if self._nbytes + len(payload.obj) <= MAX_IDLE_MEMORY:
+                self._nbytes += len(payload.obj)
+                self._idle.setdefault(len(payload.obj), []).append(payload.obj)
+
+    def clear(self) -> None:
+        """Forgets what nobody uses."""
+        self._idle.clear()
+        self._nbytes = 0
+
+
 class _Mark:
     """Stands in front of loose points while they are being made a chunk."""
 
@@ -236,6 +272,7 @@ class Publisher:
         self._log = event_log
         self.publish_timeout = publish_timeout
         self.max_queued = max_queued
+        self.memory = _Memory()
         self._queued = 0
         # In the order in which they came to have work. By sink, not by key: there may be two for
         # one stream, and each gets its own answer.
@@ -552,6 +589,7 @@ class Publisher:
                 self._sleeping = False
                 if not woken and not self._busy:
                     self._thread = None
+                    self.memory.clear()
                     return {}
             return requests
 
@@ -631,6 +669,8 @@ class Publisher:
         sink.trouble_since = None
         self._last_trouble = None
         self._queued -= request.nbytes
+        for batch in request.batches:
+            self.memory.give_back(batch.payload)
         self._look_away(sink)
 
     def _keep(

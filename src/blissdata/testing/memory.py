@@ -43,6 +43,7 @@ from blissdata.redis_engine.keys import (
     new_ulid,
 )
 from blissdata.streams.durability import Durability
+from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.entries import MAX_INDEX, Entry, Tail
 from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, SpanRequest
 
@@ -595,7 +596,7 @@ class _MemoryCatalog:
 def _entries(request: AppendRequest) -> list[Entry]:
     entries, index = [], request.index
     for batch in request.batches:
-        entries.append(Entry(index, batch))
+        entries.append(Entry(index, EncodedBatch(bytes(batch.payload), batch.len)))
         index += batch.len
     return entries
 

@@ -29,6 +29,9 @@ RECEIVE = 256 * 2**10
 LARGE = 32 * 2**10
 """Texts of this size and more [bytes] are sent from where they are, and received where they go."""
 
+_WRITING = frozenset({"XADD", "FCALL"})
+"""The commands that carry points."""
+
 _PUSH: Any = getattr(hiredis, "PushNotification", ())
 
 
@@ -158,9 +161,10 @@ def _lost(error: OSError) -> Exception:
 
 
 def _is_large(command: Command) -> bool:
-    """True for a command that is not packed, but sent in pieces. Its large texts come where it
-    ends: `XADD … payload <bytes> [len <n>]`."""
-    for argument in command[-3:]:
+    """True for a command that is not packed, but sent in pieces: one that writes large texts."""
+    if command[0] not in _WRITING:
+        return False
+    for argument in command:
         kind = type(argument)
         if kind is memoryview or (kind is bytes and len(argument) >= LARGE):
             return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import eq
 from typing import Any, overload
@@ -17,7 +17,7 @@ __all__ = ["Batches", "EncodedBatch", "StreamEncoder", "as_batches"]
 class EncodedBatch:
     """One or more consecutive points as they travel in one entry."""
 
-    payload: bytes
+    payload: bytes | memoryview
     """The points, as the stream's encoding writes them."""
 
     len: int = 1
@@ -27,7 +27,7 @@ class EncodedBatch:
         if self.len < 1:
             raise ValueError(f"A batch holds at least one point, not {self.len}")
 
-    def todict(self) -> dict[str, bytes | int]:
+    def todict(self) -> dict[str, bytes | memoryview | int]:
         """The fields of the entry on the server: `payload`, and `len` unless it is 1."""
         if self.len == 1:
             return {"payload": self.payload}
@@ -109,6 +109,11 @@ class StreamEncoder(ABC):
         """One point, or a batch with one more leading dimension, as a payload.
 
         Raises `ValueError` for empty data or another shape, `TypeError` for another dtype."""
+
+    def encode_in(self, data: Any, allocate: Callable[[int], memoryview]) -> EncodedBatch:
+        """As `encode`. A large payload may be written into memory that `allocate` gives for a size
+        [bytes]; its caller takes it back when the payload has arrived."""
+        return self.encode(data)
 
     @abstractmethod
     def decode(self, batches: EncodedBatch | Iterable[EncodedBatch]) -> Any:

@@ -6,7 +6,7 @@ Fixed shape: the payload is the C-order bytes of the points. A shape with `-1`: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -22,6 +22,9 @@ __all__ = ["NumericStreamEncoder"]
 _KINDS = "biufc"
 _BUILTINS: dict[np.dtype[Any], type] = {np.asarray(x).dtype: type(x) for x in (1.0, 1, True, 1j)}
 """Python's own numbers, by the dtype that numpy gives them."""
+
+REUSED = 256 * 2**10
+"""Points of this size and more [bytes] are copied into memory that is used again."""
 
 _MAX_NDIM = 32
 _MAX_EMPTY_POINTS = 2**20
@@ -88,6 +91,28 @@ class NumericStreamEncoder(StreamEncoder):
     # ------------------------------------------------------------------------------ encode
 
     def encode(self, data: Any) -> EncodedBatch:
+        array, npoints = self._checked(data)
+        payload = array.tobytes()
+        if self._varies:
+            shape = list(array.shape[array.ndim - len(self.shape) :])
+            payload = msgpack.packb([shape, payload], use_bin_type=True)
+        return EncodedBatch(payload, npoints)
+
+    def encode_in(self, data: Any, allocate: Callable[[int], memoryview]) -> EncodedBatch:
+        """As `encode`; a large point is copied into memory that is used again and again: fresh
+        memory costs more than the copy."""
+        if (self.point_nbytes or 0) < REUSED:
+            return self.encode(data)
+        array, npoints = self._checked(data)
+        if npoints > 1:
+            return self.encode(array)
+        memory = allocate(array.nbytes)
+        place = np.frombuffer(memory, self.dtype).reshape(array.shape)
+        np.copyto(place, array)
+        return EncodedBatch(memory, 1)
+
+    def _checked(self, data: Any) -> tuple[np.ndarray[Any, Any], int]:
+        """The data as an array, and how many points they are. Raises what `encode` raises."""
         if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
             raise ValueError(
                 "Masked points would be sent as if they were not: fill them first, data.filled(…)"
@@ -104,11 +129,7 @@ class NumericStreamEncoder(StreamEncoder):
             raise ValueError(
                 f"Expected shape {self.shape} or {(-1, *self.shape)}, but received {array.shape}"
             )
-        npoints = array.shape[0] if batched else 1
-        payload = array.tobytes()
-        if self._varies:
-            payload = msgpack.packb([list(point_shape), payload], use_bin_type=True)
-        return EncodedBatch(payload, npoints)
+        return array, array.shape[0] if batched else 1
 
     def _refuse_dtype(self, dtype: np.dtype[Any]) -> None:
         if dtype.newbyteorder("=") == self.dtype.newbyteorder("="):

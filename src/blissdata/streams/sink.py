@@ -227,10 +227,10 @@ class _Memory:
 
     def give_back(self, payload: bytes | memoryview) -> None:
         """Whoever took it needs it no more. Under the publisher's lock."""
-        if type(payload) is memoryview and type(payload.obj) is bytearray:
-            if self._nbytes + len(payload.obj) <= MAX_IDLE_MEMORY:
-                self._nbytes += len(payload.obj)
-                self._idle.setdefault(len(payload.obj), []).append(payload.obj)
+        memory = payload.obj if type(payload) is memoryview else None
+        if type(memory) is bytearray and self._nbytes + len(memory) <= MAX_IDLE_MEMORY:
+            self._nbytes += len(memory)
+            self._idle.setdefault(len(memory), []).append(memory)
 
     def clear(self) -> None:
         """Forgets what nobody uses."""

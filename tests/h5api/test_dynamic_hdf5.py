@@ -33,6 +33,7 @@ from tests.h5api.writing import DEADLINE_S, Watched, Writer
 
 from blissdata.h5api import dynamic_hdf5
 from blissdata.h5api.utils.bliss import BlissDynamicHDF5Handler
+from blissdata.h5api.utils.file_state import FileState
 from blissdata.h5api.utils.hdf5 import DynamicHDF5Handler
 from blissdata.h5api.utils.hdf5_retry import RetryError, RetryTimeoutError
 
@@ -61,6 +62,12 @@ file.flush()
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "scan.h5"
+
+
+def wait_until_at_rest(path: Path) -> None:
+    """Until the file has not changed for so long that what is in it is believed at once."""
+    while not FileState.of(str(path)).settled:
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -182,6 +189,7 @@ def test_the_last_points_are_not_lost_if_they_come_with_the_end(path: Path, writ
             if not done:
                 done.append(True)
                 writer(GROW + FINISH)
+                return True
             return super()._is_finished(item)
 
     for read, expected in (
@@ -192,6 +200,7 @@ def test_the_last_points_are_not_lost_if_they_come_with_the_end(path: Path, writ
         with dynamic_hdf5.File(path, hdf5_retry_handler=Unlucky, retry_timeout=DEADLINE_S) as file:
             if expected == 6:
                 writer('del scan["end_time"]; file.flush()')
+            wait_until_at_rest(path)
             assert read(file) == expected
         assert done
 
@@ -763,6 +772,79 @@ def test_growth_in_another_file_is_seen_through_a_link(
         assert values == list(range(7))
         with pytest.raises(KeyError, match="nobody writes there any more"):
             file["sample_1.1/nope"]
+
+
+# --------------------------------------------------------------------------- in the middle of a flush
+
+
+class InAFlush(Watched):
+    """A handler whose second look comes after the writer's next statements."""
+
+    then: Callable[[], Any]
+
+    def _item(self, name: str) -> Any:
+        if self.tries == self.looks_before:
+            self.then()
+        return super()._item(name)
+
+    looks_before = -1
+
+
+LONGER = "diode.resize((9,)); file.flush()"
+"""The file as a flush leaves it half-way: longer, its new chunks nowhere."""
+
+FILLED = "diode[3:] = np.arange(3, 9); file.flush()"
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        (lambda diode: diode[7], 7.0),
+        (lambda diode: diode[:9].tolist(), list(range(9))),
+        (lambda diode: [float(v) for _, v in zip(range(9), diode, strict=False)], list(range(9))),
+    ],
+    ids=["index", "slice", "iteration"],
+)
+def test_points_whose_chunks_are_not_there_yet_are_looked_at_again(
+    read: Callable[[Any], Any], expected: Any, path: Path, writer: Writer
+) -> None:
+    writer(CREATE)
+    file = dynamic_hdf5.File(path, hdf5_retry_handler=InAFlush, retry_timeout=DEADLINE_S)
+    with file:
+        diode = file["1.1/measurement/diode"]
+        handler: Any = file.handler
+        writer(LONGER)
+        handler.then = lambda: writer(FILLED)
+        handler.looks_before = handler.tries + 1
+        assert read(diode) == expected
+
+
+def test_chunks_that_a_resting_file_does_not_have_are_meant(
+    hasty: dynamic_hdf5.File, writer: Writer
+) -> None:
+    """A dataset that was made as long as the scan will be, and is filled point by point."""
+    writer(CREATE + LONGER)
+    diode = hasty["1.1/measurement/diode"]
+    assert diode[:].tolist() == [0, 1, 2, 0, 0, 0, 0, 0, 0]
+    assert diode[8] == 0
+
+
+def test_a_dataset_that_is_written_over_all_the_time_is_read_nevertheless(
+    hasty: dynamic_hdf5.File, tmp_path: Path
+) -> None:
+    with contextlib.closing(Writer(tmp_path)) as busy:
+        busy(CREATE)
+        busy(
+            "import threading\n"
+            "def write(file=file, diode=diode, names=names):\n"
+            "    number = 0.0\n"
+            "    while not names.get('stop'):\n"
+            "        number += 1; diode[:] = number; file.flush()\n"
+            "thread = threading.Thread(target=write); thread.start()"
+        )
+        values = hasty["1.1/measurement/diode"][:]
+        assert len(values) == 3
+        busy("stop = True; thread.join()")
 
 
 # --------------------------------------------------------------------------- virtual datasets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["FileState"]
 
@@ -35,15 +35,16 @@ class FileState:
 
     def holds(self, path: str) -> bool:
         """True if the file is certainly still as it was then."""
-        if not self.settled:
-            return False
+        return self.settled and self.seems_to_hold(path)
+
+    def seems_to_hold(self, path: str) -> bool:
+        """True if nothing shows that the file is another than it was then."""
         try:
             now = self.of(path)
         except OSError:
             return False
-        return (self.device, self.inode, self.size, self.modified_ns) == (
-            now.device,
-            now.inode,
-            now.size,
-            now.modified_ns,
-        )
+        return self.same_as(now)
+
+    def same_as(self, other: FileState) -> bool:
+        """True if both tell of one file in one state."""
+        return replace(self, settled=True) == replace(other, settled=True)

@@ -11,6 +11,15 @@ What is *final* is told from what is *not yet* by two questions that subclasses 
 complete (`_is_initialized`), and does nobody write this item any more (`_is_finished`)? A plain file
 says yes to both. The answer alone is not enough: what was read before it may be older than it. So the
 file is then opened once more, and looked at for the last time.
+
+A look may fall into the middle of a flush. HDF5 then finds a length, but not the new chunks, and gives
+fill values; or it finds a chunk where another one has been written since. So points are believed
+
+    when the file was at rest before they were read, and did not change meanwhile;
+    when a later look, longer after it than a flush takes, finds the same, and the file changed;
+    when their chunks are full, and were believed before;
+
+else they are read again, a few times, at once.
 """
 
 from __future__ import annotations
@@ -19,8 +28,10 @@ import logging
 import os
 import reprlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias, TypeVar
 
 import h5py
@@ -50,6 +61,15 @@ ITERATION_BLOCK_BYTES = 1 << 20
 
 KNOWN_ITEMS = 256
 """So many items are kept open while the file does not change, to be read again without looking."""
+
+FLUSH_S = 0.05
+"""A writer's flush is over after this time [s]."""
+
+LOOKS = 40
+LOOK_PAUSE_S = 0.005
+"""So often, with that pause [s], points are read again that a flush may have torn: long enough to find
+the file at rest, or changed. What is found in the last look is believed: a file that changes all the
+time, and never gives the same twice, is like that (a dataset that is written over and over)."""
 
 MAX_SOFT_LINKS = 40
 """More links than this on the way to an item are a cycle."""
@@ -133,6 +153,7 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
         self._native: h5py.File | None = None
         self._states: dict[str, FileState] = {}
         self._checked: set[tuple[str, str]] = set()
+        self._sound: dict[tuple[Any, ...], int] = {}
         self._items: dict[str, Item] = {}
         self._lock = threading.RLock()
         self._closed = False
@@ -258,7 +279,7 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
         where = self._where_it_ends(name)[0]
         if where is None or not self._is_finished(where):
             return
-        self.reset()  # it may have come between the look and the answer
+        self._look_anew()  # it may have come between the look and the answer
         try:
             self._find(name)
         except RetryError:
@@ -312,9 +333,15 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
         """The item as nobody will change it any more; None while somebody may."""
         if not self._is_finished(self._item(name)):
             return None
-        self.reset()
+        self._look_anew()
         item = self._item(name)
         return item if self._is_finished(item) else None
+
+    def _look_anew(self) -> None:
+        """Opens the file anew, after the flush that has just told of an end."""
+        if not all(state.settled for state in self._states.values()):
+            time.sleep(FLUSH_S)
+        self.reset()
 
     # ---- groups and attributes
 
@@ -397,7 +424,7 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
             complete = self._is_initialized(item)
             new = [found for found in names_of(item) if found not in seen]
             if complete and not new:
-                self.reset()
+                self._look_anew()
                 item = self._item(name)
                 complete = self._is_initialized(item)
                 new = [found for found in names_of(item) if found not in seen]
@@ -422,13 +449,13 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
 
         def action() -> Any:
             try:
-                return self._read(self._item(name), idx)
+                return self._whole(name, lambda item: self._read(item, idx))
             except RetryError:
                 final = self._final(name)
                 if final is None:
                     raise
             try:
-                return self._read(final, idx)
+                return self._read(final, idx)[0]
             except RetryError as error:
                 raise IndexError(
                     f"{_shown(idx)} of {name} in {self._path} is not there, and nobody writes there "
@@ -437,26 +464,65 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
 
         return self._call(f"{_shown(idx)} of {name}", action)
 
-    def _read(self, item: Item, idx: Any) -> Any:
-        """One read; `RetryError` for points that are not there."""
+    def _whole(self, name: str, read: Callable[[Item], tuple[Any, int]]) -> Any:
+        """What `read(item)` finds, believed only if no flush can have torn it (see above). `read` tells
+        how many points from the start on it looked at."""
+        before: tuple[float, FileState, Any] | None = None
+        for _ in range(LOOKS):
+            item = self._item(name)
+            found, reach = read(item)
+            if not isinstance(item, h5py.Dataset) or not item.chunks or self._is_sound(item, reach):
+                return found
+            state = self._states[os.path.abspath(item.file.filename)]
+            if state.settled and self._seems_unchanged():
+                self._found_sound(item)
+                return found
+            if self._is_finished(item):
+                final = self._final(name)
+                if final is not None:
+                    return read(final)[0]
+            now = time.monotonic()
+            if before is None or not _begins_with(found, before[2]):
+                before = (now, state, found) if _has_all_chunks(item) else None
+            elif now - before[0] > FLUSH_S and not state.same_as(before[1]):
+                return before[2]
+            self.reset()
+            time.sleep(LOOK_PAUSE_S)
+        return found
+
+    def _is_sound(self, item: h5py.Dataset, reach: int) -> bool:
+        """True if these points lie in chunks that were found whole, and full, before."""
+        found = self._sound.get(_identity(item))
+        return found is not None and reach <= found <= len(item)
+
+    def _found_sound(self, item: h5py.Dataset) -> None:
+        """Notes that every chunk of the dataset is whole; the last one may still change."""
+        if len(self._sound) >= KNOWN_ITEMS:
+            self._sound.clear()
+        self._sound[_identity(item)] = len(item) // item.chunks[0] * item.chunks[0]
+
+    def _seems_unchanged(self) -> bool:
+        return all(state.seems_to_hold(path) for path, state in self._states.items())
+
+    def _read(self, item: Item, idx: Any) -> tuple[Any, int]:
+        """One read, and how many points from the start on were looked at; `RetryError` for points that
+        are not there."""
         if isinstance(item, LimaDataset):
-            return item[idx]
+            return item[idx], 0
         if not isinstance(item, h5py.Dataset):
             raise TypeError(f"{item.name} in {self._path} is a group: it has no {_shown(idx)}")
         self._check_dataset_before_read(item)
         args = idx if isinstance(idx, tuple) else (idx,)
         if item.shape is None or any(isinstance(arg, _H5PY_SELECTIONS) for arg in args):
-            return item[idx]
+            return item[idx], len(item) if item.shape else 0
         index = selection.parse(idx, item.ndim, item.dtype)
-        too_long = _mask_is_longer(index, item.shape)
+        if _mask_is_longer(index, item.shape):
+            raise RetryError(f"The mask is longer than the dataset, of shape {item.shape}")
         try:
-            if not too_long:
-                index.resolve(item.shape)
+            points = index.resolve(item.shape).points
         except IndexError as error:
             raise RetryError(str(error)) from error
-        if too_long:
-            raise RetryError(f"The mask is longer than the dataset, of shape {item.shape}")
-        return item[_for_h5py(index)]
+        return item[_for_h5py(index)], int(points[-1]) + 1 if len(points) else 0
 
     def _check_dataset_before_read(self, item: h5py.Dataset) -> None:
         """Called before each read; raises `RetryError` if it must wait. Of a virtual dataset, the
@@ -484,19 +550,19 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
         """The points as they come, until nobody writes there any more or the time is up."""
 
         def step(at: int) -> tuple[Any, bool]:
-            new = self._points(self._item(name), at)
+            new = self._whole(name, lambda item: self._points(item, at))
             if len(new):
                 return new, False
             final = self._final(name)
             if final is None:
                 return new, False
-            new = self._points(final, at)
+            new = self._points(final, at)[0]
             return new, not len(new)
 
         yield from self._iterate(step)
 
-    def _points(self, item: Item, at: int) -> Any:
-        """Some points from `at` on; none if there are no more now."""
+    def _points(self, item: Item, at: int) -> tuple[Any, int]:
+        """Some points from `at` on, and where they end; none if there are no more now."""
         if isinstance(item, h5py.Dataset):
             if not item.shape:
                 raise TypeError(f"Can't iterate over a scalar dataset: {item.name}")
@@ -504,12 +570,13 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
         elif isinstance(item, h5py.Group):
             raise TypeError(f"{item.name} in {self._path} is a group, not a dataset")
         elif not item.has_files():
-            return ()
+            return (), 0
         shape = item.shape
         if at >= shape[0]:
-            return ()
+            return (), 0
         size = max(1, item.dtype.itemsize * int(np.prod(shape[1:], dtype=int)))
-        return item[at : min(shape[0], at + max(1, ITERATION_BLOCK_BYTES // size))]
+        stop = min(shape[0], at + max(1, ITERATION_BLOCK_BYTES // size))
+        return item[at:stop], stop
 
     # ---- iterating
 
@@ -532,6 +599,35 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
 
 _H5PY_SELECTIONS = (h5py.MultiBlockSlice, h5py.RegionReference)
 """Ways to select that are h5py's alone."""
+
+
+def _identity(item: h5py.Dataset) -> tuple[Any, ...]:
+    """Which dataset that is, as long as its file is not replaced."""
+    state = os.stat(item.file.filename)
+    return (state.st_dev, state.st_ino, item.name)
+
+
+def _has_all_chunks(item: h5py.Dataset) -> bool:
+    """True if every point of the dataset has its chunk in the file."""
+    lengths = zip(item.shape, item.chunks, strict=True)
+    return bool(item.id.get_num_chunks() >= prod(-(-length // chunk) for length, chunk in lengths))
+
+
+def _begins_with(whole: Any, part: Any) -> bool:
+    """True if the points of `part` are the first ones of `whole`, to the byte."""
+    if type(whole) is not type(part):
+        return False
+    if not isinstance(part, np.ndarray | np.generic):
+        return bool(whole == part)
+    if isinstance(part, np.ndarray) and part.ndim:
+        whole = whole[: len(part)]
+    if whole.shape != part.shape or whole.dtype != part.dtype:
+        return False
+    return bool(
+        whole.tolist() == part.tolist()
+        if part.dtype.hasobject
+        else whole.tobytes() == part.tobytes()
+    )
 
 
 def _wrong_options(path: str, options: dict[str, Any], error: Exception) -> Exception:

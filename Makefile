@@ -22,11 +22,11 @@ demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compar
 
 test: $(STAMP)  ## the tests
 	@-$(BIN)/python -m tests.clients.environments peer >/dev/null
-	$(BIN)/python -m pytest -m "not environments"
+	$(BIN)/python -m pytest -m "not environments and not slow"
 
-beside: $(STAMP)  ## beside 2.x and other programs: the matrix in short, and tests that need all their environments
+beside: $(STAMP)  ## beside 2.x and other programs: the matrix in short, and tests that need all their environments or take long
 	$(BIN)/python -m tests.clients.matrix --quick
-	$(BIN)/python -m pytest -m environments
+	$(BIN)/python -m pytest -m "environments or slow"
 
 matrix: $(STAMP)  ## beside blissdata 2.x: every publisher, reader, server, protocol and kind of stream, a line each
 	$(BIN)/python -m tests.clients.matrix $(MATRIX)

@@ -305,6 +305,39 @@ def test_what_the_full_server_did_not_record_is_recorded_later(
         assert [first_there(scan.streams[n]) for n in "ab"] == [2, 1]
 
 
+def test_a_journal_that_nobody_uses_up_stays_as_long_as_it_takes_scans_to_expire(
+    store: DataStore, clock: Clock
+) -> None:
+    """The open scan's stream, whose only record is dropped, is recorded anew and can be forgotten."""
+    tracker = new_tracker(store, inactive=1000 * DAY)
+    idle, *others = (store.create_scan({**IDENTITY, "number": n}) for n in range(4))
+    stream = idle.create_stream("s", dtype="f8", shape=(1000,))
+    idle.prepare()
+    publish(stream, 0, 3)
+    tracker.update()
+    for scan in others:
+        other = scan.create_stream("s", dtype="f8", shape=(1000,))
+        scan.prepare()
+        publish(other, 0, 2)
+        clock.now += 3 * DAY
+        tracker.update()
+        scan.close()
+        tracker.update()
+    # Days 0, 3, 6, 9: records older than seven days go.
+    clock.now += 1000
+    tracker.update()
+    ages = [record.ends for record in store.backend.upkeep.records()]
+    if not store.backend.upkeep.complete_records:
+        (said,) = (n for n, ends in enumerate(ages) if stream.key in ends)
+        assert said > 0
+        assert ages[said][stream.key] == 2
+    assert len(ages) == 6 + store.backend.upkeep.complete_records  # the last round had no news
+    clock.now += 10
+    tracker.reclaim_memory(0)
+    assert first_there(idle.streams["s"]) == 2
+    idle.close()
+
+
 # ------------------------------------------------------------------------------ one after another
 
 

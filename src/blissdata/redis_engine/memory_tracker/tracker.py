@@ -127,6 +127,7 @@ class MemoryTracker:
         self._moments: list[_Moment] = []
         self._known: dict[str, int] = {}
         self._recorded: dict[str, int] = {}
+        self._again: set[str] = set()
         self._loaded = False
         self._server_time = 0.0
         self._resynced: float | None = None
@@ -165,6 +166,7 @@ class MemoryTracker:
             self._done &= there
             keys = found
             if not first:
+                self._prune_journal()
                 for catalog in self._catalogs.values():
                     catalog.sweep()
         due = [key for key, aside in self._aside.items() if aside.due <= now]
@@ -268,6 +270,8 @@ class MemoryTracker:
         new = {key: end for key, end in ends.items() if self._known.get(key) != end}
         self._known |= new
         self._changed |= dict.fromkeys(new, taken)
+        new |= {key: ends[key] for key in self._again & ends.keys()}
+        self._again -= new.keys()
         self._moments.append(_Moment(taken, new, ident))
 
     def _look_at(self, streams: Sequence[str]) -> None:
@@ -360,15 +364,40 @@ class MemoryTracker:
 
     def _drop(self, done: Plan) -> None:
         """Forgets what is over; what was held by a pin is to be recorded again."""
-        for key in done.held:
+        self._record_again(done.held)
+        self._let_go_of(done.ends)
+
+    def _record_again(self, keys: Iterable[str]) -> None:
+        """The next record names these streams, whether they have gone on or not."""
+        for key in keys:
+            self._again.add(key)
             self._recorded.pop(key, None)
-            self._known.pop(key, None)
-        over = [key for key in self._known if key not in self._ends and key in done.ends]
+
+    def _let_go_of(self, keys: Iterable[str]) -> None:
+        """Forgets what is known of streams that belong to no open scan, and are in no record that is
+        left."""
         later = {key for moment in self._moments for key in moment.ends}
-        for key in over:
-            if key not in later:
+        for key in keys:
+            if key not in self._ends and key not in later:
                 for known in (self._known, self._recorded, self._changed):
                     known.pop(key, None)
+
+    def _prune_journal(self) -> None:
+        """Drops records that are older than closed scans get: what they say is of open scans, and is
+        said again, or of scans that have expired. So a journal of which nothing is ever used up, for
+        there is memory enough, stays as long as it takes scans to expire."""
+        limit = time.monotonic() - self._closed_expiry
+        old = [moment for moment in self._moments if moment.taken < limit]
+        if not old:
+            return
+        self._moments = self._moments[len(old) :]
+        written = [moment.ident for moment in old if moment.ident is not None]
+        if written:
+            self._upkeep.forget_records(written[-1])
+        keys = {key for moment in old for key in moment.ends}
+        later = {key for moment in self._moments for key in moment.ends}
+        self._record_again(key for key in keys - later if key in self._ends)
+        self._let_go_of(keys)
 
 
 def _prefix(key: str) -> str:

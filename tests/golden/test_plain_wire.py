@@ -196,5 +196,5 @@ def test_functions_change_their_name_when_they_change() -> None:
     assert text.startswith(b"#!lua name=blissdata_2\n")
     assert (
         hashlib.sha256(text).hexdigest()
-        == "8fd5f42294f986288cf7c6d07366d87ce8c54505a8b5d2e6abd7d87ba34776b4"
+        == "b5f4150e1d9d31188d9fbe7c7c893a15617a19abf994799db75b2e6e00f6f6e8"
     )

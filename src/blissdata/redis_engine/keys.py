@@ -56,6 +56,8 @@ class PlainKeys:
         self.stream_prefix = f"{prefix}:stream:"
         self.states = self.index("@states")
         """A sorted set with the state of every scan. No identity field has an @ in its name."""
+        self.expiring = self.index("@expiring")
+        """A sorted set with the time at which scans expire, of those that were told to [ms]."""
 
     def scan(self, pk: str) -> str:
         """The scan document."""

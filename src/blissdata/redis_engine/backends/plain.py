@@ -173,8 +173,8 @@ class PlainCatalog:
 
     def expire(self, key: str, seconds: int) -> None:
         pk = self._keys.scan_pk(key)
-        keys = [*self._both(key), self._members(key)]
-        args: list[Any] = [seconds]
+        keys = [*self._both(key), self._members(key), self._keys.expiring]
+        args: list[Any] = [seconds, pk]
         if seconds <= DELETION_GRACE_S:
             try:
                 document = self.load(key).document
@@ -196,7 +196,14 @@ class PlainCatalog:
             for key in keys:
                 self.expire(key, seconds)
             return
-        calls = [("bd2_expire", [*self._both(key), self._members(key)], [seconds]) for key in keys]
+        calls = [
+            (
+                "bd2_expire",
+                [*self._both(key), self._members(key), self._keys.expiring],
+                [seconds, self._keys.scan_pk(key)],
+            )
+            for key in keys
+        ]
         with translated_errors(f"letting {len(keys)} scans expire"):
             raise_first(self._functions.call_many(calls))
 
@@ -251,6 +258,7 @@ class PlainCatalog:
         keys = [
             HISTORY,
             self._keys.index("created"),
+            self._keys.expiring,
             *(self._keys.index(name) for name, _, _ in wanted),
         ]
         args: list[Any] = list(self._around_pk)

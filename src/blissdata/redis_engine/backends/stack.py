@@ -280,15 +280,24 @@ class StackCatalog:
         found: dict[str, int | None] = dict.fromkeys(keys)
         with translated_errors(f"asking for the states of {len(keys)} scans"):
             state_keys = self._find_state_keys(found)
-            commands: list[Command] = []
-            for key, state_key in state_keys.items():
-                commands += [("PTTL", key), _newest_of(state_key)]
-            replies = self._raw.execute(commands)
-        for key, ttl, newest in zip(state_keys, replies[::2], replies[1::2], strict=True):
+            replies = self._raw.execute([_newest_of(state) for state in state_keys.values()])
+            alive = self._are_alive(list(state_keys))
+        for key, is_alive, newest in zip(state_keys, alive, replies, strict=True):
             # Another type where the state stream should be costs no other scan its state.
-            if not _is_gone(ttl) and newest and not isinstance(newest, Exception):
+            if is_alive and newest and not isinstance(newest, Exception):
                 found[key] = _state(key, newest[0][1])
         return found
+
+    def _are_alive(self, keys: Sequence[str]) -> list[bool]:
+        """For each scan whether it is there, and does not count as deleted. Asked of a server
+        function where there is one: it takes a tenth of the time of as many commands."""
+        if not keys:
+            return []
+        try:
+            return [found == _ALIVE for found in self._functions.call("bdj1_alive", keys)]
+        except redis.exceptions.ResponseError as error:  # it may not be called, or not be brought
+            logger.debug("bdj1_alive: %s", error)
+        return [not _is_gone(ttl) for ttl in self._raw.execute([("PTTL", key) for key in keys])]
 
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
         wanted = criteria(fields, self._fields)
@@ -298,12 +307,8 @@ class StackCatalog:
             if wanted:
                 found = self._find_identities(keys)
                 keys = [key for key in keys if matches(found.get(key, {}), wanted)]
-            if not keys:
-                return timetag, []
-            alive = self._functions.call("bdj1_alive", keys)
-        return timetag, sorted(
-            key for key, is_alive in zip(keys, alive, strict=True) if is_alive == _ALIVE
-        )
+            alive = self._are_alive(keys)
+        return timetag, sorted(key for key, is_alive in zip(keys, alive, strict=True) if is_alive)
 
     def _find_identities(self, keys: Sequence[str]) -> Mapping[str, dict[str, Any]]:
         """Who these scans are. That never changes, so only those are asked for that are new."""

@@ -186,14 +186,20 @@ local function states(keys, args)
   return found
 end
 
--- KEYS: scan, state, members, then sorted sets   ARGS: seconds, then members to remove from the sets
+-- KEYS: scan, state, members, expiring, then sorted sets
+-- ARGS: seconds, pk, then members to remove from the sets
 local function expire(keys, args)
   local seconds = args[1]
   for _, stream in ipairs(redis.call('SMEMBERS', keys[3])) do
     redis.call('EXPIRE', stream, seconds, 'LT')
   end
   for i = 1, 3 do redis.call('EXPIRE', keys[i], seconds, 'LT') end
-  for i = 4, #keys do redis.call('ZREM', keys[i], args[i - 2]) end
+  local ttl = redis.call('PTTL', keys[1])
+  if ttl >= 0 then
+    local now = redis.call('TIME')
+    redis.call('ZADD', keys[4], integer(tonumber(now[1]) * 1000 + ttl), args[2])
+  end
+  for i = 5, #keys do redis.call('ZREM', keys[i], args[i - 2]) end
   return 'OK'
 end
 
@@ -238,17 +244,43 @@ local function newest_timetag(history)
   return last and last[1] or '0-0'
 end
 
--- KEYS: history, created, then one sorted set per criterion
+-- Adds to `found` the keys of those scans that are there. Only scans that were told to expire can count as
+-- deleted while they are there, and those are listed.
+local function only_alive(found, expiring, before, pks, after)
+  local now = redis.call('TIME')
+  local soon = integer(tonumber(now[1]) * 1000 + DELETION_GRACE_MS + 1000)
+  local dying = {}
+  for _, pk in ipairs(redis.call('ZRANGE', expiring, '-inf', soon, 'BYSCORE')) do dying[pk] = true end
+  for from = 1, #pks, CHUNK do
+    local upto, keys = math.min(from + CHUNK - 1, #pks), {}
+    for i = from, upto do keys[i - from + 1] = before .. pks[i] .. after end
+    local all = redis.call('EXISTS', unpack(keys)) == #keys
+    for i, key in ipairs(keys) do
+      if all and not dying[pks[from + i - 1]] or alive(key) then found[#found + 1] = key end
+    end
+  end
+  return found
+end
+
+-- KEYS: history, created, expiring, then one sorted set per criterion
 -- ARGS: beginning of the scans' keys, end of them, then how and what for each criterion
 local function find(keys, args)
   local pks
-  if #keys == 2 then
+  if #keys == 4 and args[3] == 'exact' then  -- by far the most frequent: in order already
+    pks = {}
+    local low = '[' .. args[4] .. '\0'
+    for _, member in ipairs(redis.call('ZRANGE', keys[4], low, low .. '\255', 'BYLEX')) do
+      if #member == #args[4] + 1 + PK_LENGTH then pks[#pks + 1] = string.sub(member, -PK_LENGTH) end
+    end
+    return only_alive({newest_timetag(keys[1])}, keys[3], args[1], pks, args[2])
+  end
+  if #keys == 3 then
     pks = {}
     for _, member in ipairs(redis.call('ZRANGE', keys[2], 0, -1)) do pks[#pks + 1] = pk_of(member) end
   end
-  for i = 3, #keys do
+  for i = 4, #keys do
     local hits, kept = {}, {}
-    for _, member in ipairs(candidates(keys[i], args[3 + 2 * (i - 3)], args[4 + 2 * (i - 3)])) do
+    for _, member in ipairs(candidates(keys[i], args[3 + 2 * (i - 4)], args[4 + 2 * (i - 4)])) do
       local pk = pk_of(member)
       hits[pk] = true
       if pks == nil then kept[#kept + 1] = pk end
@@ -259,12 +291,7 @@ local function find(keys, args)
     pks = kept
   end
   table.sort(pks)
-  local found = {newest_timetag(keys[1])}
-  for _, pk in ipairs(pks) do
-    local key = args[1] .. pk .. args[2]
-    if alive(key) then found[#found + 1] = key end
-  end
-  return found
+  return only_alive({newest_timetag(keys[1])}, keys[3], args[1], pks, args[2])
 end
 
 -- KEYS: created   ARGS: beginning of the scans' keys, end of them, since, how many to look at

@@ -511,14 +511,17 @@ class _Streams(dict[str, BaseStream]):
         raise KeyError(f"{self._scan}, {why}")
 
 
+_BY_NUMBER = {int(state): state for state in ScanState}
+
+
 def known_state(key: str, number: int) -> ScanState:
     """The state with that number. Raises `ScanValidationError` for one of a later version."""
-    try:
-        return ScanState(number)
-    except ValueError:
+    state = _BY_NUMBER.get(number)
+    if state is None:
         raise ScanValidationError(
             f"Scan {key} is in state {number}, which this version does not know"
-        ) from None
+        )
+    return state
 
 
 def _names(states: frozenset[ScanState]) -> str:

@@ -72,6 +72,9 @@ MAX_PREFIX_EXPANSIONS = 2000
 """How many texts a search with `*` of blissdata 2.x may find (RediSearch's default is 200); ours does
 not depend on it."""
 
+USUAL_RESULTS = 10_000
+"""The index sets memory aside for as many results as it may give: only who needs more asks for all."""
+
 ALL_RESULTS = 1_000_000
 """More than RediSearch gives unless it is told otherwise; `find` notices if some are missing."""
 
@@ -322,10 +325,11 @@ class StackCatalog:
             self._identities.update(self._fetch_identities(missing))
         return self._identities
 
-    def _search(self, query: str) -> tuple[str, list[str]]:
+    def _search(self, query: str, *, whole: bool = False) -> tuple[str, list[str]]:
         """The newest timetag, and the keys of the scans that the index finds, at one instant; of all
         scans where there is no index, or not a complete one."""
-        how = ("NOCONTENT", "DIALECT", 2, "LIMIT", 0, ALL_RESULTS, "TIMEOUT", 0)
+        limit = ALL_RESULTS if whole else USUAL_RESULTS
+        how = ("NOCONTENT", "DIALECT", 2, "LIMIT", 0, limit, "TIMEOUT", 0)
         commands: list[Command] = [
             _newest_of(HISTORY),
             ("FT.SEARCH", self._keys.index, query, *how),
@@ -351,6 +355,8 @@ class StackCatalog:
             self._index_trusted_until = 0.0
             return timetag, self._scan_all()
         total, found = _search_results(reply)
+        if total > len(found) == USUAL_RESULTS and not whole:
+            return self._search(query, whole=True)
         if total > len(found) or not self._is_complete(info, query):
             return timetag, self._scan_all()
         if asked:

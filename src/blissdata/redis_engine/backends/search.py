@@ -96,7 +96,7 @@ def matches(identity: Mapping[str, Any], wanted: Sequence[tuple[str, str, Any]])
 
 def _matches(value: Any, how: str, what: Any) -> bool:
     if how == "exact" and type(value) is str:  # by far the most frequent
-        return value == what or value.casefold() == what
+        return bool(value == what or value.casefold() == what)
     if value is None:
         return False
     if isinstance(value, int | float) and not isinstance(value, bool):

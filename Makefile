@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test beside matrix bench check format lint types arrows docs clean
+.PHONY: help demo test beside matrix faults bench check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,6 +30,9 @@ beside: $(STAMP)  ## beside 2.x and other programs: the matrix in short, and tes
 
 matrix: $(STAMP)  ## beside blissdata 2.x: every publisher, reader, server, protocol and kind of stream, a line each
 	$(BIN)/python -m tests.clients.matrix $(MATRIX)
+
+faults: $(STAMP)  ## a real server broken two hundred times while programs publish and read: what was lost
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 bench: $(STAMP)  ## how fast, beside blissdata 2.4.5 and beside the bare server: a table of ratios
 	$(BIN)/python -m benchmarks --json benchmarks/results.json $(BENCH)

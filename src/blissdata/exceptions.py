@@ -27,6 +27,7 @@
     │   ├── StreamSealedError                   (RuntimeError) sealed: it takes no more points
     │   ├── StreamRewoundError                  the server lost what it had confirmed
     │   ├── StreamVanishedError                 its key left the server
+    │   ├── PublisherLostError                  a scan's publisher gives no sign of life any more
     │   ├── PublishError                        (RuntimeError) points that were not confirmed
     │   │   └── PublishTimeoutError             (TimeoutError) not in the time allowed
     │   ├── PayloadError                        (ValueError) an entry that lies or is damaged
@@ -107,6 +108,7 @@ __all__ = [
     "ProtocolVersionError",
     "PublishError",
     "PublishTimeoutError",
+    "PublisherLostError",
     "RecordingError",
     "ScanError",
     "ScanInfoError",
@@ -270,6 +272,11 @@ class StreamRewoundError(StreamError):
 
 class StreamVanishedError(StreamError):
     """The stream, or its scan, left the server while it was in use."""
+
+
+class PublisherLostError(StreamError):
+    """The publisher of the scan that was waited for has given no sign of life for seconds. Reading may be
+    tried again: it may have been held up, or cut off."""
 
 
 class PublishError(StreamError, RuntimeError):

@@ -247,8 +247,8 @@ class _LostReply:
         self._functions = functions
         self.calls = 0
 
-    def call(self, *args: Any) -> Any:
-        reply = self._functions.call(*args)
+    def call(self, *args: Any, **named: Any) -> Any:
+        reply = self._functions.call(*args, **named)
         self.calls += 1
         if self.calls == 1:
             raise redis.ConnectionError("the reply was lost")

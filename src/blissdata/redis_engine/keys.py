@@ -13,6 +13,7 @@ __all__ = [
     "HISTORY_LENGTH",
     "PLAIN_PROTOCOL",
     "PROTOCOL",
+    "PULSE_TTL_S",
     "STACK_PROTOCOL",
     "TRACKING",
     "PlainKeys",
@@ -44,6 +45,11 @@ HISTORY_LENGTH = 2048
 
 DELETION_GRACE_S = 10
 """A key that expires within this time [s] counts as deleted for every reader (protocol 1)."""
+
+
+PULSE_TTL_S = 86400
+"""Time to live of a scan's pulse after each beat of its publisher [s]. What is missing of it is the time
+since the last beat, so that it need not be written, only renewed, which a full server allows."""
 
 
 class PlainKeys:
@@ -79,6 +85,10 @@ class PlainKeys:
         """The state stream of a scan: it has the scan's own primary key."""
         return self.stream(scan_pk, scan_pk)
 
+    def pulse(self, scan_pk: str) -> str:
+        """The pulse of a scan's publisher."""
+        return f"{self.prefix}:pulse:{{{scan_pk}}}"
+
     def index(self, name: str) -> str:
         """One sorted set of the search index: `created`, or the name of an identity field."""
         return f"{self.prefix}:index:{name}"
@@ -100,9 +110,17 @@ class StackKeys:
         """True if the key has the prefix of scans; there need not be one."""
         return key.startswith(self.scan_prefix)
 
+    def scan_pk(self, key: str) -> str:
+        """The primary key in a scan's key."""
+        return key.removeprefix(self.scan_prefix)
+
     def stream(self, pk: str) -> str:
         """A data stream, or the state stream of a scan."""
         return f"{self.prefix}:stream:{pk}"
+
+    def pulse(self, scan_pk: str) -> str:
+        """The pulse of a scan's publisher; blissdata 2.x knows nothing of it."""
+        return f"{self.prefix}:pulse:{scan_pk}"
 
     @property
     def index(self) -> str:

@@ -15,6 +15,7 @@ import datetime
 import json
 import logging
 import os
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ from blissdata.streams.durability import Durability
 from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.event_log import StoreLike
 from blissdata.streams.event_stream import WAIT_SLICE_S, EventStream
+from blissdata.streams.heartbeat import Heartbeat, Suspicion, publisher_lost
 
 __all__ = ["Scan", "ScanState", "known_state"]
 
@@ -94,6 +96,11 @@ class ScanStore(StoreLike, Protocol):
         """The server's scans."""
         ...
 
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """The signs of life that this process gives."""
+        ...
+
 
 class Scan:
     """One scan, for writing (`DataStore.create_scan`) or for reading (`DataStore.load_scan`).
@@ -117,9 +124,12 @@ class Scan:
         if writable:
             self._pid = os.getpid()
             _written.add(self)
+            data_store.heartbeat.begin(key)
         self._streams: dict[str, BaseStream] = {}
         self._writers: dict[str, BaseStream] = {}
         self._announced: set[str] = set()
+        self._suspicion = Suspicion()
+        self._looked = time.monotonic()
         self._adopt(loaded)
 
     def _adopt(self, loaded: LoadedScan) -> None:
@@ -209,24 +219,35 @@ class Scan:
         """Waits until the state changes and takes over what the server has; True if it changed.
 
         False when the time is up (`timeout` [s], 0: for ever; `block=False` does not wait), and at
-        once when the scan is CLOSED. Raises `ScanNotFoundError` once the scan is deleted."""
+        once when the scan is CLOSED. Raises `ScanNotFoundError` once the scan is deleted, and
+        `PublisherLostError` while it waits and the publisher gives no sign of life any more."""
         deadline = Deadline.from_2x(block, timeout)
         while True:
             loaded = self._data_store.catalog.load(self._key)
             if loaded.state_id != self._state_id:
                 changed = loaded.state != self._state
                 self._adopt(loaded)
+                self._suspicion.forget()
+                self._looked = time.monotonic()
                 if changed:
                     return True
             if self._state == ScanState.CLOSED or deadline.passed:
                 return False
-            self._data_store.catalog.wait_state(
+            waited = self._data_store.catalog.wait_state(
                 self._key, self._state_id, deadline.remaining(WAIT_SLICE_S)
             )
+            if not waited and time.monotonic() - self._looked >= WAIT_SLICE_S:
+                self._look_for_the_publisher()
+
+    def _look_for_the_publisher(self) -> None:
+        self._looked = time.monotonic()
+        lives = self._data_store.scan_lives([self._key])
+        if self._suspicion.lost(lives):
+            raise publisher_lost(f"Scan {self._key}", lives[self._key])
 
     def wait_state(self, state: ScanState, timeout: float | None = None) -> bool:
         """Waits until the scan has reached `state` or a later one, `timeout` [s] at most (None: for
-        ever); True if it has. Raises `ScanNotFoundError` once the scan is deleted."""
+        ever); True if it has. Raises as `update` does."""
         deadline = Deadline(timeout)
         self.update(block=False)
         while self._state < state:
@@ -326,6 +347,8 @@ class Scan:
         wanted = self._durability if durability is None else Durability(durability)
         self._data_store.event_log.require(wanted)
         events = EventStream.create(self._data_store, name, document, end, wanted)
+        if events.sink is not None:
+            self._data_store.heartbeat.follow(events.sink)
         return plugins.create_stream(events)
 
     def prepare(self) -> None:
@@ -372,19 +395,41 @@ class Scan:
             self._document.state_pk,
             self._document.streams,
         )
-        try:
-            state_id = self._data_store.catalog.advance(self._key, self._state, target, document)
-        except UnauthorizeStateTransition as error:
-            self._follow_the_server()
-            raise UnauthorizeStateTransition(
-                self._state, target, "somebody else, the memory tracker perhaps, moved the scan"
-            ) from error
+        state_id = self._advance_on_server(target, document)
         self._document = document
         self._info = document.info
         self._published_info = text
         self._state = target
         self._state_id = state_id
         self._announced = set(document.streams)
+        if target == ScanState.CLOSED:
+            self._data_store.heartbeat.end(self._key)
+
+    def _advance_on_server(self, target: ScanState, document: ScanDocument) -> str:
+        """The id of the state event. A server that is away for a while is asked again, as for points;
+        a step whose reply was lost is recognised by what it left."""
+        catalog, asked = self._data_store.catalog, 0
+
+        def advance() -> str:
+            nonlocal asked
+            asked += 1
+            try:
+                return catalog.advance(self._key, self._state, target, document)
+            except UnauthorizeStateTransition:
+                if asked > 1:
+                    loaded = catalog.load(self._key)
+                    same = loaded.document.to_json() == document.to_json()
+                    if loaded.state == target and same:
+                        return loaded.state_id
+                raise
+
+        try:
+            return self._data_store.publisher.persist(advance)
+        except UnauthorizeStateTransition as error:
+            self._follow_the_server()
+            raise UnauthorizeStateTransition(
+                self._state, target, "somebody else, the memory tracker perhaps, moved the scan"
+            ) from error
 
     def _changed_fields(self, text: str) -> list[str]:
         """The fields of the info that are not as readers know them; their order means nothing."""
@@ -405,8 +450,11 @@ class Scan:
         try:
             loaded = self._data_store.catalog.load(self._key)
         except ScanNotFoundError:
+            self._data_store.heartbeat.end(self._key)
             return
         self._state, self._state_id = ScanState(loaded.state), loaded.state_id
+        if self._state == ScanState.CLOSED:
+            self._data_store.heartbeat.end(self._key)
 
     def _require_writable(self, doing: str) -> None:
         if not self._writable:

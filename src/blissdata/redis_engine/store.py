@@ -31,6 +31,7 @@ from blissdata.streams.deadline import Deadline
 from blissdata.streams.durability import Durability
 from blissdata.streams.event_log import SealRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S
+from blissdata.streams.heartbeat import Heartbeat, Life
 from blissdata.streams.sink import PUBLISH_TIMEOUT_S, Publisher
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan
     from blissdata.streams.event_log import EventLog
 
-__all__ = ["DataStore", "close_and_delete", "reset_redis_db"]
+__all__ = ["DataStore", "close_and_delete", "close_for_publisher", "reset_redis_db"]
 
 
 class DataStore:
@@ -85,6 +86,7 @@ class DataStore:
         numbers = identity_numbers(identity_model_cls)
         self._catalog = self._backend.catalog(prefix, self._fields, numbers)
         self._publisher = Publisher(self._backend.event_log, publish_timeout)
+        self._heartbeat = Heartbeat(self._catalog.beat)
         self._redis = self._backend.client
 
     # ------------------------------------------------------------------------------ for the layers
@@ -112,6 +114,15 @@ class DataStore:
     def scan_states(self, keys: Sequence[str]) -> dict[str, int | None]:
         """The state of each scan, None for those that are gone. One round trip."""
         return self._catalog.states(keys)
+
+    def scan_lives(self, keys: Sequence[str]) -> dict[str, Life]:
+        """The state of each scan, and for how long its publisher was silent. One round trip."""
+        return self._catalog.lives(keys)
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """The signs of life that this process gives for the scans that it publishes in this store."""
+        return self._heartbeat
 
     def current_acquisition(self, detector: str) -> int | None:
         """The number of the acquisition that this detector, named by its address, was prepared for
@@ -269,6 +280,7 @@ class DataStore:
         try:
             self._publisher.close()
         finally:
+            self._heartbeat.close()
             self._backend.close()
 
     def __enter__(self) -> DataStore:
@@ -299,17 +311,25 @@ def close_and_delete(catalog: Catalog, event_log: EventLog, key: str, force: boo
 
 
 def _close_before_deletion(catalog: Catalog, event_log: EventLog, key: str, force: bool) -> None:
+    if not force:
+        state = known_state(key, catalog.load(key).state)
+        if state == ScanState.CLOSED:
+            return
+        raise ScanNotClosedError(
+            f"Scan {key} is not terminated (it is {state.name}), use force=True to delete anyway."
+        )
+    close_for_publisher(catalog, event_log, key, "DELETION")
+
+
+def close_for_publisher(catalog: Catalog, event_log: EventLog, key: str, reason: str) -> None:
+    """Closes a scan in the place of its publisher, `reason` becoming its `end_reason`, and seals its
+    streams where they end. A scan that is closed stays as it is. Raises `ScanLoadError`."""
     while True:  # until its publisher is not a step ahead of us; it has four of them
         loaded = catalog.load(key)
         state, document = known_state(key, loaded.state), loaded.document
         if state == ScanState.CLOSED:
             return
-        if not force:
-            raise ScanNotClosedError(
-                f"Scan {key} is not terminated (it is {state.name}), use force=True to delete "
-                "anyway."
-            )
-        document.info["end_reason"] = "DELETION"
+        document.info["end_reason"] = reason
         try:
             catalog.advance(key, state, ScanState.CLOSED, document)
         except UnauthorizeStateTransition:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from blissdata.exceptions import PayloadError
 from blissdata.streams.durability import Durability
 from blissdata.streams.encoding.base import EncodedBatch
 from blissdata.streams.entries import Entry, Tail
+from blissdata.streams.heartbeat import Life
 
 __all__ = [
     "AppendRequest",
@@ -24,6 +25,8 @@ __all__ = [
     "SpanRequest",
     "StoreLike",
 ]
+
+T = TypeVar("T")
 
 Span = tuple[Tail, Sequence[Entry]]
 """Where a stream ends, and the entries that were asked for."""
@@ -204,6 +207,10 @@ class PublisherLike(Protocol):
         """A sink for the stream that ends at `index` now."""
         ...
 
+    def persist(self, call: Callable[[], T]) -> T:
+        """Calls until the server can be reached; only what may be repeated."""
+        ...
+
     def seal(self, sinks: Any, *, tell_conflicts: bool = False) -> list[int]:
         """Seals many streams in one round trip."""
         ...
@@ -224,6 +231,10 @@ class StoreLike(Protocol):
 
     def scan_states(self, keys: Sequence[str]) -> dict[str, int | None]:
         """The state of each scan, None for those that are gone. One round trip."""
+        ...
+
+    def scan_lives(self, keys: Sequence[str]) -> dict[str, Life]:
+        """The state of each scan, and for how long its publisher was silent. One round trip."""
         ...
 
     def current_acquisition(self, detector: str) -> int | None:

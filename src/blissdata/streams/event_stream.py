@@ -6,7 +6,7 @@ Plugins receive an `EventStream`; `blissdata.streams.default.Stream` is the plai
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -40,15 +40,13 @@ from blissdata.streams.entries import (
     runs,
 )
 from blissdata.streams.event_log import EventLog, Span, SpanRequest, StoreLike
+from blissdata.streams.heartbeat import CLOSED, Life, Suspicion, publisher_lost
 from blissdata.streams.sink import StreamSink
 
 __all__ = ["EventStream", "StreamModel"]
 
 WAIT_SLICE_S = 2.0
 """How long one call blocks on the server before scan and stream are looked at again [s]."""
-
-CLOSED = 4
-"""The state of a scan that takes no more points (protocol 1, "Life of a scan")."""
 
 T = TypeVar("T")
 
@@ -305,7 +303,8 @@ class EventStream:
         """Waits until the stream is sealed, `timeout` [s] at most (0: for ever); True if it is.
 
         Raises `StreamVanishedError` when the scan is deleted meanwhile, `StreamAbandonedError` when
-        it was closed without sealing this stream."""
+        it was closed without sealing this stream, `PublisherLostError` while its publisher gives no
+        sign of life any more."""
         deadline = Deadline.from_2x(True, timeout)
         watch = AbandonWatch(self._data_store)
         while not self.is_sealed():
@@ -481,11 +480,14 @@ class AbandonWatch:
     def __init__(self, data_store: StoreLike) -> None:
         self._data_store = data_store
         self._closed_before: set[str] = set()
+        self._suspicion = Suspicion()
+        self._told: frozenset[str] = frozenset()
         self._since = time.monotonic()
 
     def restart(self) -> None:
         """There was news."""
         self._closed_before = set()
+        self._suspicion.forget()
         self._since = time.monotonic()
 
     @property
@@ -495,21 +497,35 @@ class AbandonWatch:
 
     def abandoned(self, streams: Sequence[EventStream]) -> list[EventStream]:
         """Those of the streams, all at the end of what there is, whose scan is closed since the
-        last look at least. One round trip. Raises `StreamVanishedError` for a scan that is gone."""
-        owned = {stream.scan_key: stream for stream in streams if stream.scan_key}
+        last look at least. One round trip. Raises `StreamVanishedError` for a scan that is gone, and
+        `PublisherLostError` for one whose publisher gives no sign of life any more: where others are
+        waited for as well, only once."""
+        owned = {key: stream for stream in streams if (key := stream.scan_key)}
         if not owned:
             return []
-        states = self._data_store.scan_states([key for key in owned if key])
-        for key, state in states.items():
-            if state is None:
+        lives = self._data_store.scan_lives(list(owned))
+        for key, life in lives.items():
+            if life.state is None:
                 raise StreamVanishedError(
                     f"{owned[key].what}: the scan was deleted from the server while it was being read"
                 )
         self._since = time.monotonic()
-        closed = {key for key, state in states.items() if state is not None and state >= CLOSED}
+        closed = {key for key, life in lives.items() if life.state and life.state >= CLOSED}
         confirmed = closed & self._closed_before
         self._closed_before = closed
-        return [stream for stream in streams if stream.scan_key in confirmed]
+        ended = [stream for stream in streams if stream.scan_key in confirmed]
+        if not ended:
+            self._tell_of_lost(lives, owned)
+        return ended
+
+    def _tell_of_lost(self, lives: Mapping[str, Life], owned: Mapping[str, EventStream]) -> None:
+        lost = self._suspicion.lost(lives)
+        self._told &= lost
+        new = lost if len(lost) == len(owned) else lost - self._told
+        if new:
+            self._told |= new
+            key = min(new)
+            raise publisher_lost(owned[key].what, lives[key])
 
 
 class _Undecodable(StreamEncoder):

@@ -22,6 +22,7 @@ The matrix (rows are classes below, each a part of `BackendTests`):
                     seal        length, repeat, conflict, empty, many keys
                     trim        whole entries, the last one, sealed, far beyond, nothing
     CatalogTests    one scan    create, load, advance, wrong state, wait_state, steps, expire
+                    life        first beat, silence, full, closed, deleted, away
                     many scans  states, find (wildcards, case, numbers, any character), timetag,
                                 newest, announced (older than the history, deleted, other prefix)
     ServerTests     backend     info, protocol, initialise, flush, close, away, acquisitions
@@ -90,6 +91,7 @@ from blissdata.streams.event_log import (
     Span,
     SpanRequest,
 )
+from blissdata.streams.heartbeat import Life
 
 __all__ = [
     "BackendTests",
@@ -194,6 +196,14 @@ def new_scan(catalog: Catalog, **identity: Any) -> str:
 def delete(catalog: Catalog, key: str) -> None:
     """Deletes a scan, as far as readers can see."""
     catalog.expire(key, DELETION_GRACE_S)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for what must come."""
+    deadline = time.monotonic() + LONG_S
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.005)
 
 
 @contextmanager
@@ -793,6 +803,56 @@ class CatalogTests(BackendKit):
         assert key in str(caught.value)
         assert caught.value.orig_state == "4"
         assert catalog.load(key) == before
+
+    # ------------------------------------------------------------------------------ signs of life
+
+    def test_the_publisher_of_a_new_scan_was_heard_of_just_now(self, catalog: Catalog) -> None:
+        keys = [new_scan(catalog) for _ in range(3)]
+        lives = catalog.lives(keys)
+        assert [lives[key].state for key in keys] == [0, 0, 0]
+        assert all(0 <= (lives[key].silence or 0.0) < LONG_S for key in keys)
+        assert all(lives[key].silence is not None for key in keys)
+
+    def test_silence_grows_until_the_next_beat(self, catalog: Catalog) -> None:
+        beating, silent = new_scan(catalog), new_scan(catalog)
+        until(lambda: (catalog.lives([silent])[silent].silence or 0.0) >= SHORT_S)
+        catalog.beat([beating])
+        lives = catalog.lives([beating, silent])
+        assert (lives[beating].silence or 0.0) < (lives[silent].silence or 0.0)
+
+    def test_a_full_server_takes_beats(
+        self, catalog: Catalog, while_full: AbstractContextManager[None]
+    ) -> None:
+        beating, silent = new_scan(catalog), new_scan(catalog)
+        until(lambda: (catalog.lives([silent])[silent].silence or 0.0) >= SHORT_S)
+        with while_full:
+            catalog.beat([beating])
+            lives = catalog.lives([beating, silent])
+        assert (lives[beating].silence or 0.0) < (lives[silent].silence or 0.0)
+
+    def test_a_scan_that_is_over_has_no_publisher(self, catalog: Catalog) -> None:
+        document = document_for(catalog)
+        catalog.create(document)
+        key = catalog.scan_key(document.pk)
+        catalog.advance(key, 0, 4, document)
+        catalog.beat([key])
+        assert catalog.lives([key]) == {key: Life(4, None)}
+
+    def test_a_scan_that_is_gone_has_no_life(self, catalog: Catalog) -> None:
+        deleted, never = new_scan(catalog), catalog.scan_key(new_ulid())
+        delete(catalog, deleted)
+        catalog.beat([deleted, never])
+        gone = Life(None, None)
+        assert catalog.lives([deleted, never]) == {deleted: gone, never: gone}
+        assert catalog.lives([]) == {}
+
+    def test_a_server_that_is_away_takes_no_beats(
+        self, catalog: Catalog, while_away: AbstractContextManager[None]
+    ) -> None:
+        key = new_scan(catalog)
+        with while_away, pytest.raises(StoreConnectionError):
+            catalog.beat([key])
+        catalog.beat([key])
 
     def test_a_deleted_scan_does_not_advance(self, catalog: Catalog) -> None:
         document = document_for(catalog)

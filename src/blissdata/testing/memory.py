@@ -46,6 +46,7 @@ from blissdata.streams.durability import Durability
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.entries import MAX_INDEX, Entry, Tail
 from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, SpanRequest
+from blissdata.streams.heartbeat import CLOSED, Life
 
 __all__ = ["MemoryBackend"]
 
@@ -70,6 +71,7 @@ class _StoredScan:
     times: list[float] = field(default_factory=lambda: [time.time()])
     streams: set[str] = field(default_factory=set)
     expires: float | None = None
+    pulse: float = field(default_factory=time.monotonic)
 
     @property
     def deleted(self) -> bool:
@@ -514,6 +516,21 @@ class _MemoryCatalog:
                 key: None if scan is None or scan.deleted else scan.states[-1]
                 for key, scan in scans.items()
             }
+
+    def beat(self, keys: Collection[str]) -> None:
+        self._server.check()
+        with self._server.changed:
+            for key in keys:
+                if key in self._server.scans:
+                    self._server.scans[key].pulse = time.monotonic()
+
+    def lives(self, keys: Sequence[str]) -> dict[str, Life]:
+        lives: dict[str, Life] = {}
+        for key, state in self.states(keys).items():
+            scan = self._server.scans.get(key)
+            known = scan is not None and state is not None and state < CLOSED
+            lives[key] = Life(state, time.monotonic() - scan.pulse if scan and known else None)
+        return lives
 
     def _living(self) -> list[tuple[str, _StoredScan]]:
         prefix = self._keys.scan_prefix

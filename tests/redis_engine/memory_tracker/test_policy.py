@@ -8,6 +8,7 @@
 | pins hold                    | journals × pins                                            |
 | clocks that step             | every order of ages                                        |
 | when the next round is due   | rates of growth × periods                                  |
+| whose publisher is dead      | silences × how long they were seen                         |
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ import itertools
 
 import pytest
 
-from blissdata.redis_engine.memory_tracker.policy import AgedRecord, Watch, horizon, plan
+from blissdata.redis_engine.memory_tracker.policy import (
+    AgedRecord,
+    Watch,
+    horizon,
+    is_dead,
+    plan,
+)
 from blissdata.streams.entries import MAX_INDEX
 
 AGES = [0.0, 1.0, 2.0, 5.0, 10.0, 100.0]
@@ -170,3 +177,14 @@ def test_a_round_is_due_at_the_threshold_at_once() -> None:
     assert watch.due(0.0, 99 * MB, 100 * MB)
     assert not watch.due(0.0, 98 * MB, 99 * MB)
     assert watch.due(30.0, 5 * MB, 5 * MB)
+
+
+@pytest.mark.parametrize(
+    ("silence", "suspected", "dead"),
+    [(None, 1e6, False), (5.0, 1e6, False), (30.0, 5.0, True), (1e6, 0.0, False), (1e6, 5.0, True)],
+    ids=["no signs of life", "slow", "dead", "seen for the first time", "dead for long"],
+)
+def test_a_publisher_is_dead_after_a_long_silence_that_the_tracker_saw(
+    silence: float | None, suspected: float, dead: bool
+) -> None:
+    assert is_dead(silence, suspected) is dead

@@ -9,6 +9,7 @@ upkeep      no round trip per stream or scan; an earlier tracker's journal is ta
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -22,8 +23,9 @@ from blissdata.exceptions import (
     IndexNoMoreThereError,
     ScanNotFoundError,
     ServerFullError,
+    UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.memory_tracker import MemoryTracker, NoFreeableMemoryError
+from blissdata.redis_engine.memory_tracker import MemoryTracker, NoFreeableMemoryError, policy
 from blissdata.redis_engine.memory_tracker import tracker as tracker_module
 from blissdata.streams.base import BaseStream
 from blissdata.streams.entries import MAX_INDEX
@@ -649,3 +651,74 @@ def test_a_full_memory_server_refuses_records(memory_store: DataStore) -> None:
     with pytest.raises(ServerFullError):
         backend.upkeep.record({"s": 1})
     assert journal(memory_store) == []
+
+
+# ------------------------------------------------------------------------------ dead publishers
+
+
+@pytest.fixture
+def soon_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishers are dead after a moment of silence."""
+    for module in (tracker_module, policy):
+        monkeypatch.setattr(module, "DEAD_AFTER_S", 0.05)
+
+
+def until_silent(store: DataStore, scan: Scan) -> None:
+    deadline = time.monotonic() + 30
+    while (store.catalog.lives([scan.key])[scan.key].silence or 0.0) < 0.1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_scan_whose_publisher_is_dead_is_closed_as_a_failure(
+    store: DataStore, scan: Scan, clock: Clock, soon_dead: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(scan.get_writer_stream("a"), 0, 3)
+    store.heartbeat.close()
+    reader = store.load_scan(scan.key)
+    tracker = new_tracker(store)
+    tracker.update()
+    until_silent(store, scan)
+    tracker.update()
+    assert store.load_scan(scan.key).state == ScanState.STARTED  # it has just begun to doubt
+    clock.now += policy.DOUBTED_S
+    tracker.update()
+    assert f"The publisher of scan {scan.key} has given no sign of life" in caplog.text
+    found = store.load_scan(scan.key)
+    assert found.state == ScanState.CLOSED
+    assert found.info["end_reason"] == "FAILURE"
+    streams = reader.streams
+    assert {name: streams[name].is_sealed() for name in "ab"} == {"a": True, "b": True}
+    assert len(list(streams["a"])) == 3
+    tracker.update()
+    with pytest.raises(UnauthorizeStateTransition):
+        scan.stop()
+
+
+def test_a_publisher_that_comes_back_keeps_its_scan(
+    store: DataStore, scan: Scan, clock: Clock, soon_dead: None
+) -> None:
+    store.heartbeat.close()
+    tracker = new_tracker(store)
+    until_silent(store, scan)
+    tracker.update()
+    store.catalog.beat([scan.key])
+    tracker.update()
+    until_silent(store, scan)
+    clock.now += policy.DOUBTED_S
+    tracker.update()  # the doubt begins anew
+    assert store.load_scan(scan.key).state == ScanState.STARTED
+    scan.stop()
+
+
+def test_a_publisher_without_signs_of_life_is_never_dead(
+    stack_store: DataStore, clock: Clock, soon_dead: None
+) -> None:
+    scan = stack_store.create_scan(IDENTITY)
+    stack_store.heartbeat.close()
+    stack_store._redis.delete(scan.key.replace(":scan:", ":pulse:"))  # as 2.x leaves it
+    tracker = new_tracker(stack_store)
+    for _ in range(3):
+        tracker.update()
+        clock.now += policy.DOUBTED_S
+    assert stack_store.load_scan(scan.key).state == ScanState.CREATED

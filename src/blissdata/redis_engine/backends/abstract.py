@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from blissdata.exceptions import ScanLoadError
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.streams.event_log import EventLog
+from blissdata.streams.heartbeat import Life
 
 __all__ = [
     "Announcement",
@@ -170,7 +171,7 @@ class Catalog(Protocol):
     """Scans on a server."""
 
     def create(self, document: ScanDocument) -> LoadedScan:
-        """Stores the document, in state 0, and announces the scan."""
+        """Stores the document, in state 0, with a first beat, and announces the scan."""
         ...
 
     def load(self, key: str) -> LoadedScan:
@@ -199,6 +200,16 @@ class Catalog(Protocol):
 
     def states(self, keys: Sequence[str]) -> dict[str, int | None]:
         """The state of each scan; None for those that are gone."""
+        ...
+
+    def beat(self, keys: Collection[str]) -> None:
+        """The publishers of these scans are alive. Works on a full server, and answers or raises
+        `StoreConnectionError` soon. What is no open scan, or never had a beat, stays without."""
+        ...
+
+    def lives(self, keys: Sequence[str]) -> dict[str, Life]:
+        """The state of each scan, and for how long its publisher was silent. A scan that is closed has
+        no publisher any more."""
         ...
 
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:

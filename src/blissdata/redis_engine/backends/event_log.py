@@ -88,9 +88,16 @@ class Functions:
         """The name of the library, as its first line has it. Reads the file."""
         return self._file.read_text().partition("\n")[0].partition("name=")[2]
 
-    def call(self, name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
-        """One call, one round trip. Raises what the client raises."""
-        (reply,) = self.call_many([(name, keys, args)])
+    def call(
+        self,
+        name: str,
+        keys: Sequence[str],
+        args: Sequence[Any] = (),
+        beside: Sequence[Command] = (),
+    ) -> Any:
+        """One call, one round trip, in which other commands may go `beside` it; nobody looks at what
+        is said to those. Raises what the client raises."""
+        reply, *_ = self.call_many([(name, keys, args)], beside=beside)
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -99,11 +106,13 @@ class Functions:
         self,
         calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]],
         link: Link | None = None,
+        beside: Sequence[Command] = (),
     ) -> list[Any]:
-        """Many calls in one round trip, through `link` if it is given; a refused one is an exception
-        in its place."""
+        """Many calls in one round trip, through `link` if it is given, and other commands `beside`
+        them; a refused one is an exception in its place."""
         ask = self._raw.execute if link is None else link.execute
-        commands = [("FCALL", name, len(keys), *keys, *args) for name, keys, args in calls]
+        commands: list[Command] = [("FCALL", n, len(keys), *keys, *args) for n, keys, args in calls]
+        commands += beside
         replies = ask(commands)
         if any(is_missing_function(reply) for reply in replies):
             self.load()

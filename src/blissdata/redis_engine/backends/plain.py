@@ -28,11 +28,14 @@ from blissdata.redis_engine.backends.server import (
     RedisServer,
     globbed,
     not_found,
+    pulse_begun,
+    pulses_renewed,
     raise_first,
+    silence,
     state_number,
     step_from,
 )
-from blissdata.redis_engine.backends.wire import Wire
+from blissdata.redis_engine.backends.wire import Command, Wire
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.redis_engine.keys import (
     ACQUISITION,
@@ -44,6 +47,7 @@ from blissdata.redis_engine.keys import (
     PlainKeys,
     new_ulid,
 )
+from blissdata.streams.heartbeat import CLOSED, Life
 
 __all__ = ["PlainBackend", "PlainCatalog"]
 
@@ -93,7 +97,9 @@ class PlainCatalog:
         for _, score, member in entries:
             args += (score, member)
         with translated_errors(f"creating scan {keys[0]}"):
-            state_id = self._functions.call("bd2_create", keys, args)
+            state_id = self._functions.call(
+                "bd2_create", keys, args, beside=[pulse_begun(self._keys.pulse(pk))]
+            )
         return LoadedScan(document, 0, state_id.decode())
 
     def load(self, key: str) -> LoadedScan:
@@ -139,12 +145,13 @@ class PlainCatalog:
         pk = self._keys.scan_pk(key)
         keys = [*self._both(key), self._keys.states]
         args = [int(from_state), int(to_state), document.to_json(), token_hex(8), pk]
+        over: list[Command] = [("DEL", self._keys.pulse(pk))] if to_state == CLOSED else []
         with translated_errors(f"advancing scan {key}"):
             try:
-                word, value = self._functions.call("bd2_advance", keys, args)
+                word, value = self._functions.call("bd2_advance", keys, args, beside=over)
             except (redis.ConnectionError, redis.TimeoutError):
                 # The reply may be lost, not the step: the token tells.
-                word, value = self._functions.call("bd2_advance", keys, args)
+                word, value = self._functions.call("bd2_advance", keys, args, beside=over)
         if word == b"VANISHED":
             raise not_found(key)
         if word == b"CONFLICT":
@@ -242,15 +249,35 @@ class PlainCatalog:
         return int(self._raw.execute_command("ZREM", index, *dead)) if dead else 0
 
     def states(self, keys: Sequence[str]) -> dict[str, int | None]:
+        return self._states(keys)[0]
+
+    def _states(
+        self, keys: Sequence[str], beside: Sequence[Command] = ()
+    ) -> tuple[dict[str, int | None], list[Any]]:
+        """The states, and the replies to commands that went beside."""
         if not keys:
-            return {}
+            return {}, []
         pks = map(self._keys.scan_pk, keys)
+        call = ("bd2_states", [self._keys.states, *keys], [self._keys.stream_prefix, *pks])
         with translated_errors(f"asking for the states of {len(keys)} scans"):
-            found = self._functions.call(
-                "bd2_states", [self._keys.states, *keys], [self._keys.stream_prefix, *pks]
-            )
-        return {
+            found, *others = self._functions.call_many([call], beside=beside)
+            raise_first([found])
+        states = {
             key: None if state < 0 else int(state) for key, state in zip(keys, found, strict=True)
+        }
+        return states, others
+
+    def beat(self, keys: Collection[str]) -> None:
+        pulses = [self._keys.pulse(self._keys.scan_pk(key)) for key in keys]
+        with translated_errors("giving a sign of life"):
+            pulses_renewed(self._raw, pulses)
+
+    def lives(self, keys: Sequence[str]) -> dict[str, Life]:
+        asked = [("PTTL", self._keys.pulse(self._keys.scan_pk(key))) for key in keys]
+        states, ttls = self._states(keys, asked)
+        return {
+            key: Life(state, silence(ttl) if state is not None and state < CLOSED else None)
+            for (key, state), ttl in zip(states.items(), ttls, strict=True)
         }
 
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:

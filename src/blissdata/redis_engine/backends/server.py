@@ -14,20 +14,28 @@ from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.counters import AcquisitionCounters
 from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute
 from blissdata.redis_engine.backends.upkeep import RedisUpkeep
-from blissdata.redis_engine.backends.wire import Wire
-from blissdata.redis_engine.keys import PROTOCOL
+from blissdata.redis_engine.backends.wire import Command, Wire
+from blissdata.redis_engine.keys import PROTOCOL, PULSE_TTL_S
 
 __all__ = [
     "RedisServer",
     "globbed",
     "not_found",
+    "pulse_begun",
+    "pulses_renewed",
     "raise_first",
+    "silence",
     "state_number",
     "step_from",
     "version_from",
 ]
 
 _MAX_STATE_DIGITS = 3
+
+BEAT_TIMEOUT_S = 3.0
+"""A beat that has no answer in this time goes out again on another connection [s]."""
+
+_PULSE_TTL_MS = PULSE_TTL_S * 1000
 
 
 class RedisServer:
@@ -124,6 +132,23 @@ class RedisServer:
         self._raw.close()
         self._client.close()
         self._client.connection_pool.disconnect()
+
+
+def pulse_begun(key: str) -> Command:
+    """The first beat."""
+    return ("SET", key, "", "PX", _PULSE_TTL_MS)
+
+
+def pulses_renewed(raw: Wire, keys: Iterable[str]) -> None:
+    """Another beat; those that are gone stay so. Raises what the client raises."""
+    raw.execute_soon([("PEXPIRE", key, _PULSE_TTL_MS) for key in keys], BEAT_TIMEOUT_S)
+
+
+def silence(pttl: Any) -> float | None:
+    """How long ago the last beat was [s], from what PTTL says of the pulse; None if there is none."""
+    if not isinstance(pttl, int) or pttl < 0:
+        return None
+    return max(0.0, (_PULSE_TTL_MS - pttl) / 1000)
 
 
 def globbed(text: str) -> str:

@@ -34,7 +34,10 @@ from blissdata.redis_engine.backends.server import (
     RedisServer,
     globbed,
     not_found,
+    pulse_begun,
+    pulses_renewed,
     raise_first,
+    silence,
     state_number,
     step_from,
 )
@@ -49,6 +52,7 @@ from blissdata.redis_engine.keys import (
     StackKeys,
     new_ulid,
 )
+from blissdata.streams.heartbeat import CLOSED, Life
 
 __all__ = ["StackBackend", "StackCatalog"]
 
@@ -138,7 +142,10 @@ class StackCatalog:
                 create_index(self._raw, self._keys, self._fields, self._numbers)
                 self._index_is_there = True
             state_id = self._functions.call(
-                "bdj1_create", [key, state_key, HISTORY], [document.to_json(), HISTORY_LENGTH]
+                "bdj1_create",
+                [key, state_key, HISTORY],
+                [document.to_json(), HISTORY_LENGTH],
+                beside=[pulse_begun(self._keys.pulse(document.pk))],
             )
         self._remember(key, state_key)
         return LoadedScan(document, 0, state_id.decode())
@@ -185,13 +192,15 @@ class StackCatalog:
     def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
         args = [int(from_state), int(to_state), document.to_json()]
         again = False
+        pulse = self._keys.pulse(self._keys.scan_pk(key))
+        over: list[Command] = [("DEL", pulse)] if to_state == CLOSED else []
         with translated_errors(f"advancing scan {key}"):
             keys = [key, self._find_state_key(key) or self._keys.stream(document.state_pk)]
             try:
-                word, value = self._functions.call("bdj1_advance", keys, args)
+                word, value = self._functions.call("bdj1_advance", keys, args, beside=over)
             except (redis.ConnectionError, redis.TimeoutError):
                 again = True
-                word, value = self._functions.call("bdj1_advance", keys, args)
+                word, value = self._functions.call("bdj1_advance", keys, args, beside=over)
         if word == b"VANISHED":
             self._expire_unlisted(document)
             raise not_found(key)
@@ -289,6 +298,29 @@ class StackCatalog:
             # Another type where the state stream should be costs no other scan its state.
             if is_alive and newest and not isinstance(newest, Exception):
                 found[key] = _state(key, newest[0][1])
+        return found
+
+    def beat(self, keys: Collection[str]) -> None:
+        pulses = [self._keys.pulse(self._keys.scan_pk(key)) for key in keys]
+        with translated_errors("giving a sign of life"):
+            pulses_renewed(self._raw, pulses)
+
+    def lives(self, keys: Sequence[str]) -> dict[str, Life]:
+        if not keys:
+            return {}
+        found = dict.fromkeys(keys, Life(None, None))
+        with translated_errors(f"asking for signs of life of {len(keys)} scans"):
+            state_keys = self._find_state_keys(found)
+            commands: list[Command] = []
+            for key, state_key in state_keys.items():
+                pulse = self._keys.pulse(self._keys.scan_pk(key))
+                commands += [("PTTL", key), _newest_of(state_key), ("PTTL", pulse)]
+            replies = self._raw.execute(commands)
+        asked = zip(state_keys, replies[::3], replies[1::3], replies[2::3], strict=True)
+        for key, ttl, newest, pttl in asked:
+            if not _is_gone(ttl) and newest and not isinstance(newest, Exception):
+                state = _state(key, newest[0][1])
+                found[key] = Life(state, silence(pttl) if state < CLOSED else None)
         return found
 
     def _are_alive(self, keys: Sequence[str]) -> list[bool]:

@@ -73,6 +73,12 @@ class Link:
         self._large = _Parser(self._socket)
         self.pid = os.getpid()
 
+    def set_timeout(self, seconds: float | None) -> None:
+        """How long a reply may take [s]; None: as the client has it."""
+        if seconds is None:
+            seconds = self._connection.socket_timeout
+        self._socket.settimeout(seconds)
+
     def is_usable(self) -> bool:
         """False if the server closed it, or this process is a fork of the one that opened it."""
         return self.pid == os.getpid() and not self._large.left and not self._poll.poll(0)
@@ -296,9 +302,13 @@ class Wire:
         self._pool = pool
         self._idle: list[Link] = []
 
-    def connect(self) -> Link:
-        """A new link, which the caller owns. Raises what the Redis client raises."""
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+    def connect(self, seconds: float | None = None) -> Link:
+        """A new link, which the caller owns; `seconds` are for connecting. Raises what the Redis client
+        raises."""
+        options = dict(self._pool.connection_kwargs)
+        if seconds is not None and "socket_connect_timeout" in options:
+            options["socket_connect_timeout"] = seconds
+        connection = self._pool.connection_class(**options)
         connection.connect()
         return Link(connection)
 
@@ -348,6 +358,25 @@ class Wire:
             return []
         with self.link() as link:
             return link.execute(commands)
+
+    def execute_soon(self, commands: Sequence[Command], seconds: float) -> list[Any]:
+        """As `execute`, for what is of no use later: gives a server `seconds` to answer, and then one
+        more chance on a new connection."""
+        try:
+            return self._execute_within(self.take(), commands, seconds)
+        except (redis.ConnectionError, redis.TimeoutError):
+            return self._execute_within(self.connect(seconds), commands, seconds)
+
+    def _execute_within(self, link: Link, commands: Sequence[Command], seconds: float) -> list[Any]:
+        try:
+            link.set_timeout(seconds)
+            replies = link.execute(commands)
+            link.set_timeout(None)
+        except BaseException:
+            link.close()
+            raise
+        self.give_back(link)
+        return replies
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
         """Commands at one instant, in MULTI and EXEC; a refused one is an exception in its place.

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["AgedRecord", "Plan", "Watch", "horizon", "plan"]
+__all__ = ["AgedRecord", "Plan", "Watch", "horizon", "is_dead", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,20 @@ def horizon(oldest: float, protected: float, slice_percent: float) -> float | No
     if oldest < protected:
         return None
     return max(oldest * (100 - slice_percent) / 100, protected)
+
+
+DEAD_AFTER_S = 30.0
+"""A publisher that was silent for so long is taken for dead, and its scan is closed [s]. Readers are told
+earlier, and may wait on; this cannot be undone."""
+
+DOUBTED_S = 5.0
+"""So long a tracker doubts what it sees [s]: after the server was away, publishers must reach it again."""
+
+
+def is_dead(silence: float | None, suspected: float) -> bool:
+    """Whether a publisher is dead that was silent for `silence` [s] (None: it gives no signs of life), and
+    that this tracker has seen silent for `suspected` [s]."""
+    return silence is not None and silence >= DEAD_AFTER_S and suspected >= DOUBTED_S
 
 
 def plan(

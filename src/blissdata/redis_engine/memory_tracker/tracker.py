@@ -2,6 +2,7 @@
 
 announced ─► tracked scans ─► last entries ─► journal ─► (server fills up) ─► plan ─► forget
                  │ closed: expires, let go
+                 │ publisher dead: closed, as a failure
                  └ nothing new for a day: closed and deleted
 """
 
@@ -21,9 +22,15 @@ from blissdata.exceptions import (
     StoreConnectionError,
 )
 from blissdata.redis_engine.backends.abstract import Catalog, LoadedScan
-from blissdata.redis_engine.memory_tracker.policy import AgedRecord, Plan, plan
+from blissdata.redis_engine.memory_tracker.policy import (
+    DEAD_AFTER_S,
+    AgedRecord,
+    Plan,
+    is_dead,
+    plan,
+)
 from blissdata.redis_engine.scan import ScanState
-from blissdata.redis_engine.store import DataStore, close_and_delete
+from blissdata.redis_engine.store import DataStore, close_and_delete, close_for_publisher
 from blissdata.streams.entries import MAX_INDEX
 
 __all__ = ["MemoryTracker", "NoFreeableMemoryError"]
@@ -62,6 +69,8 @@ class _Tracked:
     """When it made its last step, on the monotonic clock [s]."""
     seen: float
     """When this tracker first saw it, on the monotonic clock [s]."""
+    suspected: float | None = None
+    """Since when its publisher was seen to be silent, on the monotonic clock [s]."""
 
 
 @dataclass(slots=True)
@@ -138,7 +147,7 @@ class MemoryTracker:
 
     def update(self) -> None:
         """One round: finds new scans, records where all streams end, lets closed scans expire, and
-        deletes open ones in which nothing happens any more.
+        closes open ones whose publisher is dead, deletes those in which nothing happens any more.
 
         The round trips do not grow with the number of streams or open scans. On a full server the
         record is kept in memory. Raises `StoreConnectionError` when the server is away."""
@@ -233,21 +242,44 @@ class MemoryTracker:
             _logger.info("Scan %s has been deleted, stop tracking", key)
 
     def _refresh(self) -> None:
-        """Learns which scans have moved on, or are gone."""
+        """Learns which scans have moved on, or are gone, and closes those of dead publishers."""
         changed: list[str] = []
         for catalog, some in self._by_catalog(self._open):
             try:
-                states = catalog.states(some)
+                lives = catalog.lives(some)
             except ScanLoadError as error:  # one of them, it does not say which
                 _logger.debug("%s", error)
                 changed += some
                 continue
-            for key, state in states.items():
-                if state is None:
+            for key, life in lives.items():
+                if life.state is None:
                     self._forget_scan(key)
-                elif state != self._open[key].state:
+                elif life.state != self._open[key].state or self._closes_dead(key, life.silence):
                     changed.append(key)
         self._load(changed)
+
+    def _closes_dead(self, key: str, silence: float | None) -> bool:
+        """Closes the scan if its publisher is dead; True if it did."""
+        scan, now = self._open[key], time.monotonic()
+        if silence is None or silence < DEAD_AFTER_S:
+            scan.suspected = None
+            return False
+        scan.suspected = now if scan.suspected is None else scan.suspected
+        if not is_dead(silence, now - scan.suspected):
+            return False
+        _logger.warning(
+            "The publisher of scan %s has given no sign of life for %d s, closing the scan",
+            key,
+            silence,
+        )
+        try:
+            close_for_publisher(scan.catalog, self._store.event_log, key, "FAILURE")
+        except StoreConnectionError:
+            raise
+        except BlissdataError as error:
+            _logger.warning("Scan %s cannot be closed: %s", key, error)
+            return False
+        return True
 
     # ------------------------------------------------------------------------------ journal
 

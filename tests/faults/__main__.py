@@ -1,0 +1,78 @@
+"""Many faults, and what they did: `python -m tests.faults --faults 200 --seed 7`. Exit status 1 if a promise broke."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from dataclasses import asdict
+
+from tests.faults.harness import SETTINGS, Report, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--faults", type=int, default=200, metavar="N", help="how many (200)")
+    parser.add_argument("--seed", type=int, help="which ones come when (default: by chance)")
+    parser.add_argument("--only", action="append", choices=list(SETTINGS), help="these settings")
+    parser.add_argument("--json", metavar="FILE", help="writes the report there, too")
+    arguments = parser.parse_args()
+    seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
+    print(f"seed {seed}", file=sys.stderr, flush=True)
+    names = arguments.only or list(SETTINGS)
+    report = run(seed, arguments.faults, names, tell=_tell)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(as_json(report), file, indent=2)
+    print(as_text(report))
+    return 0 if report.total.good else 1
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """The report for machines."""
+    return {
+        "seed": report.seed,
+        "faults": dict(report.faults),
+        "settings": {name: asdict(verdict) for name, verdict in report.verdicts.items()},
+        "total": asdict(report.total),
+    }
+
+
+COLUMNS = {
+    "scans": "scans",
+    "confirmed": "confirmed",
+    "lost": "lost",
+    "lost_and_told": "lost, told",
+    "repeated": "repeated",
+    "out_of_order": "out of order",
+    "wrong": "wrong",
+    "gave_up": "gave up",
+    "hung": "hung",
+    "longest_stall": "longest stall [s]",
+}
+
+
+def as_text(report: Report) -> str:
+    """The report for people."""
+    lines = [f"{sum(report.faults.values())} faults, seed {report.seed}:"]
+    lines += [f"  {n:4d} {kind.replace('_', ' ')}" for kind, n in sorted(report.faults.items())]
+    lines.append("")
+    width = max(map(len, report.verdicts), default=0)
+    lines.append(" " * width + "".join(f"  {title}" for title in COLUMNS.values()))
+    for name, verdict in [*report.verdicts.items(), ("total", report.total)]:
+        cells = [f"{getattr(verdict, column):.6g}" for column in COLUMNS]
+        cells = [f"{c:>{len(t)}}" for c, t in zip(cells, COLUMNS.values(), strict=True)]
+        lines.append(f"{name:{width}}" + "".join(f"  {cell}" for cell in cells))
+    trouble = report.total.trouble
+    lines += ["", f"{len(trouble)} broken promises:" if trouble else "every promise was kept"]
+    lines += [f"  {text}" for text in trouble]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

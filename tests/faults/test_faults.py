@@ -1,0 +1,128 @@
+"""A few faults in every run of the tests, of the network and of another kind; `make faults` has hundreds.
+
+The seed is new each time, and printed where a promise broke: `python -m tests.faults --seed …` brings the
+same faults again. The judge is judged first.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.faults.formula import points, salt
+from tests.faults.harness import SETTINGS, run
+from tests.faults.judge import SEAL, Entries, Journal, Verdict, judge
+
+KEY, NAME = "scan", "fast"
+STREAM = (KEY, NAME)
+
+
+def entries(*lengths: int, sealed: int | None = None, start: int = 0) -> Entries:
+    """A stream that is as it must be, in entries of these lengths."""
+    found: list[Any] = []
+    for length in lengths:
+        payload = points(NAME, salt(1, NAME), start, start + length).tobytes()
+        fields = {b"payload": payload, b"len": str(length).encode()}
+        found.append((f"{start}-1".encode(), fields))
+        start += length
+    if sealed is not None:
+        found.append((SEAL, {b"id": str(sealed).encode()}))
+    return found
+
+
+def journal(name: str, reached: int, ended: int | None = None, told: str | None = None) -> Journal:
+    found = Journal(name, {KEY: 1}, {STREAM: reached}, over=True)
+    if ended is not None:
+        found.ended[STREAM] = ended
+    if told is not None:
+        found.told[STREAM] = (told, "")
+    return found
+
+
+def verdict(
+    publisher: Journal, reader: Journal, there: Entries, *, may_lose: bool = False
+) -> Verdict:
+    return judge([publisher], [reader], {STREAM: there}, may_lose=may_lose)
+
+
+def test_the_judge_is_content_with_what_is_right() -> None:
+    found = verdict(journal("p", 5, 6), journal("r", 6, 6), entries(1, 2, 3, sealed=6))
+    assert found.good
+    assert found.confirmed == 6
+
+
+def other_point(there: Entries) -> Entries:
+    ident, fields = there[-1]
+    payload = np.frombuffer(fields[b"payload"], "int64").copy()
+    payload[-1] += 1
+    return [*there[:-1], (ident, {**fields, b"payload": payload.tobytes()})]
+
+
+BROKEN = {
+    "a confirmed point is not there": (journal("p", 6), journal("r", 5), entries(5), "lost"),
+    "an entry is missing": (
+        journal("p", 6),
+        journal("r", 6),
+        [*entries(2), *entries(3, start=3)],
+        "lost",
+    ),
+    "an entry is there twice": (
+        journal("p", 5),
+        journal("r", 5),
+        [*entries(5), *entries(2, start=3)],
+        "repeated",
+    ),
+    "another point": (journal("p", 5), journal("r", 5), other_point(entries(5)), "wrong"),
+    "a seal that lies": (journal("p", 5), journal("r", 5), entries(5, sealed=6), "out_of_order"),
+    "a reader ended early": (journal("p", 5), journal("r", 4, 4), entries(5, sealed=5), "lost"),
+    "a publisher gave up": (
+        journal("p", 5, told="PublishError"),
+        journal("r", 5),
+        entries(5),
+        "gave_up",
+    ),
+    "a reader hung": (
+        journal("p", 5),
+        Journal("r", {KEY: 1}, {STREAM: 5}),
+        entries(5),
+        "hung",
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_the_judge_finds(broken: str) -> None:
+    publisher, reader, there, count = BROKEN[broken]
+    found = verdict(publisher, reader, there)
+    assert not found.good
+    assert getattr(found, count) > 0
+
+
+REWOUND = "StreamRewoundError"
+
+
+@pytest.mark.parametrize(
+    ("publisher", "reader", "good"),
+    [(REWOUND, REWOUND, True), (None, REWOUND, False), (REWOUND, None, False)],
+    ids=["both were told", "the publisher was not", "the reader was not"],
+)
+def test_what_a_server_may_lose_must_be_told(
+    publisher: str | None, reader: str | None, good: bool
+) -> None:
+    found = verdict(
+        journal("p", 6, told=publisher), journal("r", 6, told=reader), entries(5), may_lose=True
+    )
+    assert found.good is good
+    assert (found.lost_and_told, found.lost) == ((1, 0) if good else (0, 1))
+
+
+def test_promises_are_kept_whatever_breaks() -> None:
+    seed = random.randrange(10**6)
+    names = ["network", random.choice([name for name in SETTINGS if name != "network"])]
+    report = run(seed, 4, names)
+    total = report.total
+    assert total.good, f"--seed {seed}: {names}: {total}"
+    assert all(verdict.confirmed for verdict in report.verdicts.values())
+    assert sum(report.faults.values()) == 4

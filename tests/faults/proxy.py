@@ -34,6 +34,7 @@ class Proxy:
         self.connections = 0
         """How many there were."""
         self._pairs: set[_Pair] = set()
+        self._orphans: list[_Pair] = []
         self._refusing = False
         self._swallowing = False
         self._delay = 0.0
@@ -118,6 +119,7 @@ class Proxy:
     async def _half_open(self) -> None:
         for pair in list(self._pairs):
             self._pairs.discard(pair)
+            self._orphans.append(pair)
             pair.server.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
@@ -171,7 +173,7 @@ class Proxy:
 
     async def _close(self) -> None:
         self._listener.close()
-        for pair in self._pairs:
+        for pair in [*self._pairs, *self._orphans]:
             pair.client.transport.abort()
             pair.server.transport.abort()
         for task in list(self._tasks):

@@ -34,7 +34,7 @@ LOST_AFTER_S = 10.0
 """A publisher that was silent for longer is taken for lost [s]: five beats, so that one that was held
 up for a moment is not."""
 
-IDLE_S = 5.0
+IDLE_S = 2.0
 """The thread ends when it has had nothing to do for so long [s]."""
 
 CLOSING_S = 10.0
@@ -140,11 +140,11 @@ class Heartbeat:
     def keys(self) -> Sequence[str]:
         """The scans that are published by this process now."""
         with self._lock:
-            keys = set(self._scans)
-            for writer in self._writers:
-                if writer.scan_key and writer.sealed is None and writer.failure is None:
-                    keys.add(writer.scan_key)
-            return sorted(keys)
+            return sorted(self._keys())
+
+    def _keys(self) -> set[str]:
+        writing = [w.scan_key for w in self._writers if w.sealed is None and w.failure is None]
+        return self._scans | {key for key in writing if key}
 
     def beat(self) -> bool:
         """One beat; False if there was nothing to tell."""
@@ -159,7 +159,7 @@ class Heartbeat:
     def leave(self, idle: float) -> bool:
         """True if the thread, which had nothing to do for `idle` [s], shall end."""
         with self._lock:
-            if idle < IDLE_S or self._scans or len(self._writers):
+            if idle < IDLE_S or self._keys():
                 return False
             self._thread = None
             return True

@@ -317,13 +317,13 @@ def test_a_deleted_scan_is_not_waited_for(store, scan, reader, impatient, read, 
 
 def test_a_running_scan_is_waited_for(store, scan, reader, impatient, background, monkeypatch):
     looked = threading.Semaphore(0)
-    scan_states = DataStore.scan_states
+    scan_lives = DataStore.scan_lives
 
     def counted(self, keys):
         looked.release()
-        return scan_states(self, keys)
+        return scan_lives(self, keys)
 
-    monkeypatch.setattr(DataStore, "scan_states", counted)
+    monkeypatch.setattr(DataStore, "scan_lives", counted)
     future = background(reader.streams["a"].cursor().read)
     for _ in range(4):
         assert looked.acquire(timeout=LONG_S)

@@ -57,6 +57,9 @@ class Scan:
         self.key = key
         self.state = state
 
+    def __repr__(self) -> str:
+        return f"Scan({self.key!r}, {self.state})"
+
 
 class Program:
     """A program in an environment, as a process of its own; a context manager.

@@ -1922,7 +1922,9 @@ class StreamTests(BackendKit):
         assert copy[50:] == []
         assert list(copy) == points
 
-    @pytest.mark.parametrize("data", [object(), {1, 2}, b"bytes", np.arange(3)], ids=repr)
+    @pytest.mark.parametrize(
+        "data", [object(), {1, 2}, b"bytes", np.arange(3)], ids=lambda data: type(data).__name__
+    )
     def test_what_json_cannot_hold_is_refused(self, store: DataStore, data: Any) -> None:
         _, stream = new_stream(store, "json")
         with pytest.raises(TypeError, match="'s'"):

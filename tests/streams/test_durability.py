@@ -11,11 +11,17 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from blissdata import DataStore
-from blissdata.exceptions import DurabilityUnavailableError, PublishTimeoutError
+from blissdata.exceptions import (
+    DurabilityUnavailableError,
+    NotDurableYetError,
+    PublishTimeoutError,
+)
 from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
 from blissdata.testing.servers import TestServer
 
@@ -143,3 +149,43 @@ def test_points_that_no_replica_has_are_not_confirmed_and_said_to_be_there_once_
         b.join()
         assert b[0] == 8
         scan.close()
+
+
+def test_a_replica_is_waited_for_also_by_what_is_sent_again_through_another_connection(pair):
+    """The first connection was lost with the reply; WAIT on the next one looks at what that one wrote."""
+    main, replica = pair
+    with DataStore(main.url, init_db=True) as store:
+        scan = store.create_scan(
+            {"name": "durable", "number": 1, "data_policy": "none"}, durability="replica"
+        )
+        stream = scan.create_stream("x", dtype="int64")
+        scan.prepare()
+        stream.send(0)
+        stream.join()
+        replica.pause()
+        try:
+            stream.send(1)
+            deadline = time.monotonic() + 30
+            while len(scan.streams["x"]) < 2:
+                assert time.monotonic() < deadline
+            with main.client() as client:
+                client.client_kill_filter(_type="normal", skipme=True)
+            # It is on the server, and found there again; but no replica has it.
+            until_repeated(stream)
+            assert stream.event_stream.sink.confirmed == 1
+        finally:
+            replica.resume()
+        stream.join()
+        with replica.client() as client:
+            assert len(client.xrange(stream.key)) == 2
+        scan.close()
+
+
+def until_repeated(stream):
+    """Waits until the point was offered again, and the server was asked for its replica."""
+    deadline = time.monotonic() + 30
+    publisher = stream.event_stream.sink._publisher
+    while not isinstance(publisher._last_trouble, NotDurableYetError):
+        assert stream.event_stream.sink.confirmed == 1
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -542,22 +542,27 @@ class Publisher:
 
     def _wake(self, sink: StreamSink) -> None:
         """There will be work when the lock is free again."""
-        if self._thread is not None:
+        if self._thread is not None and self._thread.ident is not None:
             if self._sleeping:
                 self._sleeping = False
                 self._work.notify()
             return
+        # Ctrl-C may strike between any two of these: a thread that begins works only if it is this one.
         thread = threading.Thread(target=self._run, name="blissdata-publisher", daemon=True)
+        self._thread = thread
         try:
             thread.start()
         except RuntimeError as error:  # the interpreter is about to end, or has too many threads
+            self._thread = None
             raise PublishError(
                 f"{sink.what}: a point was not taken, there is no thread to deliver it: {error}"
             ) from error
-        self._thread = thread
         _deliver_before_a_child_ends()
 
     def _run(self) -> None:
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return  # another one was begun in its place
         attempt = 0
         try:
             while requests := self._next_requests(_pause(attempt - 1) if attempt else 0.0):

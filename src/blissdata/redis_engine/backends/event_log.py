@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-import threading
+import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
@@ -53,6 +54,9 @@ CLOSING_S = 0.2
 
 DURABLE_WAIT_MS = 2000
 """How long the server is asked to wait for its disk or a replica at once; then it is asked anew."""
+
+DURABLE_CHANNEL = "_blissdata_durable_"
+"""Nobody listens there; see `_wait_for`."""
 
 _WHERE = {Durability.DISK: "its disk", Durability.REPLICA: "a replica"}
 
@@ -157,8 +161,10 @@ class RedisEventLog:
         self._functions = functions
         self._max_block = max_block
         self._members_key = members_key
-        self._writing = threading.Lock()
-        self._writer: Link | None = None
+        # Connections for appending that nobody uses, and all there are. No lock: whoever takes one may
+        # be interrupted anywhere (Ctrl-C), and then its connection is lost, but never one that is held.
+        self._writers: list[Link] = []
+        self._all_writers: weakref.WeakSet[Link] = weakref.WeakSet()
         self._pid = os.getpid()
         self._max_payload: int | None = None
         self._waitaof = False
@@ -203,43 +209,34 @@ class RedisEventLog:
 
     def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:
         self._after_fork()
-        with self._writing, translated_errors(_adding(requests)):
-            link = self._writer
-            if link is None or not link.is_usable():
-                link = self._new_writer()
+        with translated_errors(_adding(requests)):
+            link = self._take_writer() or self._new_writer()
             bare = {key for key, request in requests.items() if self._may_add(request)}
             return self._exchange(link, requests, bare)
 
     def post(self, requests: Mapping[str, AppendRequest]) -> Callable[[], Any] | None:
         self._after_fork()
-        if not self._writing.acquire(blocking=False):
+        if (
+            not all(map(self._may_add, requests.values()))
+            or sum(request.nbytes for request in requests.values()) > MAX_POSTED
+        ):
+            return None
+        link = self._take_writer()
+        if link is None:
             return None
         try:
-            link = self._writer
-            if (
-                link is None
-                or not link.is_usable()
-                or not all(map(self._may_add, requests.values()))
-                or sum(request.nbytes for request in requests.values()) > MAX_POSTED
-            ):
-                self._writing.release()
-                return None
             with translated_errors(_adding(requests)):
                 link.send([_xadd(key, request) for key, request in requests.items()])
         except BaseException:
-            self._drop_writer()
-            self._writing.release()
+            self._drop(link)
             raise
         return lambda: self._outcomes_of_post(link, requests)
 
     def _outcomes_of_post(
         self, link: Link, requests: Mapping[str, AppendRequest]
     ) -> dict[str, int | Exception]:
-        try:
-            with translated_errors(_adding(requests)):
-                return self._exchange(link, requests, set(requests), posted=True)
-        finally:
-            self._writing.release()
+        with translated_errors(_adding(requests)):
+            return self._exchange(link, requests, set(requests), posted=True)
 
     def _exchange(
         self,
@@ -276,17 +273,23 @@ class RedisEventLog:
                     self._functions.load()
                     link.send([self._append_command(key, requests[key]) for key in unclear])
                     replies |= {key: link.receive() for key in unclear}
-            late = self._wait_for(link, {request.durability for request in requests.values()})
+            late = self._wait_for(
+                link,
+                {request.durability for request in requests.values()},
+                written=not any(request.repeat for request in requests.values()),
+            )
         except BaseException:
-            self._drop_writer()
+            self._drop(link)
             raise
+        self._writers.append(link)
         return self._settled(requests, bare, replies, late)
 
     def _wait_for(
-        self, link: Link, durabilities: Collection[Durability]
+        self, link: Link, durabilities: Collection[Durability], *, written: bool
     ) -> dict[Durability, Exception]:
         """Waits until what was written through this link is as durable; for each durability that
-        did not come in time, the error."""
+        did not come in time, the error. Without `written`, it may have been written through another
+        link that was lost."""
         commands: dict[Durability, Command] = {}
         if Durability.REPLICA in durabilities:
             commands[Durability.REPLICA] = ("WAIT", 1, DURABLE_WAIT_MS)
@@ -294,7 +297,12 @@ class RedisEventLog:
             commands[Durability.DISK] = ("WAITAOF", 1, 0, DURABLE_WAIT_MS)
         if not commands:
             return {}
-        link.send(list(commands.values()))
+        # WAIT and WAITAOF look at what their own connection wrote last (seen with Valkey 9.1 and Redis
+        # 8.2). A message takes no memory, a full server passes it, and replicas get it like a write.
+        first: list[Command] = [] if written else [("PUBLISH", DURABLE_CHANNEL, "")]
+        link.send([*first, *commands.values()])
+        for _ in first:
+            link.receive()
         late: dict[Durability, Exception] = {}
         for durability in commands:
             reply = link.receive()
@@ -335,20 +343,33 @@ class RedisEventLog:
     def _after_fork(self) -> None:
         """In a fork, lock and connection are the parent's."""
         if self._pid != os.getpid():
-            self._writing, self._writer, self._pid = threading.Lock(), None, os.getpid()
+            self._writers, self._pid = [], os.getpid()
+            self._all_writers = weakref.WeakSet()
 
-    def _drop_writer(self) -> None:
-        link, self._writer = self._writer, None
-        if link is not None:
-            link.close()
+    def _take_writer(self) -> Link | None:
+        """A connection for appending that nobody uses; None if there is none. What was known of where
+        streams end was known on the newest one: an older one is of no use."""
+        while self._writers:
+            try:
+                link = self._writers.pop()
+            except IndexError:  # somebody else was faster
+                return None
+            if link.session == self.session and link.is_usable():
+                return link
+            self._drop(link)
+        return None
+
+    def _drop(self, link: Link) -> None:
+        self._all_writers.discard(link)
+        link.close()
 
     def _new_writer(self) -> Link:
         """A connection of its own for appending. What was known of where streams end was known on
         the one before."""
-        self._drop_writer()
         link = self._raw.connect()
+        self._all_writers.add(link)
         self.session += 1
-        self._writer = link
+        link.session = self.session
         return link
 
     def _may_add(self, request: AppendRequest) -> bool:
@@ -358,12 +379,15 @@ class RedisEventLog:
         return request.session == self.session and len(request.batches) == 1 and not request.repeat
 
     def close_writer(self) -> None:
-        """Closes the connection for appending. Repeatable; the next append opens another."""
+        """Closes the connections for appending. Repeatable; the next append opens another."""
         self._after_fork()
-        mine = self._writing.acquire(timeout=CLOSING_S)
-        self._drop_writer()  # also under the hands of who waits for an outcome: he is told
-        if mine:
-            self._writing.release()
+        deadline = time.monotonic() + CLOSING_S
+        while len(self._writers) < len(self._all_writers) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for link in list(self._all_writers):
+            link.close()  # also under the hands of who waits for an outcome: he is told
+            self._all_writers.discard(link)
+        self._writers.clear()
 
     def _append_command(self, key: str, request: AppendRequest) -> Command:
         name, keys, args = self._append_call(key, request)
@@ -426,7 +450,7 @@ class RedisEventLog:
         doing = f"sealing {len(requests)} streams"
         with translated_errors(doing), self._raw.link() as link:
             replies = self._functions.call_many(calls, link)
-            late = self._wait_for(link, durabilities)
+            late = self._wait_for(link, durabilities, written=False)
         outcomes = {
             key: late.get(request.durability, _outcome(key, reply, doing))
             for (key, request), reply in zip(requests.items(), replies, strict=True)

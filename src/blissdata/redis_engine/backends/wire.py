@@ -72,6 +72,8 @@ class Link:
         self._poll.register(self._socket.fileno(), select.POLLIN)
         self._large = _Parser(self._socket)
         self.pid = os.getpid()
+        self.session = 0
+        """For who keeps it: which of its connections it was."""
 
     def set_timeout(self, seconds: float | None) -> None:
         """How long a reply may take [s]; None: as the client has it."""

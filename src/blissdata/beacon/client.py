@@ -119,6 +119,8 @@ class BeaconClient:
             raise
         except (OSError, EOFError) as error:
             self._hang_up()
+            if isinstance(error, BeaconConnectionError):  # it says why already
+                raise
             if fresh:
                 raise self._unreachable(error) from error
         try:
@@ -128,6 +130,8 @@ class BeaconClient:
             raise
         except (OSError, EOFError) as error:
             self._hang_up()
+            if isinstance(error, BeaconConnectionError):
+                raise
             raise self._unreachable(error) from error
 
     def _send_and_receive(self, request: bytes) -> tuple[int, bytes]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
 __all__ = ["add_to"]
 
@@ -35,6 +37,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from blissdata.redis_engine import local_server
 
     stopped = local_server.stop(arguments.directory, timeout=arguments.timeout)
+    for name in ("BLISSDATA_URL", "BEACON_HOST"):
+        if os.environ.get(name) and arguments.directory is None:
+            print(
+                f"${name} names another server, which is not touched: this is about your local one",
+                file=sys.stderr,
+            )
     print(
         "Stopped; the data are there again at the next start."
         if stopped

@@ -48,8 +48,8 @@ examples:
 in JSON, NaN and infinities are null, complex numbers [real, imaginary]; points that have left the
 server's memory are one object {"stream": …, "index": first, "expired": how many}
 
-exit codes: 0 the scan (or the streams asked for) ended, 1 failed (stderr says why; also: the publisher is lost), 2 wrong usage,
-3 no such scan or stream, or deleted meanwhile, 4 --timeout passed, 130 Ctrl-C
+exit codes: 0 the scan (or the streams asked for) ended, 1 failed (stderr says why) or its publisher is
+lost, 2 wrong usage, 3 no such scan or stream, or deleted meanwhile, 4 --timeout passed, 130 Ctrl-C
 """
 
 LINES_AT_ONCE = 1000

@@ -22,7 +22,7 @@ demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compar
 
 test: $(STAMP)  ## the tests
 	@-$(BIN)/python -m tests.clients.environments peer >/dev/null
-	$(BIN)/python -m pytest -m "not environments and not slow"
+	$(BIN)/python -m pytest -n logical --dist loadfile -m "not environments and not slow"
 
 beside: $(STAMP)  ## beside 2.x and other programs: the matrix in short, and tests that need all their environments or take long
 	$(BIN)/python -m tests.clients.matrix --quick

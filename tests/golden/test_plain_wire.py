@@ -196,5 +196,5 @@ def test_functions_change_their_name_when_they_change() -> None:
     assert text.startswith(b"#!lua name=blissdata_2\n")
     assert (
         hashlib.sha256(text).hexdigest()
-        == "b5f4150e1d9d31188d9fbe7c7c893a15617a19abf994799db75b2e6e00f6f6e8"
+        == "c30c919f7c96d5955f26852ad47464ac43b82dd3d02dc5418cb426a1eb72fe87"
     )

@@ -5,6 +5,7 @@
 
 local SEAL = '18446744073709551615-18446744073709551615'
 local DELETION_GRACE_MS = 10000
+local FORGOTTEN_MS = 60000
 
 local function integer(number) return string.format('%.0f', number) end
 
@@ -196,8 +197,9 @@ local function expire(keys, args)
   for i = 1, 3 do redis.call('EXPIRE', keys[i], seconds, 'LT') end
   local ttl = redis.call('PTTL', keys[1])
   if ttl >= 0 then
-    local now = redis.call('TIME')
-    redis.call('ZADD', keys[4], integer(tonumber(now[1]) * 1000 + ttl), args[2])
+    local now = tonumber(redis.call('TIME')[1]) * 1000
+    redis.call('ZADD', keys[4], integer(now + ttl), args[2])
+    redis.call('ZREMRANGEBYSCORE', keys[4], '-inf', integer(now - FORGOTTEN_MS))  -- gone long since
   end
   for i = 5, #keys do redis.call('ZREM', keys[i], args[i - 2]) end
   return 'OK'
@@ -247,10 +249,10 @@ end
 -- Adds to `found` the keys of those scans that are there. Only scans that were told to expire can count as
 -- deleted while they are there, and those are listed.
 local function only_alive(found, expiring, before, pks, after)
-  local now = redis.call('TIME')
-  local soon = integer(tonumber(now[1]) * 1000 + DELETION_GRACE_MS + 1000)
+  local now = tonumber(redis.call('TIME')[1]) * 1000
+  local soon = integer(now + DELETION_GRACE_MS + 1000)
   local dying = {}
-  for _, pk in ipairs(redis.call('ZRANGE', expiring, '-inf', soon, 'BYSCORE')) do dying[pk] = true end
+  for _, pk in ipairs(redis.call('ZRANGE', expiring, integer(now), soon, 'BYSCORE')) do dying[pk] = true end
   for from = 1, #pks, CHUNK do
     local upto, keys = math.min(from + CHUNK - 1, #pks), {}
     for i = from, upto do keys[i - from + 1] = before .. pks[i] .. after end

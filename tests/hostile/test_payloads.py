@@ -109,7 +109,9 @@ def hostile_store(shared_server):
     with shared_server.client() as client:
         client.flushall()
     with DataStore(shared_server.url, init_db=True) as store:
-        yield store
+        # Open all the time, so that its store's thread for signs of life is no test's own.
+        with store.create_scan(IDENTITY):
+            yield store
 
 
 @pytest.fixture

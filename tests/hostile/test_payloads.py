@@ -108,10 +108,9 @@ def hostile_store(shared_server):
     """One store for all of these scenes."""
     with shared_server.client() as client:
         client.flushall()
-    with DataStore(shared_server.url, init_db=True) as store:
-        # Open all the time, so that its store's thread for signs of life is no test's own.
-        with store.create_scan(IDENTITY):
-            yield store
+    # One scan is open all the time, so that the store's thread for signs of life is no test's own.
+    with DataStore(shared_server.url, init_db=True) as store, store.create_scan(IDENTITY):
+        yield store
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# How many tests run at once; 0: one after the other, in one process.
+WORKERS ?= logical
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -22,7 +24,7 @@ demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compar
 
 test: $(STAMP)  ## the tests
 	@-$(BIN)/python -m tests.clients.environments peer >/dev/null
-	$(BIN)/python -m pytest -n logical --dist loadfile -m "not environments and not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not environments and not slow"
 
 beside: $(STAMP)  ## beside 2.x and other programs: the matrix in short, and tests that need all their environments or take long
 	$(BIN)/python -m tests.clients.matrix --quick

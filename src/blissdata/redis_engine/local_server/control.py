@@ -27,6 +27,9 @@ __all__ = ["ServerStatus", "ensure_running", "serve", "status", "stop", "url_sta
 POLL_S = 0.02
 """How often we look at what another process is doing, where nothing can wake us [s]."""
 
+GOING_S = 2.0
+"""How long a server that nobody knows the address of is given to end by itself [s]."""
+
 TELL_AGAIN_S = 1.0
 
 
@@ -182,6 +185,8 @@ def stop(directory: Path | str | None = None, *, timeout: float = 20.0) -> bool:
             _end_supervisor(place, deadline)
         if place.is_locked(place.data_lock):  # its supervisor was killed
             found = True
+            if place.record() is None and _is_about_to_go(place):
+                return found
             _shut_down_orphan(place)
             _wait_until_free(place, place.data_lock, deadline)
             place.forget_record()
@@ -445,6 +450,14 @@ def _end_supervisor(place: Place, deadline: float) -> None:
             raise _still_there(place)
         if (held := place.lock(place.supervisor_lock, patience, shared=True)) is not None:
             return unlock(held)
+
+
+def _is_about_to_go(place: Place) -> bool:
+    """True if the data are free after a moment: a server that ends holds its lock until it is gone."""
+    held = place.lock(place.data_lock, GOING_S, shared=True)
+    if held is not None:
+        unlock(held)
+    return held is not None
 
 
 def _shut_down_orphan(place: Place) -> None:

@@ -51,13 +51,13 @@ READ_LIMIT = 8 * 2**20
 """What one read of one stream aims at [bytes]."""
 
 LARGE_ENTRY = 32 * 2**10
-"""Assumed size of entries that were never seen [bytes]; publishers join points up to 64 KiB."""
+"""Assumed size of entries that were never seen [bytes]; ours join points up to 16 KiB."""
 
 SMALLEST_ENTRY = 128
 """No entry costs less than about this [bytes], whatever it holds: index and field names."""
 
 MOST_ENTRIES = 4096
-"""A reader who lags asks for no more at once; joined entries of 64 KiB make it fewer."""
+"""A reader who lags asks for no more at once; joined entries make it fewer."""
 
 
 @dataclass(frozen=True, slots=True)

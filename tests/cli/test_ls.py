@@ -13,7 +13,9 @@ import pytest
 from blissdata import DataStore, Scan
 from blissdata.cli.ls import table_of
 from blissdata.cli.names import short_key
-from blissdata.cli.overview import ScanRow, npoints_of
+from blissdata.cli.overview import ScanRow, lost_publishers, npoints_of
+from blissdata.exceptions import ScanValidationError
+from blissdata.streams import heartbeat
 from blissdata.testing.servers import TestServer
 
 
@@ -49,6 +51,7 @@ def test_json_has_an_object_per_line_newest_first(run: Callable, scans: list[Sca
     closed, started, created = shown.objects
     assert started.pop("age") == pytest.approx(0, abs=60)
     assert started.pop("created")[:4].isdigit()
+    assert started.pop("silence") == pytest.approx(0, abs=60)
     assert started == {
         "key": scans[1].key,
         "name": "ascan",
@@ -63,7 +66,9 @@ def test_json_has_an_object_per_line_newest_first(run: Callable, scans: list[Sca
         "points": 3,
         "npoints": 10,
         "streams": ["diode", "slow"],
+        "lost": False,
     }
+    assert (closed["silence"], closed["lost"]) == (None, False)
     assert (closed["state"], closed["points"], closed["npoints"]) == ("CLOSED", 0, None)
     assert (created["state"], created["streams"]) == ("CREATED", [])
 
@@ -109,6 +114,46 @@ def test_filters(run: Callable, scans: list[Scan], options: str, numbers: list[i
     shown = run("ls", "--json", *options.split())
     assert shown.code == 0
     assert [found["number"] for found in shown.objects] == numbers
+
+
+@pytest.fixture
+def all_lost(store: DataStore, scans: list[Scan], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every publisher is taken for lost, however short it was silent."""
+    store.heartbeat.close()
+    monkeypatch.setattr(heartbeat, "LOST_AFTER_S", -1.0)
+
+
+def test_scans_whose_publisher_is_lost_say_so(
+    run: Callable, store: DataStore, scans: list[Scan], all_lost: None
+) -> None:
+    assert [found["lost"] for found in run("ls", "--json").objects] == [False, True, True]
+    lines = run("ls").out.splitlines()
+    assert ["publisher is lost" in line for line in lines] == [False, False, True, True]
+    assert [one["number"] for one in run("ls", "--json", "--state", "lost").objects] == [2, 1]
+    assert set(lost_publishers(store)) == {scans[0].key, scans[1].key}
+    assert set(lost_publishers(store, [scans[1].key, scans[2].key])) == {scans[1].key}
+
+
+def test_publishers_that_live_or_give_no_signs_of_life_are_not_lost(
+    run: Callable, store: DataStore, scans: list[Scan], server: TestServer
+) -> None:
+    with server.client() as client:
+        for pulse in client.scan_iter("*pulse*"):
+            client.delete(pulse)
+    assert lost_publishers(store) == {}
+    assert run("ls", "--state", "lost").out == ""
+    assert run("ls", "--json").objects[1]["silence"] is None
+
+
+def test_a_damaged_scan_does_not_hide_lost_publishers(
+    stack_store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "LOST_AFTER_S", -1.0)
+    scans = [new_scan(stack_store, number) for number in range(5)]
+    stack_store._redis.xadd(f"esrf:stream:{scans[2]._document.state_pk}", {"state": "nonsense"})
+    with pytest.raises(ScanValidationError):
+        stack_store.scan_lives([scan.key for scan in scans])
+    assert set(lost_publishers(stack_store)) == {scan.key for scan in scans} - {scans[2].key}
 
 
 def test_no_scan_is_said_on_stderr(run: Callable, scans: list[Scan]) -> None:

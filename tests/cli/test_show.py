@@ -13,6 +13,7 @@ from blissdata import DataStore, Scan
 from blissdata.cli.overview import ScanRow, StreamRow, unit_of
 from blissdata.cli.show import header_of, streams_of
 from blissdata.schemas import Complaint
+from blissdata.streams import heartbeat
 from blissdata.streams.plugins import _entry_points
 from blissdata.testing.servers import TestServer
 
@@ -128,6 +129,16 @@ def test_the_header_for_people(run: Callable, scan: Scan) -> None:
     assert fields["key"] == scan.key
     assert "ago)" in fields["created"]
     assert "\x1b" not in shown.out
+
+
+def test_a_publisher_that_is_lost_is_mentioned(
+    run: Callable, store: DataStore, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "lost" not in run("show", "last").out
+    store.heartbeat.close()
+    monkeypatch.setattr(heartbeat, "LOST_AFTER_S", -1.0)
+    assert "STARTED (its publisher is lost: no sign of life for " in run("show", "last").out
+    assert run("show", "last", "--json").objects[0]["lost"] is True
 
 
 def test_points_that_left_the_server_are_shown(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from blissdata.cli.exits import UsageError, note
@@ -24,6 +24,9 @@ STATES = ("CREATED", "PREPARED", "STARTED", "STOPPED", "CLOSED")
 RUNNING = "RUNNING"
 """Not a state, but what people ask for: any but CLOSED."""
 
+LOST = "LOST"
+"""Neither, but what people ask for as well: those whose publisher gives no sign of life any more."""
+
 SHOWN = 20
 """How many scans are shown unless told otherwise: they fit on a screen."""
 
@@ -33,12 +36,15 @@ AT_ONCE = 256
 _DESCRIPTION = """\
 List the scans on a server, the newest first (with --json, `head -1` is the last one). A text may begin or
 end with *, which stands for anything, and upper and lower case are the same. Points are those of
-the scan's longest stream, and how many there will be if the scan says so."""
+the scan's longest stream, and how many there will be if the scan says so. A scan whose publisher was
+killed, or is cut off, is listed with that as its problem; publishers of blissdata 2.x give no signs of
+life, of them nothing is known."""
 
 _EXAMPLES = f"""\
 examples:
   blissdata ls                              the newest {SHOWN}
   blissdata ls --state running              those that are not closed yet
+  blissdata ls --state lost                 those of them whose publisher is gone
   blissdata ls --name 'loop*' --session ihr42 -n 0
                                             all that fit, however many
   blissdata ls --number 7                   which scans have the number 7
@@ -67,9 +73,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     which.add_argument(
         "--state",
         type=str.upper,
-        choices=(RUNNING, *STATES),
+        choices=(RUNNING, LOST, *STATES),
         action="append",
-        help="in this state; RUNNING is any but CLOSED; may be given again",
+        help="in this state; RUNNING is any but CLOSED, LOST one whose publisher is gone; may be given "
+        "again",
     )
     which.add_argument(
         "-n", type=_count, default=SHOWN, metavar="N", help="at most so many (%(default)s; 0: all)"
@@ -117,7 +124,16 @@ def _keys(store: DataStore, arguments: argparse.Namespace) -> list[str]:
     if not arguments.state:
         return keys
     states = store.scan_states(keys)
-    return [key for key in keys if _is_in(states[key], arguments.state)]
+    lost = _lost(store, states) if LOST in arguments.state else {}
+    return [key for key in keys if key in lost or _is_in(states[key], arguments.state)]
+
+
+def _lost(store: DataStore, states: Mapping[str, int | None]) -> Mapping[str, float]:
+    from blissdata.cli.overview import lost_publishers
+
+    return lost_publishers(
+        store, [key for key, state in states.items() if _is_in(state, [RUNNING])]
+    )
 
 
 def _is_in(state: int | None, wanted: Sequence[str]) -> bool:
@@ -145,7 +161,7 @@ def _print_table(store: DataStore, keys: Sequence[str], found: int) -> None:
 
 def _rows(store: DataStore, keys: Sequence[str]) -> list[ScanRow]:
     """What there is to say about each scan; those that are deleted meanwhile are left out. A round
-    trip for each document, and one for all streams."""
+    trip for each document, one for all streams, one for all publishers."""
     from blissdata.cli.overview import ScanRow, scan_rows
     from blissdata.exceptions import ScanNotFoundError, ScanValidationError
 

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.names import created_at
-from blissdata.cli.text import moment, plain
+from blissdata.cli.text import age, moment, plain
+from blissdata.exceptions import ScanLoadError
 
 if TYPE_CHECKING:
     from blissdata import DataStore, Scan
     from blissdata.streams import BaseStream
     from blissdata.streams.entries import Tail
+    from blissdata.streams.heartbeat import Life
 
 __all__ = [
     "ScanRow",
     "StreamRow",
     "lengths",
+    "lost_publishers",
+    "lost_text",
     "npoints_of",
     "quiet_library",
     "scan_row",
@@ -27,6 +31,9 @@ __all__ = [
     "stream_rows",
     "unit_of",
 ]
+
+LIVES_AT_ONCE = 1000
+"""How many scans' publishers are asked for in one round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,13 @@ class ScanRow:
     """The names of its streams, as far as they are known."""
 
     problem: str | None = None
-    """Why it cannot be shown."""
+    """Why it cannot be shown, or who has left it."""
+
+    silence: float | None = None
+    """Time since its publisher's last sign of life [s]; None if it gives none, or the scan is closed."""
+
+    lost: bool = False
+    """True if that is longer than a publisher that lives would take."""
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`; the identity fields stand among the others."""
@@ -71,6 +84,8 @@ class ScanRow:
             "points": self.points,
             "npoints": self.npoints,
             "streams": list(self.streams),
+            "silence": None if self.silence is None else round(self.silence, 3),
+            "lost": self.lost,
             **({"problem": self.problem} if self.problem else {}),
         }
 
@@ -149,9 +164,14 @@ def unit_of(name: str, stream_info: Mapping[str, Any], scan_info: Mapping[str, A
     return None
 
 
-def scan_row(scan: Scan, points: int, now: float) -> ScanRow:
+def lost_text(silence: float) -> str:
+    """What is wrong with a scan whose publisher was silent for so long [s]."""
+    return f"its publisher is lost: no sign of life for {age(silence)}"
+
+
+def scan_row(scan: Scan, points: int, now: float, life: Life) -> ScanRow:
     """What a list says about a scan, at the time `now`."""
-    created = created_at(scan.key)
+    created, silence = created_at(scan.key), life.silence
     return ScanRow(
         key=scan.key,
         identity=scan.identity,
@@ -161,6 +181,9 @@ def scan_row(scan: Scan, points: int, now: float) -> ScanRow:
         points=points,
         npoints=npoints_of(scan.info),
         streams=tuple(scan.streams),
+        problem=lost_text(silence) if life.silent and silence is not None else None,
+        silence=silence,
+        lost=life.silent,
     )
 
 
@@ -181,14 +204,40 @@ def quiet_library() -> Iterator[None]:
 
 
 def scan_rows(store: DataStore, scans: Sequence[Scan]) -> list[ScanRow]:
-    """What a list says about each of the scans. One round trip, more for streams whose points are
+    """What a list says about each of the scans. Two round trips, more for streams whose points are
     not their events."""
     found = lengths(store, [stream for scan in scans for stream in scan.streams.values()])
+    lives = store.scan_lives([scan.key for scan in scans])
     now = time.time()
-    return [
-        scan_row(scan, max((found[s.key] or 0 for s in scan.streams.values()), default=0), now)
-        for scan in scans
-    ]
+    rows = []
+    for scan in scans:
+        points = max((found[s.key] or 0 for s in scan.streams.values()), default=0)
+        rows.append(scan_row(scan, points, now, lives[scan.key]))
+    return rows
+
+
+def lost_publishers(store: DataStore, keys: Sequence[str] | None = None) -> dict[str, float]:
+    """The open scans among these (None: all there are) whose publisher is lost, and for how long it has
+    given no sign of life [s]. One round trip for each thousand scans, and one to find them; more where
+    some are damaged."""
+    keys = store.search_existing_scans()[1] if keys is None else keys
+    lost = {}
+    for start in range(0, len(keys), LIVES_AT_ONCE):
+        for key, life in _lives(store, keys[start : start + LIVES_AT_ONCE]).items():
+            if life.silent and life.silence is not None:
+                lost[key] = life.silence
+    return lost
+
+
+def _lives(store: DataStore, keys: Sequence[str]) -> dict[str, Life]:
+    """What is known of these scans; those that are damaged are left out."""
+    try:
+        return store.scan_lives(keys)
+    except ScanLoadError:  # it does not say of which
+        if len(keys) == 1:
+            return {}
+    middle = len(keys) // 2
+    return _lives(store, keys[:middle]) | _lives(store, keys[middle:])
 
 
 def lengths(store: DataStore, streams: Iterable[BaseStream]) -> dict[str, int | None]:

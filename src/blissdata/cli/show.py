@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "header_of", "streams_of"]
 
 _DESCRIPTION = """\
-Show a scan: who it is, how far it is, and its streams with their points. A stream that cannot be
-read here (its plugin is not installed, its encoding is unknown) says why; the others are shown."""
+Show a scan: who it is, how far it is, whether its publisher still lives, and its streams with their
+points. A stream that cannot be read here (its plugin is not installed, its encoding is unknown) says
+why; the others are shown."""
 
 _EXAMPLES = f"""\
 examples:
@@ -76,8 +77,9 @@ def _run(arguments: argparse.Namespace) -> int:
     with quiet_library(), DataStore(arguments.url) as store:
         scan = load(store, arguments.scan)
         streams = stream_rows(store, scan)
+        life = store.scan_lives([scan.key])[scan.key]
     points = max((row.points or 0 for row in streams), default=0)
-    row = scan_row(scan, points, time.time())
+    row = scan_row(scan, points, time.time(), life)
     complaints = _complaints(scan) if arguments.check else []
     if arguments.json:
         print(compact_json(_as_json(scan, row, streams, complaints if arguments.check else None)))
@@ -136,7 +138,7 @@ def header_of(row: ScanRow, info: dict[str, Any], room: int | None) -> list[str]
         "scan": f"{identity.pop('number', '')} {identity.pop('name', '')}".strip(),
         "title": value(info.get("title")),
         "type": value(info.get("type")),
-        "state": row.state,
+        "state": f"{row.state} ({row.problem})" if row.lost else row.state,
         "points": of_many(row.points, row.npoints),
         "created": f"{created} ({age(row.age or 0)} ago)" if created else "",
         "started": value(info.get("start_time")),

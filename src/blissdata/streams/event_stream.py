@@ -331,7 +331,7 @@ class EventStream:
         return self._point(selection.__index__())
 
     def _point(self, index: int) -> Any:
-        if index < 0 or index >= MAX_INDEX or self._final_length is not None:
+        if not 0 <= index < (MAX_INDEX if self._final_length is None else self._final_length):
             index = check_index(index, self._reached(), self.what)
         entry = self._holding(index)
         if entry is None:
@@ -339,8 +339,10 @@ class EventStream:
             entry = self._holding(index)  # it may have come between the two looks
         if entry is None:
             raise self._gone(index, index + 1)
-        batch, offset = entry.batch, index - entry.index
-        return self.decoding(index, lambda: self._encoder.decode_point(batch, offset))
+        try:
+            return self._encoder.decode_point(entry.batch, index - entry.index)
+        except PayloadError as error:
+            raise self._damaged_at(index, error) from error
 
     def _reached(self) -> Tail:
         """Where the stream ends, to tell of an index that is not there. Raises

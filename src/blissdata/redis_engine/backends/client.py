@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -247,24 +246,40 @@ def refusal(error: Exception, doing: str) -> ServerRefusedError:
     return RedisServerRefusedError(f"{doing}: the server refused: {text}")
 
 
-@contextmanager
-def translated_errors(doing: str) -> Iterator[None]:
+class translated_errors:  # noqa: N801 — used as a function is, and quicker than a generator
     """Raises ours for whatever the Redis client raises inside; `doing` names the work."""
-    try:
-        yield
-    except (StoreError, StreamConflictError):
-        raise
-    except redis.TimeoutError as error:
-        raise RedisStoreTimeoutError(f"{doing}: no answer in time ({error}). {_AGAIN}") from error
-    except redis.exceptions.BusyLoadingError as error:
-        raise RedisServerBusyError(f"{doing}: the server is loading its data ({error})") from error
-    except redis.ConnectionError as error:
-        raise RedisStoreConnectionError(
-            f"{doing}: connection failed ({error}). {_AGAIN}"
-        ) from error
-    except redis.exceptions.InvalidResponse as error:
-        raise RedisStoreConnectionError(
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any
+    ) -> None:
+        if error is not None:
+            ours = _translated(error, self._doing)
+            if ours is not None:
+                raise ours from error
+
+
+def _translated(error: BaseException, doing: str) -> Exception | None:
+    """Our error for one of the Redis client; None for any other."""
+    if isinstance(error, StoreError | StreamConflictError):
+        return None
+    if isinstance(error, redis.TimeoutError):
+        return RedisStoreTimeoutError(f"{doing}: no answer in time ({error}). {_AGAIN}")
+    if isinstance(error, redis.exceptions.BusyLoadingError):
+        return RedisServerBusyError(f"{doing}: the server is loading its data ({error})")
+    if isinstance(error, redis.ConnectionError):
+        return RedisStoreConnectionError(f"{doing}: connection failed ({error}). {_AGAIN}")
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        return RedisStoreConnectionError(
             f"{doing}: what answers there does not speak the Redis protocol ({error})"
-        ) from error
-    except redis.exceptions.ResponseError as error:
-        raise refusal(error, doing) from error
+        )
+    if isinstance(error, redis.exceptions.ResponseError):
+        return refusal(error, doing)
+    return None

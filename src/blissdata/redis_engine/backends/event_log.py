@@ -799,11 +799,14 @@ def _entry(key: str, item: Any) -> Entry:
     if sequence != b"1":
         raise PayloadError(f"the entry {ident.decode()} of {key} has an id that is not <index>-1")
     payload = count = None
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        if name == b"payload":
-            payload = value
-        elif name == b"len":
-            count = value
+    if len(fields) == 4 and fields[0] == b"payload" and fields[2] == b"len":
+        _, payload, _, count = fields
+    else:
+        for name, value in zip(fields[::2], fields[1::2], strict=True):
+            if name == b"payload":
+                payload = value
+            elif name == b"len":
+                count = value
     if payload is None:
         names = b", ".join(fields[::2]).decode(errors="replace")
         raise PayloadError(f"the entry {ident.decode()} of {key} has no payload, only: {names}")

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import select
+import socket
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +33,8 @@ LARGE = 32 * 2**10
 
 _WRITING = frozenset({"XADD", "FCALL"})
 """The commands that carry points."""
+
+_WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 
 _PUSH: Any = getattr(hiredis, "PushNotification", ())
 
@@ -70,16 +74,26 @@ class Link:
         self._gather = hasattr(self._socket, "sendmsg") and not hasattr(self._socket, "context")
         self._poll = select.poll()
         self._poll.register(self._socket.fileno(), select.POLLIN)
-        self._large = _Parser(self._socket)
+        self._blocks = _can_block(self._socket)
+        self._large = _Parser(self._socket, _WAIT_ALL if self._blocks else 0)
         self.pid = os.getpid()
         self.session = 0
         """For who keeps it: which of its connections it was."""
+        self.set_timeout(None)
 
     def set_timeout(self, seconds: float | None) -> None:
         """How long a reply may take [s]; None: as the client has it."""
         if seconds is None:
             seconds = self._connection.socket_timeout
-        self._socket.settimeout(seconds)
+        if not self._blocks:
+            self._socket.settimeout(seconds)
+            return
+        # The kernel keeps the time: Python's own timeouts cost a system call more for every piece that
+        # is sent or received, and cut large ones into many.
+        limit = _timeval(seconds)
+        self._socket.settimeout(None)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def is_usable(self) -> bool:
         """False if the server closed it, or this process is a fork of the one that opened it."""
@@ -102,6 +116,16 @@ class Link:
                 parts.append(hiredis.pack_command(tuple(command)))
         try:
             self._send(parts)
+        except OSError as error:
+            raise _lost(error) from error
+
+    def send_one(self, command: Command) -> None:
+        """Sends one command."""
+        if _is_large(command):
+            self.send((command,))
+            return
+        try:
+            self._socket.sendall(hiredis.pack_command(tuple(command)))
         except OSError as error:
             raise _lost(error) from error
 
@@ -161,9 +185,24 @@ class Link:
             raise _lost(error) from error
 
 
+def _can_block(sock: Any) -> bool:
+    """True for a socket that the kernel may let wait: not for TLS, nor under gevent."""
+    return (
+        type(sock) is socket.socket
+        and socket.socket.__module__ == "socket"
+        and hasattr(socket, "SO_RCVTIMEO")
+    )
+
+
+def _timeval(seconds: float | None) -> bytes:
+    """As the kernel takes it; 0: for ever."""
+    micros = 0 if seconds is None else max(1, round(seconds * 1e6))
+    return struct.pack("@ll", *divmod(micros, 1_000_000))
+
+
 def _lost(error: OSError) -> Exception:
     """The Redis client's error for one of the socket."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | BlockingIOError):  # by Python, or by the kernel
         return redis.TimeoutError(f"Timeout on the socket: {error}")
     return redis.ConnectionError(f"Error on the socket: {error}")
 
@@ -208,8 +247,10 @@ class _Parser:
     """Reads replies off a socket, RESP2 or RESP3 (https://redis.io/docs/latest/develop/reference/
     protocol-spec), its large texts into an arena."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, flags: int) -> None:
+        """`flags` are for receiving into memory."""
         self._socket = sock
+        self._flags = flags
         self._arena = _NOWHERE
         self._buffer = b""
         self._at = 0
@@ -286,7 +327,7 @@ class _Parser:
         memory[:there] = self._buffer[self._at : self._at + there]
         self._at += there
         while there < len(memory):
-            got = self._socket.recv_into(memory[there:])
+            got = self._socket.recv_into(memory[there:], 0, self._flags)
             if not got:
                 raise redis.ConnectionError("Connection closed by server.")
             there += got
@@ -344,7 +385,7 @@ class Wire:
         """One command, one round trip. Raises a refusal."""
         link = self.take()
         try:
-            link.send((command,))
+            link.send_one(command)
             reply = link.receive()
         except BaseException:
             link.close()

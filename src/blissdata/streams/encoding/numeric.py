@@ -209,10 +209,11 @@ class NumericStreamEncoder(StreamEncoder):
         """A numpy scalar for scalar points, else an array of shape `shape`."""
         if self._varies:
             return np.array(self._unpack(batch)[offset])
-        self._check_fixed(Batches((batch.payload,), (batch.len,)))
-        if not self.shape:
-            return np.frombuffer(batch.payload, self.dtype)[offset]
         size = self.point_nbytes or 0
+        if len(batch.payload) != size * batch.len or not size:
+            self._check_fixed(Batches((batch.payload,), (batch.len,)))
+        if not self.shape:
+            return np.frombuffer(batch.payload, self.dtype, 1, offset * size)[0]
         piece = memoryview(batch.payload)[offset * size : (offset + 1) * size]
         if batch.len > 1 or piece.readonly:
             piece = memoryview(bytearray(piece))

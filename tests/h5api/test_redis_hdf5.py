@@ -200,7 +200,7 @@ def test_a_file_without_scans_is_empty(store: DataStore) -> None:
 def test_scans_without_a_layout_or_with_a_wrong_one_cost_no_other(
     store: DataStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    new_scan(store, 1).prepare()
+    new_scan(store, 1, h5maps={"/elsewhere.h5": group()}).prepare()
     for number, layout in enumerate(({"type": "wrong"}, [1], 7, None), 2):
         new_scan(store, number, h5maps={PATH: layout}).prepare()
     new_scan(store, 6, h5maps=[1]).prepare()

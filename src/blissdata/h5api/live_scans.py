@@ -2,7 +2,8 @@
 
 A scan belongs to the file that its identity's `path` names; what the file will hold of it stands in
 its info: `h5maps` (a file's root, whose children are the entries) or the talk's `mapping` (one entry,
-`/<number>.1`). Readers learn of that at PREPARED, and of changes at CLOSED.
+`/<number>.1`). Readers learn of that at PREPARED, and of changes at CLOSED. A scan that says nothing has
+one entry all the same, which `h5map.nexus` makes of its streams and its info.
 """
 
 from __future__ import annotations
@@ -174,7 +175,10 @@ class LiveScans:
         owner = self._owners.get(entry)
         if owner is None or entry not in owner.entries or owner.gone:
             found = [scan for scan in self._scans.values() if entry in scan.entries]
-            owner = self._owners[entry] = min(found, key=lambda scan: scan.gone)
+            if found:
+                owner = self._owners[entry] = min(found, key=lambda scan: scan.gone)
+        if owner is None:
+            raise KeyError(f"No such path: '/{entry}'")
         return owner
 
     def with_number(self, number: int, entry: str, deadline: Deadline) -> LiveScan | None:
@@ -412,17 +416,47 @@ def _entries(scan: Scan, filename: str) -> dict[str, Any]:
             filename,
         )
         return {}
-    if "mapping" in scan.info:
-        return _from_mapping(scan)
+    entry = f"{scan.identity.get('number')}.1"
+    if scan.info.get("mapping"):
+        return _from_mapping(scan, entry)
+    if not maps and scan.stream_names:  # one that ended before it was prepared has nothing in it
+        return {entry: _MadeUp(scan, entry)}
     _logger.info("Scan %s has no HDF5 layout for %s", scan.key, filename)
     return {}
 
 
-def _from_mapping(scan: Scan) -> dict[str, Any]:
+class _MadeUp(Mapping[str, Any]):
+    """The layout of an entry that nobody described, made when somebody looks into it: a listing of a
+    thousand scans does not need it."""
+
+    def __init__(self, scan: Scan, entry: str) -> None:
+        self._scan = scan
+        self._entry = entry
+        self._made: dict[str, Any] | None = None
+
+    @property
+    def _layout(self) -> dict[str, Any]:
+        if self._made is None:
+            from blissdata.h5map.nexus import nexus_entry
+
+            group = nexus_entry(self._scan.info, self._scan.streams, f"/{self._entry}")
+            self._made = group.model_dump(mode="json")
+        return self._made
+
+    def __getitem__(self, key: str) -> Any:
+        return "group" if key == "type" else self._layout[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layout)
+
+    def __len__(self) -> int:
+        return len(self._layout)
+
+
+def _from_mapping(scan: Scan, entry: str) -> dict[str, Any]:
     """The one entry that the talk's notation describes."""
     from blissdata.h5map.mapping import read_mapping
 
-    entry = f"{scan.identity.get('number')}.1"
     group, mistakes = read_mapping(scan.info["mapping"], f"/{entry}")
     for mistake in mistakes:
         _logger.warning("Scan %s, info['mapping']: %s", scan.key, mistake)

@@ -4,6 +4,7 @@
     hdf5_items    groups, datasets, links, external and virtual datasets
     tree          a layout as a whole: paths, links, streams; every mistake with its path
     mapping       the talk's notation, nested dicts and tuples, made into items
+    nexus         the layout of a scan that says nothing of its file
 
 A scan's `info["h5maps"]` holds such a tree per file. Nothing here opens a file or asks a server.
 """

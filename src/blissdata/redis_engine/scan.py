@@ -201,6 +201,12 @@ class Scan:
                 self._streams[name] = self._open_stream(name, document)
         return _Streams(self._key, self._state, self._streams)
 
+    @property
+    def stream_names(self) -> list[str]:
+        """The names of `streams`, of which none is opened for it. No round trip."""
+        known = self._state >= ScanState.PREPARED
+        return [name for name in self._document.streams if known and name in self._announced]
+
     def __getattr__(self, name: str) -> Any:
         document = self.__dict__.get("_document")
         if document is not None and name in document.identity:

@@ -37,6 +37,9 @@
     ├── IndexNoMoreThereError                   (IndexError) gone from the server
     │   └── PointsNotInFileError                … and they cannot be read from the stream's file
     ├── IndexWontBeThereError                   (IndexError) never
+    ├── PinError                                a pin does not hold what it should
+    │   ├── PinBrokenError                      points that it held were forgotten
+    │   └── PinGoneError                        (LookupError) it was removed or taken over, or its scan is gone
     ├── DataTimeoutError                        (TimeoutError) points that did not come in the time allowed
     ├── EndOfStream                             every point was read
     │   └── StreamAbandonedError                … of a stream that nobody will ever seal
@@ -104,6 +107,9 @@ __all__ = [
     "NoWritePermission",
     "NotDurableYetError",
     "PayloadError",
+    "PinBrokenError",
+    "PinError",
+    "PinGoneError",
     "PointsNotInFileError",
     "ProtocolVersionError",
     "PublishError",
@@ -324,6 +330,19 @@ class PointsNotInFileError(IndexNoMoreThereError):
 
 class IndexWontBeThereError(BlissdataError, IndexError):
     """The stream is sealed before that point; it will never come."""
+
+
+class PinError(BlissdataError):
+    """A pin does not hold what it should."""
+
+
+class PinBrokenError(PinError):
+    """Points that a pin held were forgotten: memory went beyond the operator's limit, or the holder was
+    silent for too long. The pin goes on from what is left; the message says what is lost."""
+
+
+class PinGoneError(PinError, LookupError):
+    """The pin was removed or taken over by somebody else, or its scan was deleted."""
 
 
 class DataTimeoutError(BlissdataError, TimeoutError):

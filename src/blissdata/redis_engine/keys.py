@@ -11,6 +11,9 @@ __all__ = [
     "DELETION_GRACE_S",
     "HISTORY",
     "HISTORY_LENGTH",
+    "KEEPER",
+    "LASTING_TTL_S",
+    "PINS",
     "PLAIN_PROTOCOL",
     "PROTOCOL",
     "PULSE_TTL_S",
@@ -19,6 +22,7 @@ __all__ = [
     "PlainKeys",
     "StackKeys",
     "new_ulid",
+    "pin_key",
 ]
 
 PROTOCOL = "_PROTOCOL_VERSION_"
@@ -36,6 +40,12 @@ HISTORY = "_SCAN_HISTORY_"
 TRACKING = "_MEMORY_TRACKING_"
 """The memory tracker's journal: a stream of where data streams ended, and when."""
 
+PINS = "_PINS_"
+"""A set: the keys of all pins, under any prefix."""
+
+KEEPER = "_MEMORY_TRACKER_"
+"""A hash: what the memory tracker that works says of itself; it expires when nothing is said any more."""
+
 ACQUISITION = "_ACQUISITION_:"
 """Followed by a detector's address: the number of its current acquisition, in the plain layout. In
 protocol 1 the address alone is the key."""
@@ -50,6 +60,15 @@ DELETION_GRACE_S = 10
 PULSE_TTL_S = 86400
 """Time to live of a scan's pulse after each beat of its publisher [s]. What is missing of it is the time
 since the last beat, so that it need not be written, only renewed, which a full server allows."""
+
+LASTING_TTL_S = 100 * 366 * PULSE_TTL_S
+"""The same for pins that outlive their programs [s]: for ever, and yet it tells of the last beat."""
+
+
+def pin_key(scan_key: str, name: str) -> str:
+    """A pin of a scan, in every layout: it has the scan's hash tag, where the scan has one."""
+    prefix, _, tag = scan_key.rpartition(":scan:")
+    return f"{prefix}:pin:{tag}:{name}"
 
 
 class PlainKeys:

@@ -17,7 +17,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import TracebackType
@@ -38,6 +38,7 @@ from blissdata.exceptions import (
 from blissdata.old_names import once_called
 from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
+from blissdata.redis_engine.pins import Pin, PinKeeper
 from blissdata.streams import plugins
 from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.deadline import Deadline
@@ -99,6 +100,11 @@ class ScanStore(StoreLike, Protocol):
     @property
     def heartbeat(self) -> Heartbeat:
         """The signs of life that this process gives."""
+        ...
+
+    @property
+    def pin_keeper(self) -> PinKeeper:
+        """The pins that this process holds."""
         ...
 
 
@@ -261,6 +267,39 @@ class Scan:
                 return False
             self.update(timeout=max(deadline.remaining(WAIT_SLICE_S), 0.001))
         return True
+
+    def pin(
+        self,
+        name: str,
+        positions: Mapping[str, int] | None = None,
+        *,
+        streams: Collection[str] | None = None,
+        lasting: bool = False,
+    ) -> Pin:
+        """Asks the memory tracker not to forget what this program has not had yet: a `Pin` of that name,
+        to be moved on. One round trip.
+
+        Held are the points of all streams from their start on, also of streams that come later; or of
+        `streams` alone. `positions` says, by name of a stream, from which index on. What is forgotten
+        already does not come back; up to which memory pins are kept is the operator's choice (option
+        `--pin-limit` of the tracker). A closed scan does not expire while it is pinned.
+
+        A pin of that name that is there already is taken over, with its positions: a consumer that was
+        killed goes on where it had told to be, and whoever held it gets `PinGoneError`. The pin of a
+        program that ends without releasing it lapses after half a minute; a `lasting` one stays until
+        somebody takes it over, or removes it (`DataStore.remove_pin`, `blissdata pins --remove`).
+
+        Raises `ScanNotFoundError` for a scan that is deleted, `KeyError` for an unknown stream,
+        `ValueError` for a name that is none."""
+        return self._data_store.pin_keeper.take(
+            self._key,
+            name,
+            lambda: {name: doc.key() for name, doc in self._document.streams.items()},
+            self._data_store.catalog.keys_of(self._document),
+            only=streams,
+            positions=positions or {},
+            lasting=lasting,
+        )
 
     def _open_stream(self, name: str, document: StreamDocument) -> BaseStream:
         try:

@@ -25,7 +25,8 @@ from blissdata.exceptions import (
 )
 from blissdata.old_names import once_called
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
-from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid
+from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid, pin_key
+from blissdata.redis_engine.pins import PinKeeper
 from blissdata.redis_engine.scan import Scan, ScanState, known_state
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.durability import Durability
@@ -37,7 +38,7 @@ from blissdata.streams.sink import PUBLISH_TIMEOUT_S, Publisher
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan
+    from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan, PinState
     from blissdata.streams.event_log import EventLog
 
 __all__ = ["DataStore", "close_and_delete", "close_for_publisher", "reset_redis_db"]
@@ -87,6 +88,7 @@ class DataStore:
         self._catalog = self._backend.catalog(prefix, self._fields, numbers)
         self._publisher = Publisher(self._backend.event_log, publish_timeout)
         self._heartbeat = Heartbeat(self._catalog.beat)
+        self._pin_keeper = PinKeeper(lambda: self._backend.pins)
         self._redis = self._backend.client
 
     # ------------------------------------------------------------------------------ for the layers
@@ -123,6 +125,11 @@ class DataStore:
     def heartbeat(self) -> Heartbeat:
         """The signs of life that this process gives for the scans that it publishes in this store."""
         return self._heartbeat
+
+    @property
+    def pin_keeper(self) -> PinKeeper:
+        """The pins that this process holds in this store."""
+        return self._pin_keeper
 
     def current_acquisition(self, detector: str) -> int | None:
         """The number of the acquisition that this detector, named by its address, was prepared for
@@ -272,6 +279,19 @@ class DataStore:
             example = self._catalog.scan_key("…")
             raise ScanKeyError(f"Scan key should be like '{example}', not {key!r}")
 
+    # ------------------------------------------------------------------------------ pins
+
+    def pins(self) -> list[PinState]:
+        """What consumers ask the memory tracker not to forget, on the whole server; also pins that hold
+        nothing any more because their programs ended. Two round trips."""
+        return self._backend.pins.all()
+
+    def remove_pin(self, scan_key: str, name: str) -> bool:
+        """Removes a pin, whoever holds it; its holder gets `PinGoneError` at the next move. True if
+        there was one. One round trip."""
+        self._check_key(scan_key)
+        return self._backend.pins.release(pin_key(scan_key, name))
+
     # ------------------------------------------------------------------------------ the end
 
     def close(self) -> None:
@@ -280,6 +300,7 @@ class DataStore:
         try:
             self._publisher.close()
         finally:
+            self._pin_keeper.close()
             self._heartbeat.close()
             self._backend.close()
 

@@ -28,6 +28,8 @@ The matrix (rows are classes below, each a part of `BackendTests`):
     ServerTests     backend     info, protocol, initialise, flush, close, away, acquisitions
     UpkeepTests     upkeep      last entries, forgetting, the journal, announcements of any prefix,
                                 scans that expire together, candidates
+    PinTests        pins        positions, resumed, taken over, released, removed, lost points, scans
+                                that are gone or expire, a server that is full or away, the tracker's word
     ScanTests       store       life cycle, info, search, next and last scan, delete, identity models
     StreamTests     store       encodings, indexing, slicing, views, cursors, groups, seal, trimmed
                                 points, writers, plugins, a server that is full or away
@@ -43,7 +45,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import EntryPoint
 from typing import Any, ClassVar, TypeVar
 
@@ -61,6 +63,8 @@ from blissdata.exceptions import (
     NoScanAvailable,
     NoWritePermission,
     PayloadError,
+    PinBrokenError,
+    PinGoneError,
     PublishTimeoutError,
     ScanNotFoundError,
     ServerFullError,
@@ -97,6 +101,7 @@ __all__ = [
     "BackendTests",
     "CatalogTests",
     "EventLogTests",
+    "PinTests",
     "ScanTests",
     "ServerTests",
     "StreamTests",
@@ -2733,5 +2738,228 @@ class UpkeepTests(BackendKit):
                 other.close()
 
 
-class BackendTests(EventLogTests, CatalogTests, ServerTests, UpkeepTests, ScanTests, StreamTests):
+class PinTests(BackendKit):
+    """What shall not be forgotten."""
+
+    @pytest.fixture
+    def scan(self, store: DataStore) -> Iterator[Scan]:
+        """A scan with the streams `a` and `b`."""
+        with suppress(ScanNotFoundError), store.create_scan(IDENTITY) as scan:
+            for name in "ab":
+                scan.create_stream(name, dtype=float)
+            scan.prepare()
+            yield scan
+
+    def key(self, scan: Scan, name: str) -> str:
+        """The key of one of its streams."""
+        return scan.streams[name].key
+
+    def test_a_pin_is_seen_by_all_with_its_positions(self, scan: Scan, reader: DataStore) -> None:
+        assert reader.pins() == []
+        with scan.pin("writer", {"b": 3}) as pin:
+            assert (pin.name, pin.scan_key, pin.lasting) == ("writer", scan.key, False)
+            (seen,) = reader.pins()
+            assert (seen.name, seen.scan_key, seen.lasting) == ("writer", scan.key, False)
+            assert seen.holder
+            assert 0 <= seen.silence < LONG_S
+            assert not seen.lapsed
+            a, b = (self.key(scan, name) for name in "ab")
+            assert seen.position(a) == 0
+            assert seen.position(b) == 3
+            assert seen.position("of a stream that comes later") == 0
+            pin.move({"a": 5, "b": 1})
+            pin.sync()
+            (seen,) = reader.pins()
+            assert (seen.position(a), seen.position(b)) == (5, 3)  # it never moves back
+            assert pin.positions == {"a": 5, "b": 3}
+        assert reader.pins() == []
+
+    def test_a_move_arrives_by_itself(self, scan: Scan, reader: DataStore) -> None:
+        with scan.pin("writer") as pin:
+            for i in range(1000):
+                pin.move({"a": i, "b": i + 1})
+            key = self.key(scan, "b")
+            deadline = time.monotonic() + LONG_S
+            while reader.pins()[0].position(key) != 1000:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert reader.pins()[0].position(self.key(scan, "a")) == 999
+
+    def test_a_pin_of_some_streams_holds_no_other(self, scan: Scan, reader: DataStore) -> None:
+        a, b = (self.key(scan, name) for name in "ab")
+        with scan.pin("peaks", streams=["a"]) as pin:
+            (seen,) = reader.pins()
+            assert (seen.position(a), seen.position(b)) == (0, None)
+            pin.move({"b": 4})
+            pin.sync()
+            assert reader.pins()[0].position(b) == 4
+        with scan.pin("peaks", {"b": 7}, streams=["a", "b"]):
+            (seen,) = reader.pins()
+            assert (seen.position(a), seen.position(b)) == (0, 7)
+
+    def test_streams_and_pins_have_names_of_their_own(self, scan: Scan, reader: DataStore) -> None:
+        with scan.pin("x") as one, scan.pin("y:{z}") as other:
+            one.move({"a": 1})
+            one.sync()
+            other.move({"a": 2})
+            other.sync()
+            found = {pin.name: pin.position(self.key(scan, "a")) for pin in reader.pins()}
+            assert found == {"x": 1, "y:{z}": 2}
+
+    def test_who_comes_back_goes_on_where_it_was(self, scan: Scan, reader: DataStore) -> None:
+        first = scan.pin("writer", lasting=True)
+        first.move({"a": 8})
+        first.sync()
+        second = reader.load_scan(scan.key).pin("writer", {"b": 2}, lasting=True)
+        assert second.positions == {"a": 8, "b": 2}
+        with pytest.raises(PinGoneError, match="taken it over"):
+            first.sync()
+        with pytest.raises(PinGoneError, match="taken it over"):
+            first.move({"a": 9})
+        first.release()  # not its own any more
+        assert [pin.name for pin in reader.pins()] == ["writer"]
+        second.move({"a": 9})
+        second.sync()
+        second.release()
+        second.release()
+        assert reader.pins() == []
+        with pytest.raises(PinGoneError, match="released"):
+            second.move({"a": 10})
+
+    def test_a_lasting_pin_outlives_a_failure_and_its_store(
+        self, backend: Backend, scan: Scan, reader: DataStore
+    ) -> None:
+        with suppress(ZeroDivisionError), scan.pin("writer", lasting=True) as pin:
+            pin.move({"a": 3})
+            _ = 1 / 0
+        with suppress(ZeroDivisionError), scan.pin("plot"):
+            _ = 1 / 0
+        scan.data_store.pin_keeper.close()  # as the store does
+        (seen,) = reader.pins()
+        assert (seen.name, seen.lasting, seen.lapsed) == ("writer", True, False)
+        assert seen.position(self.key(scan, "a")) == 3
+        assert reader.remove_pin(scan.key, "writer")
+        assert not reader.remove_pin(scan.key, "writer")
+        assert reader.pins() == []
+
+    def test_a_holder_whose_pin_was_removed_is_told(self, scan: Scan, reader: DataStore) -> None:
+        pin = scan.pin("writer")
+        assert reader.remove_pin(scan.key, "writer")
+        with pytest.raises(PinGoneError, match="removed"):
+            pin.sync()
+        pin.release()
+
+    def test_what_is_lost_is_told_once(
+        self, backend: Backend, scan: Scan, reader: DataStore
+    ) -> None:
+        a, b = (self.key(scan, name) for name in "ab")
+        pin = scan.pin("writer", {"a": 2, "b": 9})
+        (seen,) = reader.pins()
+        for _ in range(2):  # a repeat changes nothing
+            reader.backend.pins.lose({seen.key: {a: 5, b: 9}})
+        with pytest.raises(PinBrokenError, match=r"a: 2 to 4"):
+            pin.sync()
+        assert pin.broken == {"a": [(2, 5)]}
+        pin.move({"a": 6})
+        pin.sync()
+        reader.backend.pins.lose({seen.key: {a: 7}})
+        reader.backend.pins.lose({seen.key: {a: 9}})
+        with pytest.raises(PinBrokenError, match=r"a: 2 to 4, 6 to 8"):
+            pin.sync()
+        (seen,) = reader.pins()
+        assert seen.lost == {a: ((2, 5), (6, 9))}
+        assert (seen.position(a), seen.position(b)) == (9, 9)
+        pin.release()
+        reader.backend.pins.lose({seen.key: {a: 20}})  # nobody's any more
+        assert reader.pins() == []
+
+    def test_a_scan_that_is_gone_cannot_be_pinned(self, scan: Scan, reader: DataStore) -> None:
+        pin = scan.pin("writer")
+        reader.delete_scan(scan.key, force=True)
+        with pytest.raises(ScanNotFoundError, match="pinned"):
+            scan.pin("other")
+        with pytest.raises(PinGoneError, match="deleted"):
+            pin.sync()
+        pin.release()
+        assert reader.pins() == []
+
+    def test_a_scan_that_is_to_expire_stays_while_it_is_pinned(
+        self, backend: Backend, catalog: Catalog, scan: Scan
+    ) -> None:
+        stream = scan.get_writer_stream("a")
+        stream.send(1.0)
+        stream.join()
+        catalog.expire(scan.key, DELETION_GRACE_S + 1)
+        pin = scan.pin("writer")
+        catalog.expire(scan.key, 10_000)  # only shortens: it has no end any more
+        assert catalog.states([scan.key]) == {scan.key: 1}
+        client = backend.client
+        for key in catalog.keys_of(catalog.load(scan.key).document) if client else []:
+            assert not client.exists(key) or client.ttl(key) > DELETION_GRACE_S + 1
+        pin.release()
+
+    @pytest.mark.parametrize("name", ["", "x" * 101, 7])
+    def test_a_pin_has_a_name(self, scan: Scan, name: Any) -> None:
+        with pytest.raises(ValueError, match="name"):
+            scan.pin(name)
+
+    def test_streams_and_indices_are_checked(self, scan: Scan, reader: DataStore) -> None:
+        for wrong in ({"positions": {"c": 1}}, {"streams": ["c"]}):
+            with pytest.raises(KeyError, match="no stream 'c', only: a, b"):
+                scan.pin("writer", **wrong)
+        with pytest.raises(ValueError, match="index 0"):
+            scan.pin("writer", {"a": -1})
+        assert reader.pins() == []
+        with scan.pin("writer") as pin:
+            with pytest.raises(KeyError, match="no stream 'c'"):
+                pin.move({"a": 1, "c": 1})
+            with pytest.raises(TypeError):
+                pin.move({"a": 1.5})  # type: ignore[dict-item]
+            assert pin.positions == {}
+
+    def test_a_full_server_takes_moves_and_releases(
+        self,
+        scan: Scan,
+        reader: DataStore,
+        while_full: AbstractContextManager[None],
+    ) -> None:
+        a = self.key(scan, "a")
+        with while_full:
+            pin = scan.pin("writer")
+            pin.move({"a": 4})
+            pin.sync()
+            assert reader.pins()[0].position(a) == 4
+            reader.backend.pins.lose({reader.pins()[0].key: {a: 6}})
+            reader.backend.pins.tell({"x": "y"}, 60)
+            with pytest.raises(PinBrokenError):
+                pin.sync()
+            pin.release()
+            assert reader.pins() == []
+
+    def test_what_could_not_be_told_is_told_later(
+        self, scan: Scan, reader: DataStore, while_away: AbstractContextManager[None]
+    ) -> None:
+        pin = scan.pin("writer")
+        with while_away:
+            pin.move({"a": 4})
+            with pytest.raises(StoreConnectionError):
+                pin.sync()
+        pin.sync()
+        assert reader.pins()[0].position(self.key(scan, "a")) == 4
+        pin.release()
+
+    def test_the_tracker_says_what_it_does_for_a_while(self, backend: Backend) -> None:
+        assert backend.pins.told() == {}
+        backend.pins.tell({"one": "1", "two": "2"}, 60)
+        backend.pins.tell({"one": "3"}, 60)
+        assert self.second(backend).pins.told() == {"one": "3"}
+        backend.pins.tell({"one": "4"}, 0.001)
+        deadline = time.monotonic() + LONG_S
+        while backend.pins.told():
+            assert time.monotonic() < deadline
+
+
+class BackendTests(
+    EventLogTests, CatalogTests, ServerTests, UpkeepTests, PinTests, ScanTests, StreamTests
+):
     """The whole contract. Subclass it, and give a fixture `backend`; see the module's docstring."""

@@ -15,6 +15,7 @@ from typing import Any
 from blissdata.exceptions import (
     DurabilityUnavailableError,
     PayloadError,
+    PinGoneError,
     ScanLoadError,
     ScanNotFoundError,
     ServerFullError,
@@ -29,6 +30,9 @@ from blissdata.exceptions import (
 from blissdata.redis_engine.backends.abstract import (
     Announcement,
     LoadedScan,
+    PinLosses,
+    PinMove,
+    PinState,
     Record,
     ServerInfo,
     Step,
@@ -41,6 +45,7 @@ from blissdata.redis_engine.keys import (
     PLAIN_PROTOCOL,
     PlainKeys,
     new_ulid,
+    pin_key,
 )
 from blissdata.streams.durability import Durability
 from blissdata.streams.encoding import EncodedBatch
@@ -78,6 +83,35 @@ class _StoredScan:
         return self.expires is not None and self.expires - time.monotonic() <= DELETION_GRACE_S
 
 
+@dataclass
+class _StoredPin:
+    scan_key: str
+    name: str
+    token: str = ""
+    holder: str = ""
+    lasting: bool = False
+    everything: bool = True
+    positions: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    beat: float = field(default_factory=time.monotonic)
+
+    def losses(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        return {stream: tuple(ranges) for stream, ranges in self.lost.items()}
+
+    def state(self, key: str) -> PinState:
+        return PinState(
+            key,
+            self.scan_key,
+            self.name,
+            self.holder,
+            self.lasting,
+            time.monotonic() - self.beat,
+            self.everything,
+            dict(self.positions),
+            self.losses(),
+        )
+
+
 class MemoryBackend:
     """`Backend`, `EventLog` and the source of `Catalog`s, in memory."""
 
@@ -99,6 +133,8 @@ class MemoryBackend:
         self.acquisitions: dict[str, int] = {}
         self.journal: list[Record] = []
         self.candidates: list[_MemoryCandidate] = []
+        self.pinned: dict[str, _StoredPin] = {}
+        self.keeper: tuple[float, dict[str, str]] = (0.0, {})
         self.version: int | None = None
 
     # ------------------------------------------------------------------------------ backend
@@ -110,6 +146,10 @@ class MemoryBackend:
     @property
     def upkeep(self) -> _MemoryUpkeep:
         return _MemoryUpkeep(self)
+
+    @property
+    def pins(self) -> _MemoryPins:
+        return _MemoryPins(self)
 
     @property
     def client(self) -> None:
@@ -150,6 +190,7 @@ class MemoryBackend:
             self.scans.clear()
             self.history.clear()
             self.journal.clear()
+            self.pinned.clear()
             self.acquisitions.clear()
             self.version = None
 
@@ -428,6 +469,106 @@ class _MemoryCandidate:
                 self._server.candidates.remove(self)
 
 
+class _MemoryPins:
+    """`Pins` of a `MemoryBackend`."""
+
+    def __init__(self, server: MemoryBackend) -> None:
+        self._server = server
+
+    def prepare(self) -> None:
+        """Nothing to bring."""
+
+    def take(
+        self,
+        scan_key: str,
+        name: str,
+        token: str,
+        *,
+        holder: str,
+        lasting: bool,
+        everything: bool,
+        begins: Mapping[str, int],
+        positions: Mapping[str, int],
+        keys: Collection[str],
+    ) -> PinState:
+        self._server.check()
+        with self._server.changed:
+            scan = self._server.scans.get(scan_key)
+            if scan is None or scan.deleted:
+                raise ScanNotFoundError(f"Scan {scan_key} cannot be pinned: it was deleted")
+            scan.expires = None
+            key = pin_key(scan_key, name)
+            pin = self._server.pinned.setdefault(key, _StoredPin(scan_key, name))
+            pin.token, pin.holder, pin.lasting, pin.everything = token, holder, lasting, everything
+            pin.positions = {**begins, **pin.positions, **positions}
+            pin.beat = time.monotonic()
+            return pin.state(key)
+
+    def move(self, moves: Sequence[PinMove]) -> list[PinLosses | Exception]:
+        self._server.check()
+        with self._server.changed:
+            return [self._move(move) for move in moves]
+
+    def _move(self, move: PinMove) -> PinLosses | Exception:
+        pin = self._server.pinned.get(move.key)
+        scan = self._server.scans.get(move.scan_key)
+        if scan is None or scan.deleted:
+            return PinGoneError(f"Pin {move.key} holds nothing any more: its scan was deleted")
+        if pin is None:
+            return PinGoneError(f"Pin {move.key} holds nothing any more: somebody removed it")
+        if pin.token != move.token:
+            return PinGoneError(
+                f"Pin {move.key} holds nothing any more: {pin.holder} has taken it over"
+            )
+        for stream, index in move.positions.items():
+            before = pin.positions.get(stream, 0 if pin.everything else None)
+            if before is None or index > before:
+                pin.positions[stream] = index
+        pin.beat = time.monotonic()
+        return pin.losses()
+
+    def release(self, key: str, token: str | None = None) -> bool:
+        self._server.check()
+        with self._server.changed:
+            pin = self._server.pinned.get(key)
+            if pin is None or token not in (None, pin.token):
+                return False
+            del self._server.pinned[key]
+            return True
+
+    def all(self) -> list[PinState]:
+        self._server.check()
+        with self._server.changed:
+            return [pin.state(key) for key, pin in sorted(self._server.pinned.items())]
+
+    def lose(self, lost: Mapping[str, Mapping[str, int]]) -> None:
+        self._server.check()
+        with self._server.changed:
+            for key, streams in lost.items():
+                if key in self._server.pinned:
+                    self._lose(self._server.pinned[key], streams)
+
+    def _lose(self, pin: _StoredPin, streams: Mapping[str, int]) -> None:
+        for stream, upto in streams.items():
+            at = pin.positions.get(stream, 0 if pin.everything else upto)
+            if at >= upto:
+                continue
+            ranges = pin.lost.setdefault(stream, [])
+            if ranges and ranges[-1][1] == at:
+                at, _ = ranges.pop()
+            ranges.append((at, upto))
+            pin.positions[stream] = upto
+
+    def tell(self, about: Mapping[str, str], seconds: float) -> None:
+        self._server.check()
+        self._server.keeper = (time.monotonic() + seconds, dict(about))
+
+    def told(self) -> dict[str, str]:
+        self._server.check()
+        until, about = self._server.keeper
+        return dict(about) if time.monotonic() < until else {}
+
+
 class _MemoryCatalog:
     """`Catalog` over a `MemoryBackend`."""
 
@@ -608,6 +749,10 @@ class _MemoryCatalog:
 
     def new_state_pk(self, scan_pk: str) -> str:
         return scan_pk
+
+    def keys_of(self, document: ScanDocument) -> list[str]:
+        streams = [stream.key() for stream in document.streams.values()]
+        return [self._keys.scan(document.pk), self._keys.state(document.pk), *streams]
 
 
 def _entries(request: AppendRequest) -> list[Entry]:

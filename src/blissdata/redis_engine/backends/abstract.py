@@ -7,7 +7,7 @@ both. Every method is one round trip and may be repeated after a lost reply.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from blissdata.exceptions import ScanLoadError
@@ -16,11 +16,16 @@ from blissdata.streams.event_log import EventLog
 from blissdata.streams.heartbeat import Life
 
 __all__ = [
+    "PIN_LAPSES_AFTER_S",
     "Announcement",
     "Backend",
     "Candidate",
     "Catalog",
     "LoadedScan",
+    "PinLosses",
+    "PinMove",
+    "PinState",
+    "Pins",
     "Record",
     "ServerInfo",
     "Step",
@@ -110,6 +115,137 @@ class Record:
     def time(self) -> float:
         """When, on the server's clock, Unix time [s]."""
         return int(self.ident.partition("-")[0]) / 1000
+
+
+PIN_LAPSES_AFTER_S = 30.0
+"""A pin whose holder was silent for longer holds nothing any more [s], unless it is a lasting one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinState:
+    """A pin as the server has it: what a consumer of a scan asks the memory tracker not to forget."""
+
+    key: str
+    """Its key."""
+
+    scan_key: str
+    """The scan."""
+
+    name: str
+    """What the consumer calls it; one of that name per scan."""
+
+    holder: str
+    """Which program holds it, or held it last, for people."""
+
+    lasting: bool
+    """True if it holds until somebody decides, whether its program lives or not."""
+
+    silence: float
+    """Time since its holder's last sign of life [s]."""
+
+    everything: bool = True
+    """True if streams without a position are held from their start on, False if not at all."""
+
+    positions: Mapping[str, int] = field(default_factory=dict)
+    """By key of a stream, the index from which on points are held."""
+
+    lost: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """By key of a stream, the ranges of points (end exclusive) that were forgotten although the pin
+    held them."""
+
+    @property
+    def silent(self) -> bool:
+        """True if nothing was heard of its holder for so long that a pin lapses."""
+        return self.silence > PIN_LAPSES_AFTER_S
+
+    @property
+    def lapsed(self) -> bool:
+        """True if it holds nothing any more, because its holder is gone."""
+        return self.silent and not self.lasting
+
+    def position(self, stream_key: str) -> int | None:
+        """From which index on it holds the points of a stream of its scan; None: none of them."""
+        return self.positions.get(stream_key, 0 if self.everything else None)
+
+
+@dataclass(frozen=True, slots=True)
+class PinMove:
+    """A sign of life of a pin's holder, and how far it has come."""
+
+    key: str
+    """The pin's."""
+
+    scan_key: str
+    """The scan."""
+
+    token: str
+    """By which the holder took the pin."""
+
+    lasting: bool = False
+
+    positions: Mapping[str, int] = field(default_factory=dict)
+    """By key of a stream, the index in front of which points are of no interest any more. A pin never
+    moves back."""
+
+
+PinLosses = Mapping[str, tuple[tuple[int, int], ...]]
+"""By key of a stream, ranges of points (end exclusive) that were forgotten although a pin held them."""
+
+
+class Pins(Protocol):
+    """What consumers ask the memory tracker not to forget. Works on a full server, once it was used on
+    that server before; answers, or raises `StoreConnectionError`, soon."""
+
+    def prepare(self) -> None:
+        """Brings the server what pins need there, for a time when it is full. A refusal is no error."""
+        ...
+
+    def take(
+        self,
+        scan_key: str,
+        name: str,
+        token: str,
+        *,
+        holder: str,
+        lasting: bool,
+        everything: bool,
+        begins: Mapping[str, int],
+        positions: Mapping[str, int],
+        keys: Collection[str],
+    ) -> PinState:
+        """A pin of that name, from now on that of the holder with this token. One that is there keeps
+        its positions, but for `positions`; `begins` counts for streams that have none. `keys` are all
+        those of the scan (`Catalog.keys_of`): if they were to expire, they are not any more. Raises
+        `ScanNotFoundError`."""
+        ...
+
+    def move(self, moves: Sequence[PinMove]) -> list[PinLosses | Exception]:
+        """Signs of life, and how far consumers have come. For each pin all that it has lost, or the
+        error, `PinGoneError`. Repeatable."""
+        ...
+
+    def release(self, key: str, token: str | None = None) -> bool:
+        """Removes a pin; with a token, if it is still that of this holder. True if it was there."""
+        ...
+
+    def all(self) -> list[PinState]:
+        """Every pin on the server, of scans under any prefix; those that have lapsed or lost their
+        scan stay until somebody removes them, or a day has passed. Two round trips."""
+        ...
+
+    def lose(self, lost: Mapping[str, Mapping[str, int]]) -> None:
+        """Notes down what could not be kept: for pins, by key, the first index that is left of
+        streams, by key. Where a pin stands before that index it has lost what is between, and stands
+        there from now on. Repeatable."""
+        ...
+
+    def tell(self, about: Mapping[str, str], seconds: float) -> None:
+        """What the memory tracker says of itself, for so long [s]."""
+        ...
+
+    def told(self) -> dict[str, str]:
+        """What the memory tracker has said of itself; nothing if that is over."""
+        ...
 
 
 class Candidate(Protocol):
@@ -264,6 +400,10 @@ class Catalog(Protocol):
         """The primary key for a new scan's state stream."""
         ...
 
+    def keys_of(self, document: ScanDocument) -> list[str]:
+        """Every key of a scan, as far as its document tells: what expires with it. Asks nobody."""
+        ...
+
 
 class Backend(Protocol):
     """One server, of one kind."""
@@ -276,6 +416,11 @@ class Backend(Protocol):
     @property
     def upkeep(self) -> Upkeep:
         """What keeps it from filling up."""
+        ...
+
+    @property
+    def pins(self) -> Pins:
+        """What shall not be forgotten."""
         ...
 
     @property

@@ -352,6 +352,11 @@ class PlainCatalog:
     def new_state_pk(self, scan_pk: str) -> str:
         return scan_pk
 
+    def keys_of(self, document: ScanDocument) -> list[str]:
+        key = self._keys.scan(document.pk)
+        streams = [stream.key() for stream in document.streams.values()]
+        return [*self._both(key), self._members(key), *streams]
+
     def _both(self, key: str) -> list[str]:
         return [key, self._keys.state(self._keys.scan_pk(key))]
 
@@ -387,3 +392,4 @@ class PlainBackend(RedisServer):
                 "Open it without init_db=True if it is a blissdata database; use another server or "
                 "database otherwise"
             )
+        self.pins.prepare()

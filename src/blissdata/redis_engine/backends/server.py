@@ -13,6 +13,7 @@ from blissdata.redis_engine.backends.abstract import ServerInfo, Step
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.counters import AcquisitionCounters
 from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute
+from blissdata.redis_engine.backends.pins import RedisPins
 from blissdata.redis_engine.backends.upkeep import RedisUpkeep
 from blissdata.redis_engine.backends.wire import Command, Wire
 from blissdata.redis_engine.keys import PROTOCOL, PULSE_TTL_S
@@ -68,6 +69,7 @@ class RedisServer:
         self._functions = Functions(self._raw)
         self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
         self._upkeep = RedisUpkeep(self._raw, self.complete_records)
+        self._pins = RedisPins(self._raw)
         self._acquisitions = AcquisitionCounters(
             self._raw, lambda detector: f"{acquisition_prefix}{detector}"
         )
@@ -82,6 +84,10 @@ class RedisServer:
     @property
     def upkeep(self) -> RedisUpkeep:
         return self._upkeep
+
+    @property
+    def pins(self) -> RedisPins:
+        return self._pins
 
     @property
     def client(self) -> redis.Redis:

@@ -535,6 +535,10 @@ class StackCatalog:
     def new_state_pk(self, scan_pk: str) -> str:
         return new_ulid()
 
+    def keys_of(self, document: ScanDocument) -> list[str]:
+        streams = [stream.key() for stream in document.streams.values()]
+        return [self._keys.scan(document.pk), self._keys.stream(document.state_pk), *streams]
+
     # ------------------------------------------------------------------------------ commands
 
     def _transactions(self, groups: Sequence[Sequence[Command]]) -> list[Any]:
@@ -805,7 +809,8 @@ class StackBackend(RedisServer):
             with translated_errors("bringing functions to the server"):
                 libraries = self._raw.execute_command("FUNCTION", "LIST")
                 names = {_as_mapping(library)[b"library_name"].decode() for library in libraries}
-                for functions in (self._seal_of_2x, self._json_functions, self._functions):
+                ours = (self._json_functions, self._functions, self._pins.functions)
+                for functions in (self._seal_of_2x, *ours):
                     if functions.name() not in names:
                         functions.load()
         except ServerRefusedError as error:

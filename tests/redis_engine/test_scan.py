@@ -5,6 +5,7 @@ steps           a scan that was deleted, closed by somebody else, or cannot be s
 info            what is no info; what is not JSON, at creation and at each step
 reading         stand-ins for streams that cannot be read here; attributes
 with            errors inside, errors at the end
+layouts         what prepare() finds wrong in them
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pytest
 from blissdata import DataStore, Scan, ScanState
 from blissdata.exceptions import (
     IndexNoMoreThereError,
+    LayoutError,
     ScanInfoError,
     ScanNotFoundError,
     ScanTooLargeError,
@@ -450,3 +452,97 @@ class TestNames:
         store.delete_scan(scan.key)
         with pytest.raises(IndexNoMoreThereError, match="deleted"):
             scan.streams["d"][0:2]
+
+
+# ------------------------------------------------------------------------------------ layouts
+
+DIODE = ({"units": "A"}, "STREAM", "diode")
+
+
+def test_a_layout_without_mistakes_is_prepared(
+    scan: Scan, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan.create_stream("diode", dtype=float)
+    scan.info["mapping"] = {"NX_class": "NXentry", "measurement": {"diode": DIODE}}
+    entry = {"type": "group", "children": {"a": {"type": "stream", "stream": "diode"}}}
+    scan.info["h5maps"] = {"/data/f.h5": {"type": "group", "children": {"1.1": entry}}}
+    scan.prepare()
+    assert scan.state == ScanState.PREPARED
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        (
+            {"m": {"diode": ({}, "STREAM", "dioda")}},
+            r"/7\.1/m/diode: the scan has no stream 'dioda'",
+        ),
+        ({"m": {"a/b": DIODE}, "m/a": {"b": DIODE}}, r"/7\.1/m/a/b: two items at one path"),
+        ({"m": ({"a": {"x": 1}}, {})}, r"/7\.1/m, attribute 'a': "),
+        ({"m": ({"a": None}, {})}, r"/7\.1/m, attribute 'a': .*null"),
+        ({"m": ({}, "FILE", 1)}, r"/7\.1/m: expected RAW or STREAM, found 'FILE'"),
+        ([1], r"/7\.1: expected a dict"),
+    ],
+    ids=["unknown stream", "two at one path", "attribute", "null", "kind", "no mapping"],
+)
+def test_a_mistake_in_a_mapping_names_its_path_and_nothing_is_prepared(
+    store: DataStore, mapping: Any, told: str
+) -> None:
+    scan = store.create_scan({**IDENTITY, "number": 7, "path": "/data/f.h5"})
+    scan.create_stream("diode", dtype=float)
+    scan.info["mapping"] = mapping
+    with pytest.raises(LayoutError, match=f"^/data/f.h5::{told}"):
+        scan.prepare()
+    assert store.load_scan(scan.key).state == scan.state == ScanState.CREATED
+    scan.info["mapping"] = {"diode": DIODE}
+    scan.prepare()
+    assert scan.state == ScanState.PREPARED
+
+
+def test_mistakes_in_h5maps_are_told_and_the_scan_is_prepared(
+    scan: Scan, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan.info["h5maps"] = {
+        "/data/f.h5": {
+            "type": "group",
+            "children": {
+                "1.1": {
+                    "type": "group",
+                    "attributes": {"none": None},
+                    "children": {
+                        "d": {"type": "stream", "stream": "nobody"},
+                        "l": {"type": "soft_link", "target_path": "/1.1/nowhere"},
+                    },
+                }
+            },
+        },
+        "/data/g.h5": 3,
+    }
+    scan.info["mapping"] = {"title": ({}, "RAW", "this one is right")}
+    scan.prepare()
+    assert scan.state == ScanState.PREPARED
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    for told in ("/1.1, attribute 'none': ", "/data/g.h5::/: "):
+        assert told in record.getMessage()
+
+
+def test_what_h5maps_and_mapping_both_have_is_a_mistake(store: DataStore) -> None:
+    scan = store.create_scan({**IDENTITY, "path": "/data/f.h5"})
+    entry = {"type": "group", "children": {"title": "one"}}
+    scan.info["h5maps"] = {"/data/f.h5": {"type": "group", "children": {"1.1": entry}}}
+    scan.info["mapping"] = {"title": ({}, "RAW", "another")}
+    with pytest.raises(LayoutError, match=r"/data/f.h5::/1\.1: two items at one path"):
+        scan.prepare()
+
+
+def test_a_layout_without_end_is_no_reason_to_fail(
+    scan: Scan, caplog: pytest.LogCaptureFixture
+) -> None:
+    deep: dict[str, Any] = {"type": "group"}
+    for _ in range(400):
+        deep = {"type": "group", "children": {"a": deep}}
+    scan.info["h5maps"] = {"/data/f.h5": deep}
+    scan.prepare()
+    assert len(caplog.records) == 1

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from blissdata.exceptions import LayoutError
 
-__all__ = ["Mistake", "explain", "joined", "refuse"]
+__all__ = ["Mistake", "explain", "joined", "listed", "refuse"]
 
 _ITEM_TAGS = frozenset(
     [
@@ -93,10 +93,16 @@ def _mistake(steps: Sequence[int | str], message: str, base: str) -> Mistake:
     return Mistake(path, f"{field}: {message}" if field else message, attribute)
 
 
-def refuse(mistakes: Iterable[Mistake]) -> None:
-    """Raises `LayoutError` naming all of them, if there are any."""
+def listed(mistakes: Iterable[Mistake]) -> str:
+    """A line for each, the first ones if there are many."""
     found = [str(one) for one in mistakes]
     if len(found) > _SHOWN:
         found[_SHOWN:] = [f"… and {len(found) - _SHOWN} more"]
+    return "\n".join(found)
+
+
+def refuse(mistakes: Iterable[Mistake]) -> None:
+    """Raises `LayoutError` naming all of them, if there are any."""
+    found = listed(mistakes)
     if found:
-        raise LayoutError("\n".join(found))
+        raise LayoutError(found)

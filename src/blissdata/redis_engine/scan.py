@@ -397,7 +397,10 @@ class Scan:
         return plugins.create_stream(events)
 
     def prepare(self) -> None:
-        """Makes the streams known. CREATED → PREPARED."""
+        """Makes the streams known. CREATED → PREPARED.
+
+        Raises `LayoutError` naming each mistake in the layout that `info["mapping"]` is; those in
+        `info["h5maps"]` are a warning in the log."""
         self._advance(ScanState.PREPARED)
 
     def start(self) -> None:
@@ -440,6 +443,8 @@ class Scan:
             self._document.state_pk,
             self._document.streams,
         )
+        if target == ScanState.PREPARED:
+            self._check_layout(document)
         state_id = self._advance_on_server(target, document)
         self._document = document
         self._info = document.info
@@ -449,6 +454,26 @@ class Scan:
         self._announced = set(document.streams)
         if target == ScanState.CLOSED:
             self._data_store.heartbeat.end(self._key)
+
+    def _check_layout(self, document: ScanDocument) -> None:
+        if not (document.info.get("mapping") or document.info.get("h5maps")):
+            return
+        from blissdata.h5map.mistakes import listed
+        from blissdata.h5map.tree import check_prepared
+
+        path = document.identity.get("path")
+        doubtful = check_prepared(
+            document.info,
+            document.streams,
+            path if isinstance(path, str) else None,
+            f"{document.identity.get('number')}.1",
+        )
+        if doubtful:
+            _logger.warning(
+                "The layout of scan %s has mistakes, which cost its readers and writers these items:\n%s",
+                self._key,
+                listed(doubtful),
+            )
 
     def _advance_on_server(self, target: ScanState, document: ScanDocument) -> str:
         """The id of the state event. A server that is away for a while is asked again, as for points;

@@ -541,7 +541,7 @@ def test_a_layout_without_end_is_no_reason_to_fail(
     scan: Scan, caplog: pytest.LogCaptureFixture
 ) -> None:
     deep: dict[str, Any] = {"type": "group"}
-    for _ in range(400):
+    for _ in range(300):
         deep = {"type": "group", "children": {"a": deep}}
     scan.info["h5maps"] = {"/data/f.h5": deep}
     scan.prepare()

@@ -185,3 +185,25 @@ def test_a_directory_swapped_for_a_symlink_between_check_and_opening_is_noticed(
     monkeypatch.setattr(os, "open", swap_first)
     with pytest.raises(DataFileRefusedError, match="not below the data roots"):
         roots.open(below / "run" / "secret")
+
+
+def test_a_file_to_be_written_need_not_be_there_but_must_lie_below_the_roots(
+    tmp_path: Path,
+) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    (inside / "away").symlink_to(outside)
+    roots = DataRoots((str(inside),), "given by the test")
+    assert roots.place(inside / "new" / "a.h5") == str(inside / "new" / "a.h5")
+    for wrong in (
+        "a.h5",
+        str(outside / "a.h5"),
+        str(inside / "away" / "a.h5"),
+        str(inside) + "/../a",
+    ):
+        with pytest.raises(DataFileRefusedError):
+            roots.place(wrong)
+    os.mkfifo(inside / "fifo")
+    with pytest.raises(DataFileRefusedError, match="a FIFO"):
+        roots.place(inside / "fifo")

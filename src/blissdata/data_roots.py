@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 
@@ -60,6 +61,24 @@ class DataRoots:
             return cls((os.path.dirname(scan_path),), "the directory of the scan's file")
         return cls((), f"${ROOTS_VARIABLE} is not set, and the scan names no file of its own")
 
+    def place(self, path: str | os.PathLike[str]) -> str:
+        """Where `path` leads after all symlinks, be there a file or not, if it may be written there.
+
+        Raises `DataFileRefusedError` for a path that is relative, leaves the roots, or at which there
+        is something else than a regular file."""
+        text = os.fspath(path)
+        _require_absolute(text)
+        try:
+            real = os.path.realpath(text)
+            self._require_below(text, real)
+            with suppress(FileNotFoundError):
+                self._require_regular(text, os.lstat(real).st_mode)
+        except DataFileError:
+            raise
+        except OSError as error:
+            raise DataFileRefusedError(f"{text} cannot be looked at: {error.strerror}") from error
+        return real
+
     def real_path(self, path: str | os.PathLike[str]) -> str:
         """The file that `path` is after all symlinks, if it may be opened.
 
@@ -67,12 +86,7 @@ class DataRoots:
         file (a directory, a FIFO, a device, …), and `DataFileMissingError` for one below the roots
         where there is nothing (yet)."""
         text = os.fspath(path)
-        if "\0" in text:
-            raise DataFileRefusedError(f"{text[:200]!r} is no path: it contains a NUL")
-        if not os.path.isabs(text):
-            raise DataFileRefusedError(
-                f"{text!r} is a relative path; only absolute ones name the same file everywhere"
-            )
+        _require_absolute(text)
         try:
             real = os.path.realpath(text)
             self._require_below(text, real)
@@ -142,3 +156,12 @@ class DataRoots:
             }
             kind = kinds.get(stat.S_IFMT(mode), "something else")
             raise DataFileRefusedError(f"{path} is {kind}, not a regular file")
+
+
+def _require_absolute(path: str) -> None:
+    if "\0" in path:
+        raise DataFileRefusedError(f"{path[:200]!r} is no path: it contains a NUL")
+    if not os.path.isabs(path):
+        raise DataFileRefusedError(
+            f"{path!r} is a relative path; only absolute ones name the same file everywhere"
+        )

@@ -51,6 +51,8 @@
     │   ├── DataFileBusyError                   (BlockingIOError) somebody is writing it: not now
     │   ├── DataFileIncompleteError             (LookupError) the item, or a part, is not in it yet
     │   └── DataFileContentError                (ValueError) it holds something else, or is damaged
+    ├── FileWriteError                          (OSError) a file cannot be written
+    │   └── FileWriteRefusedError               (PermissionError) outside the roots, somebody else's, or taken
     ├── ImageError                              an image cannot be had from a detector
     │   ├── ImageServerError                    (RuntimeError) its server refuses, or nobody answers
     │   │   └── NoImageAvailable                that frame is not taken yet
@@ -91,6 +93,8 @@ __all__ = [
     "DurabilityUnavailableError",
     "EmptyViewException",
     "EndOfStream",
+    "FileWriteError",
+    "FileWriteRefusedError",
     "ImageError",
     "ImageFormatNotSupported",
     "ImageServerError",
@@ -390,6 +394,15 @@ class DataFileIncompleteError(DataFileError, LookupError):
 
 class DataFileContentError(DataFileError, ValueError):
     """The file is not what was promised: another shape or dtype, damaged, or no HDF5 file."""
+
+
+class FileWriteError(BlissdataError, OSError):
+    """A scan's file cannot be written; the message names it."""
+
+
+class FileWriteRefusedError(FileWriteError, PermissionError):
+    """The file must not be touched: it lies outside the roots, another writer has it, or it was begun by
+    somebody else."""
 
 
 # ---------------------------------------------------------------------------------- detectors

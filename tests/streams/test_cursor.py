@@ -504,3 +504,19 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.002)
+
+
+def test_a_group_goes_on_with_the_entry_that_its_reader_was_in(scan, reader):
+    for name in "ab":
+        writer = scan.get_writer_stream(name)
+        for start in (0, 10):
+            writer.send(np.arange(start, start + 10))
+            writer.join()
+    a, b = (reader.streams[name] for name in "ab")
+    for index, first in ((17, 10), (10, 10), (7, 0), (0, 0)):
+        view = CursorGroup([a, b], begin_at={a.key: index}).read()[a]
+        assert (view.index, view.get_data().tolist()) == (first, list(range(first, 20)))
+    group = CursorGroup([a, b], begin_at={a.key: 20, b.key: 20})
+    assert group.read(block=False) == {}
+    scan.get_writer_stream("a").send(np.int64(20))
+    assert {stream.name: view.index for stream, view in group.read().items()} == {"a": 20}

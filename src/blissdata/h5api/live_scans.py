@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from blissdata.redis_engine.store import DataStore
     from blissdata.streams import BaseStream
 
-__all__ = ["FrozenScan", "FrozenScans", "LiveScan", "LiveScans"]
+__all__ = ["FrozenScan", "FrozenScans", "LiveScan", "LiveScans", "entries_of"]
 
 _logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class LiveScan:
         """The layouts of its entries by name; empty before PREPARED. No round trip."""
         state = self._scan.state
         if self._state_known is None or self._state_known[0] != state:
-            entries = _entries(self._scan, self._filename) if self.ready else {}
+            entries = entries_of(self._scan, self._filename) if self.ready else {}
             self._state_known = state, entries
         return self._state_known[1]
 
@@ -403,7 +403,7 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _entries(scan: Scan, filename: str) -> dict[str, Any]:
+def entries_of(scan: Scan, filename: str) -> dict[str, Any]:
     """The entries that a scan has in the file. What is wrong is told of, and costs no other scan."""
     maps = scan.info.get("h5maps")
     if isinstance(maps, Mapping) and filename in maps:

@@ -19,6 +19,7 @@ __all__ = [
     "PULSE_TTL_S",
     "STACK_PROTOCOL",
     "TRACKING",
+    "WRITER",
     "PlainKeys",
     "StackKeys",
     "new_ulid",
@@ -45,6 +46,9 @@ PINS = "_PINS_"
 
 KEEPER = "_MEMORY_TRACKER_"
 """A hash: what the memory tracker that works says of itself; it expires when nothing is said any more."""
+
+WRITER = "_FILE_WRITER_"
+"""A hash: what the file writer says of itself."""
 
 ACQUISITION = "_ACQUISITION_:"
 """Followed by a detector's address: the number of its current acquisition, in the plain layout. In

@@ -30,6 +30,9 @@ _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_POINT_PER_EVENT = frozenset({None, "hdf5_fallback", "scan_sequence"})
+"""The plugins of streams whose points are their events."""
+
 
 class Followable(Protocol):
     """What a cursor needs of a stream; `blissdata.streams.BaseStream` is one."""
@@ -83,6 +86,15 @@ class Cursor:
     def position(self) -> int:
         """Index of the next point to read."""
         return self._hl_index
+
+    def begin_at(self, index: int, entry: int) -> None:
+        """Goes on as if the points before `index` had been read; `entry` is where the entry begins
+        that holds that point. No round trip."""
+        # Where a plugin makes points of its events in its own way, only it knows which event that is.
+        if getattr(self._stream, "plugin", None) in _POINT_PER_EVENT:
+            self._hl_index = self._ll_index = entry
+        else:
+            self._hl_index = index
 
     def read(
         self, block: bool = True, timeout: float = 0, last_only: bool = False
@@ -226,9 +238,20 @@ class Cursor:
 class CursorGroup:
     """A place in each of many streams of one store; one `read` waits for all of them at once."""
 
-    def __init__(self, streams: Iterable[Followable] | Mapping[str, Followable]) -> None:
+    def __init__(
+        self,
+        streams: Iterable[Followable] | Mapping[str, Followable],
+        *,
+        begin_at: Mapping[str, int] | None = None,
+    ) -> None:
+        """`begin_at` says, by key of a stream, from which index on it is read (default: from its
+        first point on). Its first view may begin a little earlier, with the entry that holds that
+        point. One round trip if there are any, else none."""
         values = streams.values() if isinstance(streams, Mapping) else streams
         cursors = [Cursor(stream) for stream in values]
+        beginning = [c for c in cursors if (begin_at or {}).get(c.stream.key)]
+        if begin_at and beginning:
+            _begin(beginning, begin_at)
         stores = {id(cursor.events.data_store) for cursor in cursors}
         if len(stores) > 1:
             raise ValueError(
@@ -278,6 +301,19 @@ class CursorGroup:
             except EndOfStream:
                 return
             yield views
+
+
+def _begin(cursors: Sequence[Cursor], begin_at: Mapping[str, int]) -> None:
+    """Puts the cursors where they shall begin."""
+    indices = [begin_at[cursor.stream.key] for cursor in cursors]
+    requests = [
+        SpanRequest(cursor.events.key, index, index + 1)
+        for cursor, index in zip(cursors, indices, strict=True)
+    ]
+    found = cursors[0].events.event_log.span(requests)
+    for cursor, index, span in zip(cursors, indices, found, strict=True):
+        entries = [] if isinstance(span, PayloadError) else span[1]
+        cursor.begin_at(index, min([index, *(e.index for e in entries if e.end > index)]))
 
 
 def _read(

@@ -2958,6 +2958,11 @@ class PinTests(BackendKit):
         while backend.pins.told():
             assert time.monotonic() < deadline
 
+    def test_the_file_writer_says_something_of_its_own(self, backend: Backend) -> None:
+        backend.pins.tell({"one": "1"}, 60, "writer")
+        backend.pins.tell({"one": "2"}, 60)
+        assert self.second(backend).pins.told("writer") == {"one": "1"}
+
 
 class BackendTests(
     EventLogTests, CatalogTests, ServerTests, UpkeepTests, PinTests, ScanTests, StreamTests

@@ -36,6 +36,7 @@ from blissdata.redis_engine.backends.abstract import (
     Record,
     ServerInfo,
     Step,
+    Who,
 )
 from blissdata.redis_engine.backends.search import criteria, matches
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
@@ -134,7 +135,7 @@ class MemoryBackend:
         self.journal: list[Record] = []
         self.candidates: list[_MemoryCandidate] = []
         self.pinned: dict[str, _StoredPin] = {}
-        self.keeper: tuple[float, dict[str, str]] = (0.0, {})
+        self.said: dict[Who, tuple[float, dict[str, str]]] = {}
         self.version: int | None = None
 
     # ------------------------------------------------------------------------------ backend
@@ -559,13 +560,13 @@ class _MemoryPins:
             ranges.append((at, upto))
             pin.positions[stream] = upto
 
-    def tell(self, about: Mapping[str, str], seconds: float) -> None:
+    def tell(self, about: Mapping[str, str], seconds: float, who: Who = "tracker") -> None:
         self._server.check()
-        self._server.keeper = (time.monotonic() + seconds, dict(about))
+        self._server.said[who] = (time.monotonic() + seconds, dict(about))
 
-    def told(self) -> dict[str, str]:
+    def told(self, who: Who = "tracker") -> dict[str, str]:
         self._server.check()
-        until, about = self._server.keeper
+        until, about = self._server.said.get(who, (0.0, {}))
         return dict(about) if time.monotonic() < until else {}
 
 

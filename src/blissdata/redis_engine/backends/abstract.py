@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from blissdata.exceptions import ScanLoadError
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
@@ -30,6 +30,7 @@ __all__ = [
     "ServerInfo",
     "Step",
     "Upkeep",
+    "Who",
 ]
 
 
@@ -192,6 +193,10 @@ PinLosses = Mapping[str, tuple[tuple[int, int], ...]]
 """By key of a stream, ranges of points (end exclusive) that were forgotten although a pin held them."""
 
 
+Who = Literal["tracker", "writer"]
+"""Who says something of itself on the server."""
+
+
 class Pins(Protocol):
     """What consumers ask the memory tracker not to forget. Works on a full server, once it was used on
     that server before; answers, or raises `StoreConnectionError`, soon."""
@@ -239,12 +244,12 @@ class Pins(Protocol):
         there from now on. Repeatable."""
         ...
 
-    def tell(self, about: Mapping[str, str], seconds: float) -> None:
-        """What the memory tracker says of itself, for so long [s]."""
+    def tell(self, about: Mapping[str, str], seconds: float, who: Who = "tracker") -> None:
+        """What the memory tracker, or the file writer, says of itself, for so long [s]."""
         ...
 
-    def told(self) -> dict[str, str]:
-        """What the memory tracker has said of itself; nothing if that is over."""
+    def told(self, who: Who = "tracker") -> dict[str, str]:
+        """What the memory tracker, or the file writer, has said of itself; nothing if that is over."""
         ...
 
 

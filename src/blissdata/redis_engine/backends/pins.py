@@ -13,16 +13,26 @@ from typing import Any
 import redis
 
 from blissdata.exceptions import PinGoneError, ScanNotFoundError, ServerRefusedError
-from blissdata.redis_engine.backends.abstract import PinLosses, PinMove, PinState
+from blissdata.redis_engine.backends.abstract import PinLosses, PinMove, PinState, Who
 from blissdata.redis_engine.backends.client import refusal, translated_errors
 from blissdata.redis_engine.backends.event_log import Functions, is_missing_function
 from blissdata.redis_engine.backends.wire import Command, Wire
-from blissdata.redis_engine.keys import KEEPER, LASTING_TTL_S, PINS, PULSE_TTL_S, pin_key
+from blissdata.redis_engine.keys import (
+    KEEPER,
+    LASTING_TTL_S,
+    PINS,
+    PULSE_TTL_S,
+    WRITER,
+    pin_key,
+)
 
 __all__ = ["RedisPins"]
 
 MOVE_TIMEOUT_S = 3.0
 """A move that has no answer in this time goes out again on another connection [s]."""
+
+_SAID: dict[Who, str] = {"tracker": KEEPER, "writer": WRITER}
+"""Where it is kept what they say of themselves."""
 
 
 class RedisPins:
@@ -123,13 +133,13 @@ class RedisPins:
                 if isinstance(reply, Exception):
                     raise reply
 
-    def tell(self, about: Mapping[str, str], seconds: float) -> None:
-        with translated_errors("saying what the memory tracker does"):
-            self._functions.call("bdp1_tell", [KEEPER], [int(seconds * 1000), *_flat(about)])
+    def tell(self, about: Mapping[str, str], seconds: float, who: Who = "tracker") -> None:
+        with translated_errors(f"saying what the {who} does"):
+            self._functions.call("bdp1_tell", [_SAID[who]], [int(seconds * 1000), *_flat(about)])
 
-    def told(self) -> dict[str, str]:
-        with translated_errors("asking what the memory tracker does"):
-            found = _mapping(self._raw.execute_command("HGETALL", KEEPER))
+    def told(self, who: Who = "tracker") -> dict[str, str]:
+        with translated_errors(f"asking what the {who} does"):
+            found = _mapping(self._raw.execute_command("HGETALL", _SAID[who]))
         return {name.decode(): value.decode(errors="replace") for name, value in found.items()}
 
 

@@ -21,7 +21,7 @@ import hiredis
 import numpy as np
 import redis
 
-__all__ = ["Arena", "Link", "Wire", "was_let_go"]
+__all__ = ["Arena", "Link", "Wire"]
 
 Command = Sequence[Any]
 
@@ -240,12 +240,6 @@ def _pieces(command: Command) -> list[Any]:
     return pieces
 
 
-def was_let_go(reply: Any) -> bool:
-    """True for what those are told who wait on a server that becomes a replica: nothing came for them.
-    The server closes their connection."""
-    return isinstance(reply, redis.exceptions.ResponseError) and str(reply).startswith("UNBLOCKED")
-
-
 _NOWHERE = Arena(0)
 
 
@@ -388,7 +382,7 @@ class Wire:
         self.give_back(link)
 
     def execute_command(self, *command: Any) -> Any:
-        """One command, one round trip. Raises a refusal; None for who waited and was let go."""
+        """One command, one round trip. Raises a refusal."""
         link = self.take()
         try:
             link.send_one(command)
@@ -396,9 +390,6 @@ class Wire:
         except BaseException:
             link.close()
             raise
-        if was_let_go(reply):
-            link.close()
-            return None
         self._idle.append(link)
         if isinstance(reply, Exception):
             raise reply

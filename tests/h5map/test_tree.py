@@ -34,6 +34,7 @@ from blissdata.h5map import (
 from blissdata.h5map.tree import (
     check_info,
     check_layout,
+    check_prepared,
     has_layout,
     layouts,
     read_layout,
@@ -429,3 +430,24 @@ class TestBesideH5py:
         for dtype in ("bool", "int8", "float16", "float128", "complex64", "complex256"):
             file.attrs[dtype] = np.zeros(2, dtype)
             assert file.attrs[dtype].dtype == dtype
+
+
+# ------------------------------------------------------------------------------------- prepared
+
+
+@pytest.mark.parametrize("depth", [300, 1200])
+def test_an_endless_layout_is_told_of(depth: int) -> None:
+    deep: dict[str, Any] = {"type": "group"}
+    for _ in range(depth):
+        deep = {"type": "group", "children": {"a": deep}}
+    (mistake,) = check_prepared({"h5maps": {"/data/f.h5": deep}}, [])
+    assert "groups within each other" in mistake.message or "depth exceeded" in mistake.message
+
+
+def test_only_a_mapping_is_refused() -> None:
+    h5maps = {"/f.h5": group(**{"2.1": group(x=Stream(stream="nobody"))})}
+    mapping = {"x": ({}, RAW, 1)}
+    found = check_prepared({"h5maps": h5maps, "mapping": mapping}, ["diode"], "/f.h5", "1.1")
+    assert [one.path for one in found] == ["/2.1/x"]
+    with pytest.raises(LayoutError, match=r"^/f\.h5::/1\.1/x: the scan has no stream 'y'[^\n]*$"):
+        check_prepared({"h5maps": h5maps, "mapping": {"x": ({}, STREAM, "y")}}, [], "/f.h5", "1.1")

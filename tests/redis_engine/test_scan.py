@@ -535,14 +535,3 @@ def test_what_h5maps_and_mapping_both_have_is_a_mistake(store: DataStore) -> Non
     scan.info["mapping"] = {"title": ({}, "RAW", "another")}
     with pytest.raises(LayoutError, match=r"/data/f.h5::/1\.1: two items at one path"):
         scan.prepare()
-
-
-def test_a_layout_without_end_is_no_reason_to_fail(
-    scan: Scan, caplog: pytest.LogCaptureFixture
-) -> None:
-    deep: dict[str, Any] = {"type": "group"}
-    for _ in range(400):
-        deep = {"type": "group", "children": {"a": deep}}
-    scan.info["h5maps"] = {"/data/f.h5": deep}
-    scan.prepare()
-    assert len(caplog.records) == 1

@@ -94,6 +94,8 @@ EXIT_GRACE_S = 10.0
 _PASSING = (StoreConnectionError, ServerFullError, ServerBusyError)
 """Troubles that may pass: the request is sent again until the publisher's timeout."""
 
+_UNKNOWN = StoreConnectionError("nobody was asked yet")
+
 T = TypeVar("T")
 
 _Posted = tuple[
@@ -475,27 +477,45 @@ class Publisher:
     ) -> tuple[dict[str, int], Exception | None]:
         if not requests:
             return {}, None
-        try:
-            outcomes = self.persist(lambda: self._log.seal(requests))
-            errors: list[Exception] = []
-            anywhere: dict[str, SealRequest] = {}
-            for key, outcome in outcomes.items():
-                if isinstance(outcome, StreamConflictError):
-                    _warn_of_discrepancy(sinks[key])
-                    anywhere[key] = replace(requests[key], length=None)
-                elif isinstance(outcome, StreamRewoundError):
-                    errors.append(_lost(sinks[key], outcome))
-                    anywhere[key] = replace(requests[key], length=None)
-            if anywhere:
-                outcomes |= self.persist(lambda: self._log.seal(anywhere))
-        except _PASSING as error:
-            return {}, error
+        outcomes = self._seal_at_last(requests)
+        errors: list[Exception] = []
+        anywhere: dict[str, SealRequest] = {}
+        for key, outcome in outcomes.items():
+            if isinstance(outcome, StreamConflictError):
+                _warn_of_discrepancy(sinks[key])
+                anywhere[key] = replace(requests[key], length=None)
+            elif isinstance(outcome, StreamRewoundError):
+                errors.append(_lost(sinks[key], outcome))
+                anywhere[key] = replace(requests[key], length=None)
+        if anywhere:
+            outcomes |= self._seal_at_last(anywhere)
         lengths = {k: outcome for k, outcome in outcomes.items() if isinstance(outcome, int)}
         errors += [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
         for key, outcome in outcomes.items():
             if isinstance(outcome, PayloadError):  # somebody sealed it, in words nobody can read
                 lengths[key] = sinks[key].confirmed
         return lengths, errors[0] if errors else None
+
+    def _seal_at_last(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
+        """Seals; what a trouble that may pass has kept from it is asked for again, as `persist` does."""
+        outcomes: dict[str, int | Exception] = {}
+
+        def seal() -> None:
+            left = {
+                key: request
+                for key, request in requests.items()
+                if isinstance(outcomes.get(key, _UNKNOWN), _PASSING)
+            }
+            outcomes.update(self._log.seal(left))
+            for outcome in outcomes.values():
+                if isinstance(outcome, _PASSING):
+                    raise outcome
+
+        try:
+            self.persist(seal)
+        except _PASSING as error:
+            return {key: outcomes.get(key, error) for key in requests}
+        return outcomes
 
     def persist(self, call: Callable[[], T]) -> T:
         """Calls until it succeeds, for calls that may be repeated; raises the last passing trouble
@@ -687,7 +707,9 @@ class Publisher:
             if not self._in_trouble:
                 self._in_trouble = True
                 _logger.warning(
-                    "%s. Points are kept and offered again for %g s", trouble, self.publish_timeout
+                    "%s. Points are kept and offered again for %g s",
+                    str(trouble).rstrip("."),
+                    self.publish_timeout,
                 )
         tried = now - sink.trouble_since
         if tried >= self.publish_timeout:

@@ -96,11 +96,11 @@ class TestServer:
         """Where it keeps its data."""
         return self._directory
 
-    def start(self) -> None:
-        """Starts it and waits until it answers."""
+    def start(self, **options: str | int) -> None:
+        """Starts it and waits until it answers; `options` are further ones, for this time."""
         command = [str(self._program), "--port", str(self.port), "--unixsocket", str(self.socket)]
         command += ["--dir", str(self._directory), "--bind", "127.0.0.1"]
-        for name, value in self._options.items():
+        for name, value in {**self._options, **options}.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         for module in self._modules:
             command += ["--loadmodule", str(module)]

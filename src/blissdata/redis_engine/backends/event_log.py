@@ -28,7 +28,7 @@ from blissdata.redis_engine.backends.client import (
     refusal,
     translated_errors,
 )
-from blissdata.redis_engine.backends.wire import LARGE, Arena, Command, Link, Wire
+from blissdata.redis_engine.backends.wire import LARGE, Arena, Command, Link, Wire, was_let_go
 from blissdata.redis_engine.keys import PROTOCOL
 from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
 from blissdata.streams.encoding import EncodedBatch
@@ -507,9 +507,17 @@ class RedisEventLog:
         """One round trip. If `nbytes` of large points are expected, they are received in place."""
         if nbytes < LARGE:
             return self._raw.execute_command(*command)
-        with self._raw.link() as link:
+        link = self._raw.take()
+        try:
             link.send((command,))
             reply = link.receive_into(Arena(nbytes))
+        except BaseException:
+            link.close()
+            raise
+        if was_let_go(reply):
+            link.close()
+            return None
+        self._raw.give_back(link)
         return _raised(reply)
 
     def span(self, requests: Sequence[SpanRequest]) -> list[Span | PayloadError]:

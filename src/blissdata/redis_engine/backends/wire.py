@@ -21,7 +21,7 @@ import hiredis
 import numpy as np
 import redis
 
-__all__ = ["Arena", "Link", "Wire"]
+__all__ = ["Arena", "Link", "Wire", "was_let_go"]
 
 Command = Sequence[Any]
 
@@ -240,6 +240,12 @@ def _pieces(command: Command) -> list[Any]:
     return pieces
 
 
+def was_let_go(reply: Any) -> bool:
+    """True for what those are told who wait on a server that becomes a replica: nothing came for them.
+    The server closes their connection."""
+    return isinstance(reply, redis.exceptions.ResponseError) and str(reply).startswith("UNBLOCKED")
+
+
 _NOWHERE = Arena(0)
 
 
@@ -382,7 +388,7 @@ class Wire:
         self.give_back(link)
 
     def execute_command(self, *command: Any) -> Any:
-        """One command, one round trip. Raises a refusal."""
+        """One command, one round trip. Raises a refusal; None for who waited and was let go."""
         link = self.take()
         try:
             link.send_one(command)
@@ -390,6 +396,9 @@ class Wire:
         except BaseException:
             link.close()
             raise
+        if was_let_go(reply):
+            link.close()
+            return None
         self._idle.append(link)
         if isinstance(reply, Exception):
             raise reply

@@ -52,15 +52,17 @@ COLUMNS = {
     "out_of_order": "out of order",
     "wrong": "wrong",
     "gave_up": "gave up",
+    "conflicts": "conflicts told",
     "hung": "hung",
     "longest_stall": "longest stall [s]",
+    "longest_beyond": "… beyond faults [s]",
 }
 
 
 def as_text(report: Report) -> str:
     """The report for people."""
     lines = [f"{sum(report.faults.values())} faults, seed {report.seed}:"]
-    lines += [f"  {n:4d} {kind.replace('_', ' ')}" for kind, n in sorted(report.faults.items())]
+    lines += [f"  {n:4d} {kind}" for kind, n in sorted(report.faults.items())]
     lines.append("")
     width = max(map(len, report.verdicts), default=0)
     lines.append(" " * width + "".join(f"  {title}" for title in COLUMNS.values()))
@@ -68,6 +70,9 @@ def as_text(report: Report) -> str:
         cells = [f"{getattr(verdict, column):.6g}" for column in COLUMNS]
         cells = [f"{c:>{len(t)}}" for c, t in zip(cells, COLUMNS.values(), strict=True)]
         lines.append(f"{name:{width}}" + "".join(f"  {cell}" for cell in cells))
+    lines += ["", "longest times without a word of a program:"]
+    for name, verdict in report.verdicts.items():
+        lines += [f"  {name}: {stall}" for stall in verdict.stalls]
     trouble = report.total.trouble
     lines += ["", f"{len(trouble)} broken promises:" if trouble else "every promise was kept"]
     lines += [f"  {text}" for text in trouble]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KINDS", "check", "from_payload", "points", "salt"]
+__all__ = ["KINDS", "Author", "check", "from_payload", "points", "salt"]
 
 KINDS = {
     "fast": ("int64", ()),
@@ -22,9 +22,9 @@ KINDS = {
 """Name of the kind: dtype and shape of a point."""
 
 
-def salt(scan: int, name: str) -> int:
-    """Tells streams apart, of one scan and of several."""
-    return scan * 1_000_003 + sum(map(ord, name)) * 7919
+def salt(scan: int, name: str, writer: int = 0) -> int:
+    """Tells streams apart, of one scan and of several, and who wrote a point: the publisher, or another."""
+    return scan * 1_000_003 + sum(map(ord, name)) * 7919 + writer * 10**12
 
 
 def points(kind: str, number: int, start: int, stop: int) -> Any:
@@ -53,6 +53,32 @@ def check(kind: str, number: int, start: int, found: Any) -> int | None:
             return start
         same = (found == wanted).reshape(len(found), -1).all(axis=1).tolist()
     return None if all(same) else start + same.index(False)
+
+
+class Author:
+    """Who wrote the points of one stream, as it is read from its start: the publisher, and from some index
+    on, for good, the other writer if there was one."""
+
+    def __init__(self, scan: int, name: str, *, contested: bool = False) -> None:
+        self._name = name
+        self._salts = [salt(scan, name, writer) for writer in range(2 if contested else 1)]
+        self.changed_at: int | None = None
+
+    def check(self, start: int, found: Any) -> int | None:
+        """As `check`, for points that have been looked at before as well."""
+        at = start
+        if self.changed_at is None:
+            bad = check(self._name, self._salts[0], start, found)
+            if bad is None or len(self._salts) == 1:
+                return bad
+            self.changed_at = at = bad
+        elif start < self.changed_at:
+            before = found[: self.changed_at - start]
+            bad = check(self._name, self._salts[0], start, before)
+            at = min(self.changed_at, start + len(found))
+            if bad is not None:
+                return bad
+        return check(self._name, self._salts[1], at, found[at - start :])
 
 
 def from_payload(kind: str, payload: bytes, count: int) -> Any:

@@ -1,7 +1,8 @@
 """A real server behind a proxy, programs around it, and faults at random instants; then the judge.
 
     publisher ──▶ proxy ──▶ server ◀── (killed, stopped, filled, cut short, replaced)
-    readers   ──▶ ─┘
+    readers   ──▶ ─┤
+    rival     ──▶ ─┘
 
 One number, the seed, decides which faults come when. What the machine does in between it does not.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults.judge import Entries, Journal, Stream, Verdict, judge, read_journal
+from tests.faults import breaking
+from tests.faults.breaking import NETWORK, REFUSALS, REPLY_S, Fault, until
+from tests.faults.judge import Broken, Entries, Journal, Stream, Verdict, judge, read_journal
 from tests.faults.proxy import Proxy
 
 from blissdata import DataStore
@@ -37,12 +39,12 @@ END_S = 120.0
 HEARTBEAT_S = (0.5, 4.0)
 """How often our publishers beat, and after which silence they are lost [s]: quicker than by default, and
 slower than any stall here lasts."""
-REPLY_S = 2.0
-"""`socket_timeout` of our programs [s]: what is silent for longer is taken for lost."""
+TOO_SHORT_HEARTBEAT_S = (0.2, 1.0)
+"""So that a publisher need not stand still for long until it is taken for lost."""
 
 
 class _Program:
-    """A publisher or reader, with its journal."""
+    """A publisher, reader or rival, with its journal."""
 
     def __init__(self, directory: Path, name: str, file: str, python: str, options: Any) -> None:
         self.name = name
@@ -61,6 +63,11 @@ class _Program:
         """It shall come to its end."""
         with suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def ask(self) -> None:
+        """It shall do once more what it is for."""
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
     def ends(self, deadline: float) -> bool:
         """Whether it ended by itself in time."""
@@ -90,6 +97,7 @@ class Scene:
         self, stack: ExitStack, setting: Setting, seed: int, publisher: str, reader: str
     ) -> None:
         self.random = random.Random(seed)
+        self.patience = END_S
         self.setting = setting
         self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bd-faults-")))
         self._stack = stack
@@ -103,15 +111,37 @@ class Scene:
         self.proxy = stack.enter_context(Proxy(self.server.socket))
         self.publishers: list[_Program] = []
         self.readers: list[_Program] = []
+        self.broken: list[Broken] = []
         self.start_publisher()
         for mode in setting.readers:
             self.readers.append(
-                self._start("reader", f"reader-{mode}", mode=mode, seed=self.random.random())
+                self._start(
+                    "reader",
+                    f"reader-{mode}",
+                    mode=mode,
+                    patient=setting.patient,
+                    contested=setting.contested,
+                    seed=self.random.random(),
+                )
             )
+        self._rival = self._start("rival", "rival", seed=1) if setting.contested else None
 
     @property
     def publisher(self) -> _Program:
+        """The one that publishes now."""
         return self.publishers[-1]
+
+    @property
+    def rival(self) -> _Program:
+        """The one that writes beside it."""
+        assert self._rival is not None
+        return self._rival
+
+    def strike(self, fault: Fault) -> None:
+        """Breaks something, and takes the time."""
+        begin = time.monotonic()
+        fault(self)
+        self.broken.append(Broken(named(fault), begin, time.monotonic()))
 
     def new_server(self) -> TestServer:
         make = StackServer if self.setting.stack else TestServer
@@ -140,18 +170,18 @@ class Scene:
         )
 
     def _is_peer(self, role: str) -> bool:
-        return self._python[role] != sys.executable
+        return self._python.get(role, sys.executable) != sys.executable
 
     def _start(self, role: str, name: str, **options: Any) -> _Program:
         # A program for 2.4.5 gives redis-py no timeout, so it has none here.
         url = self.proxy.url + ("" if self._is_peer(role) else f"?socket_timeout={REPLY_S}")
-        python = self._python[role]
+        python = self._python.get(role, sys.executable)
         program = _Program(
             self.directory,
             name,
             f"{role}.py",
             python,
-            {"url": url, "heartbeat": HEARTBEAT_S, **options},
+            {"url": url, "heartbeat": self.setting.heartbeat, **options},
         )
         self._stack.callback(program.kill)
         return program
@@ -167,13 +197,12 @@ class Scene:
 
     def finish(self) -> Verdict:
         """Tells all to end, and judges."""
-        deadline = time.monotonic() + END_S
-        self.publisher.tell()
-        self.publisher.ends(deadline)
-        for reader in self.readers:
-            reader.tell()
-        for reader in self.readers:
-            reader.ends(deadline)
+        deadline = time.monotonic() + self.patience
+        for programs in ([self._rival] if self._rival else [], [self.publisher], self.readers):
+            for program in programs:
+                program.tell()
+            for program in programs:
+                program.ends(deadline)
         publishers = [read_journal(p.name, [p.log]) for p in self.publishers]
         for journal in publishers[:-1]:
             journal.over = True  # it was killed
@@ -184,8 +213,10 @@ class Scene:
             self._content([*publishers, *readers]),
             may_lose=self.setting.may_lose,
             killed=len(publishers) > 1,
+            rival=read_journal("rival", [self._rival.log]) if self._rival else None,
+            broken=self.broken,
         )
-        for program in (self.publisher, *self.readers):
+        for program in [self.publisher, *self.readers, *([self._rival] if self._rival else [])]:
             said = program.errors.read_text()
             if "Traceback" in said:
                 verdict.trouble.append(f"{program.name}: {said[-1500:]}")
@@ -204,157 +235,6 @@ class Scene:
         return found
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("what was waited for did not come")
-        time.sleep(0.01)
-
-
-# ---------------------------------------------------------------------------------- faults
-
-Fault = Callable[[Scene], None]
-
-
-def cut(scene: Scene) -> None:
-    scene.proxy.cut()
-
-
-def cut_request(scene: Scene) -> None:
-    scene.proxy.cut_within("up", scene.random.randrange(20_000))
-    scene.wait(0.1, 0.4)
-    scene.proxy.heal()
-
-
-def cut_reply(scene: Scene) -> None:
-    scene.proxy.cut_within("down", scene.random.randrange(3000))
-    scene.wait(0.1, 0.4)
-    scene.proxy.heal()
-
-
-def refuse(scene: Scene) -> None:
-    scene.proxy.refuse()
-    scene.wait(0.1, 1.0)
-    scene.proxy.heal()
-
-
-def stall(scene: Scene) -> None:
-    scene.proxy.stall()
-    scene.wait(0.1, 1.0 if scene.random.random() < 0.8 else 1.5 * REPLY_S)
-    scene.proxy.heal()
-
-
-def swallow_replies(scene: Scene) -> None:
-    scene.proxy.swallow_replies()
-    scene.wait(0.02, 0.5)
-    scene.proxy.stop_swallowing()
-
-
-def half_open(scene: Scene) -> None:
-    scene.proxy.half_open()
-    scene.wait(0.1, 0.5)
-
-
-def delay(scene: Scene) -> None:
-    scene.proxy.delay(scene.random.uniform(0.001, 0.1))
-    scene.wait(0.2, 0.8)
-    scene.proxy.heal()
-
-
-def stop_server(scene: Scene) -> None:
-    scene.server.pause()
-    scene.wait(0.1, 1.0 if scene.random.random() < 0.8 else 1.5 * REPLY_S)
-    scene.server.resume()
-
-
-def stop_publisher(scene: Scene) -> None:
-    scene.publisher.signal(signal.SIGSTOP)
-    scene.wait(0.1, 1.0)
-    scene.publisher.signal(signal.SIGCONT)
-
-
-def stop_reader(scene: Scene) -> None:
-    reader = scene.random.choice(scene.readers)
-    reader.signal(signal.SIGSTOP)
-    scene.wait(0.1, 1.5)
-    reader.signal(signal.SIGCONT)
-
-
-def fill_memory(scene: Scene) -> None:
-    used = int(scene.command("INFO", "memory").get("used_memory", 0))
-    scene.command("CONFIG", "SET", "maxmemory", max(1, used - scene.random.randrange(2**20)))
-    scene.wait(0.2, 1.0)
-    scene.command("CONFIG", "SET", "maxmemory", 0)
-
-
-def refuse_writes(scene: Scene) -> None:
-    """NOREPLICAS: another refusal that passes, as MISCONF and READONLY are."""
-    scene.command("CONFIG", "SET", "min-replicas-to-write", 9)
-    scene.wait(0.1, 0.8)
-    scene.command("CONFIG", "SET", "min-replicas-to-write", 0)
-
-
-def busy(scene: Scene) -> None:
-    """A script that somebody else runs blocks the server: BUSY."""
-    scene.command("CONFIG", "SET", "busy-reply-threshold", 20)
-    body = "local t = redis.call('TIME') local e = t[1] * 1000 + t[2] / 1000 + ARGV[1] repeat t = redis.call('TIME') until t[1] * 1000 + t[2] / 1000 > e"
-    scene.command("EVAL", body, 0, scene.random.randrange(100, 600))
-
-
-def kill_server(scene: Scene) -> None:
-    scene.server.kill()
-    scene.wait(0.0, 0.5)
-    scene.server.start()
-
-
-def kill_server_and_cut_file(scene: Scene) -> None:
-    """The last kB that the server wrote never came to the disk."""
-    scene.server.kill()
-    newest = max(scene.server.directory.glob("appendonlydir/*.incr.aof"), key=os.path.getmtime)
-    size = newest.stat().st_size
-    os.truncate(newest, max(0, size - scene.random.randrange(1, 4096)))
-    scene.server.start()
-
-
-def kill_publisher(scene: Scene) -> None:
-    """It never comes back; another one begins new scans."""
-    scene.publisher.kill()
-    scene.wait(0.0, 0.5)
-    scene.start_publisher()
-    until(lambda: '"scan"' in scene.publisher.words(), END_S)
-
-
-def promote_replica(scene: Scene) -> None:
-    """The server is gone for good, its replica takes over, and gets a replica of its own."""
-    assert scene.replica is not None
-    scene.server.kill()
-    with scene.replica.client() as client:
-        client.execute_command("REPLICAOF", "NO", "ONE")
-    scene.wait(0.0, 0.5)
-    scene.server = scene.replica
-    scene.proxy.target = scene.server.socket
-    scene.proxy.cut()
-    scene.replica = scene.new_replica()
-
-
-NETWORK: tuple[Fault, ...] = (
-    cut,
-    cut_request,
-    cut_reply,
-    refuse,
-    stall,
-    swallow_replies,
-    half_open,
-    delay,
-    stop_server,
-    stop_publisher,
-    stop_reader,
-)
-
-REFUSALS: tuple[Fault, ...] = (fill_memory, refuse_writes, busy)
-
-
 @dataclass(frozen=True)
 class Setting:
     """A kind of server, what is published, and the faults that come."""
@@ -367,6 +247,14 @@ class Setting:
     streams: tuple[str, ...] = ("fast", "slow", "array", "frame", "json")
     readers: tuple[str, ...] = ("cursor", "group", "slices")
     stack: bool = False
+    contested: bool = False
+    """Whether a second program writes into the streams."""
+    patient: bool = False
+    """Whether readers wait on for a publisher that is lost."""
+    heartbeat: tuple[float, float] = HEARTBEAT_S
+    """How often publishers beat, and after which silence they are lost [s]."""
+    weight: float = 1.0
+    """How many of a run's faults come here, beside other settings: some take long."""
 
 
 _AOF = {"appendonly": "yes", "auto-aof-rewrite-percentage": 0}
@@ -375,20 +263,45 @@ SETTINGS = {
     "network": Setting((*NETWORK, *REFUSALS)),
     "network, protocol 1": Setting((*NETWORK, *REFUSALS), stack=True),
     "killed server, fsync always": Setting(
-        (kill_server, kill_server, cut, cut_reply, stop_server, swallow_replies),
+        (
+            breaking.kill_server,
+            breaking.kill_server,
+            breaking.kill_server_that_loads_slowly,
+            breaking.cut,
+            breaking.cut_reply,
+            breaking.stop_server,
+            breaking.swallow_replies,
+        ),
         {**_AOF, "appendfsync": "always"},
         "disk",
     ),
     "killed server, fsync every second": Setting(
-        (kill_server, kill_server_and_cut_file),
+        (breaking.kill_server, breaking.kill_server_and_cut_file),
         {**_AOF, "appendfsync": "everysec"},
         may_lose=True,
     ),
-    "killed publisher": Setting((kill_publisher, kill_publisher, cut)),
+    "killed publisher": Setting(
+        (breaking.kill_publisher, breaking.kill_publisher, breaking.cut), weight=0.7
+    ),
+    "stopped publisher": Setting(
+        (breaking.stop_publisher_until_it_is_taken_for_lost, breaking.cut),
+        patient=True,
+        heartbeat=TOO_SHORT_HEARTBEAT_S,
+        weight=0.4,
+    ),
     "promoted replica": Setting(
-        (promote_replica, promote_replica, cut, swallow_replies),
+        (
+            breaking.promote_replica,
+            breaking.promote_replica,
+            breaking.cut,
+            breaking.swallow_replies,
+        ),
         {"tcp": True, "repl-diskless-sync-delay": 0},
         "replica",
+    ),
+    "two writers": Setting(
+        (breaking.write_beside, breaking.write_beside, breaking.write_beside, breaking.cut),
+        contested=True,
     ),
 }
 
@@ -423,11 +336,27 @@ def run(
 ) -> Report:
     """So many faults, over the settings of these names."""
     report = Report(seed)
-    for i, name in enumerate(names):
-        count = faults // len(names) + (i < faults % len(names))
+    for name, count in zip(names, shares(faults, [SETTINGS[n].weight for n in names]), strict=True):
+        if not count:
+            continue
         verdict = _play(name, f"{seed}:{name}", count, report.faults, publisher, reader, tell)
         report.verdicts[name] = verdict
     return report
+
+
+def shares(total: int, weights: Sequence[float]) -> list[int]:
+    """A whole number split by weights, to the last one."""
+    reached, given, found = 0.0, 0, []
+    for weight in weights:
+        reached += weight
+        found.append(round(total * reached / sum(weights)) - given)
+        given += found[-1]
+    return found
+
+
+def named(fault: Fault) -> str:
+    """A fault in words."""
+    return fault.__name__.replace("_", " ")
 
 
 def _play(
@@ -450,9 +379,9 @@ def _play(
             rest = rest or scene.random.sample(setting.faults, len(setting.faults))
             fault = rest.pop()
             scene.wait(0.05, 0.8)
-            tell(f"{name}: {n + 1} of {faults}: {fault.__name__.replace('_', ' ')}")
-            fault(scene)
-            counts[fault.__name__] += 1
+            tell(f"{name}: {n + 1} of {faults}: {named(fault)}")
+            scene.strike(fault)
+            counts[named(fault)] += 1
         scene.wait(0.1, 0.5)
         verdict = scene.finish()
         if verdict.trouble:

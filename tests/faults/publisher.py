@@ -29,6 +29,25 @@ from blissdata.redis_engine.store import DataStore
 from blissdata.streams.default import Stream
 
 GIVE_UP_S = 90.0
+PASSING = {
+    "ConnectionError",
+    "TimeoutError",
+    "ServerFullError",
+    "ServerBusyError",
+    "OutOfMemoryError",
+    "ReadOnlyError",
+    "BusyLoadingError",
+}
+PASSING_WORDS = (
+    "OOM",
+    "command not allowed when used memory",
+    "MISCONF",
+    "READONLY",
+    "NOREPLICAS",
+    "BUSY",
+    "LOADING",
+)
+"""What the server's own words for a trouble that passes begin with, where the client has no class for it."""
 
 options = json.loads(sys.argv[1])
 with suppress(ImportError):
@@ -64,9 +83,7 @@ def insist(what, call):
 
 def is_passing(error) -> bool:
     names = {cls.__name__ for cls in type(error).__mro__}
-    passing = {"ConnectionError", "TimeoutError", "ServerFullError", "ServerBusyError"}
-    text = str(error)
-    return bool(names & passing) or text.startswith(("OOM", "command not allowed when used memory"))
+    return bool(names & PASSING) or str(error).startswith(PASSING_WORDS)
 
 
 def publish(store, number: int) -> None:

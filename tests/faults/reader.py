@@ -3,6 +3,8 @@
     python reader.py '{"url": …, "log": …, "mode": "cursor" | "group" | "slices", "seed": …}'
 
 It runs with any blissdata from 2.4 on, and ends when its standard input has ended and every scan was read.
+With `"patient": true` it waits on for a publisher that is lost; with `"contested": true` somebody else may go
+on in a stream.
 Its journal, one JSON list a line:
 
     ["scan", key, number]
@@ -23,7 +25,7 @@ import threading
 import time
 from contextlib import suppress
 
-from formula import KINDS, check, salt
+from formula import KINDS, Author
 
 from blissdata.redis_engine.store import DataStore
 from blissdata.streams import CursorGroup
@@ -54,9 +56,10 @@ class WrongError(Exception):
 
 def is_passing(error) -> bool:
     names = {cls.__name__ for cls in type(error).__mro__}
-    return bool(names & {"ConnectionError", "TimeoutError", "ServerBusyError"}) or str(
-        error
-    ).startswith(("BUSY", "LOADING"))
+    passing = {"ConnectionError", "TimeoutError", "ServerBusyError"}
+    if options.get("patient"):
+        passing.add("PublisherLostError")
+    return bool(names & passing) or str(error).startswith(("BUSY", "LOADING", "UNBLOCKED"))
 
 
 def insist(call, *arguments, **named):
@@ -75,14 +78,15 @@ class Following:
     """How far one stream was read."""
 
     def __init__(self, key, number, name) -> None:
-        self.key, self.name, self.salt = key, name, salt(number, name)
+        self.key, self.name = key, name
+        self.author = Author(number, name, contested=options.get("contested", False))
         self.at, self.said = 0, 0.0
 
     def take(self, index, data) -> None:
         if index != self.at:
             say("wrong", self.key, self.name, self.at, f"points from {index} came")
             raise WrongError
-        bad = check(self.name, self.salt, index, data)
+        bad = self.author.check(index, data)
         if bad is not None:
             found = str(data[bad - index])[:80]
             say("wrong", self.key, self.name, bad, f"it is {found}")
@@ -148,7 +152,7 @@ def by_slices(streams, following) -> None:
                     state.take(state.at, data)
                     k = random.randrange(state.at)  # one that was read already is still the same
                     again = insist(stream.__getitem__, slice(k, k + 1))
-                    if check(name, state.salt, k, again) is not None or len(again) != 1:
+                    if state.author.check(k, again) is not None or len(again) != 1:
                         say("wrong", state.key, name, k, "another point than before")
                         raise WrongError
                 elif insist(stream.is_sealed) and len(stream) <= state.at:

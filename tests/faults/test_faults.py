@@ -6,24 +6,35 @@ same faults again. The judge is judged first.
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.faults.formula import points, salt
-from tests.faults.harness import SETTINGS, run
-from tests.faults.judge import SEAL, Entries, Journal, Verdict, judge
+from tests.faults.harness import SETTINGS, run, shares
+from tests.faults.judge import (
+    SEAL,
+    Broken,
+    Entries,
+    Journal,
+    Verdict,
+    judge,
+    read_journal,
+    worst_stalls,
+)
 
 KEY, NAME = "scan", "fast"
 STREAM = (KEY, NAME)
 
 
-def entries(*lengths: int, sealed: int | None = None, start: int = 0) -> Entries:
+def entries(*lengths: int, sealed: int | None = None, start: int = 0, writer: int = 0) -> Entries:
     """A stream that is as it must be, in entries of these lengths."""
     found: list[Any] = []
     for length in lengths:
-        payload = points(NAME, salt(1, NAME), start, start + length).tobytes()
+        payload = points(NAME, salt(1, NAME, writer), start, start + length).tobytes()
         fields = {b"payload": payload, b"len": str(length).encode()}
         found.append((f"{start}-1".encode(), fields))
         start += length
@@ -116,6 +127,93 @@ def test_what_a_server_may_lose_must_be_told(
     )
     assert found.good is good
     assert (found.lost_and_told, found.lost) == ((1, 0) if good else (0, 1))
+
+
+def conflict(index: int) -> str:
+    return f"Stream 'fast': points {index} to 99 were not confirmed: somebody else wrote there"
+
+
+def rival(first: int, reached: int, told: tuple[str, str] | None = None) -> Journal:
+    found = Journal("rival", reached={STREAM: reached}, opened={STREAM: first}, over=True)
+    if told is not None:
+        found.told[STREAM] = told
+    return found
+
+
+OURS, THEIRS = entries(2, 3), [*entries(2, 3), *entries(2, start=5, writer=1)]
+"""Five points of the publisher; and two of somebody else behind them."""
+
+WRITERS = {
+    "the second one is faster": (THEIRS, (5, conflict(5)), rival(5, 7), True),
+    "the publisher is faster": (
+        OURS,
+        (5, None),
+        rival(3, 3, ("StreamConflictError", conflict(3))),
+        True,
+    ),
+    "the publisher had nothing more to send": (THEIRS, (5, None), rival(5, 7), True),
+    "the stream is sealed meanwhile": (
+        OURS,
+        (5, None),
+        rival(5, 5, ("StreamSealedError", "")),
+        True,
+    ),
+    "the publisher is told another index": (THEIRS, (5, conflict(6)), rival(5, 7), False),
+    "the publisher had more confirmed": (THEIRS, (6, conflict(5)), rival(5, 7), False),
+    "both are told": (THEIRS, (5, conflict(5)), rival(5, 7, ("StreamConflictError", "")), False),
+    "the second one is told another index": (
+        OURS,
+        (5, None),
+        rival(3, 3, ("StreamConflictError", conflict(4))),
+        False,
+    ),
+    "points of the second one are not there": (THEIRS, (5, conflict(5)), rival(5, 8), False),
+    "the publisher's come behind them": (
+        [*THEIRS, *entries(1, start=7)],
+        (5, conflict(5)),
+        rival(5, 7),
+        False,
+    ),
+    "the second one is confirmed what is not there": (OURS, (5, None), rival(3, 4), False),
+}
+
+
+@pytest.mark.parametrize("case", WRITERS)
+def test_of_two_writers_the_second_is_told_and_writes_no_more(case: str) -> None:
+    there, (reached, told), other, good = WRITERS[case]
+    publisher = journal("p", reached)
+    if told is not None:
+        publisher.told[STREAM] = ("RedisConflictError", told)
+    found = judge([publisher], [journal("r", 5)], {STREAM: there}, may_lose=False, rival=other)
+    assert found.good is good, found
+
+
+def test_a_stall_is_explained(tmp_path: Path) -> None:
+    """Times [s]: the words at 10, 11 and 19; broken from 12 to 15, and from 18 on."""
+    words = [
+        [10.0, "scan", KEY, 1],
+        [11.0, "at", KEY, NAME, 7],
+        [13.0, "again", "StoreConnectionError"],
+        [14.0, "again", "StoreConnectionError"],
+        [19.0, "at", KEY, NAME, 9],
+        [29.0, "over"],
+    ]
+    log = tmp_path / "log"
+    log.write_text("".join(json.dumps(line) + "\n" for line in words))
+    broken = [Broken("cut", 5, 6), Broken("stall", 12, 15), Broken("stall", 18, 20)]
+    (stall,) = worst_stalls([read_journal("reader", [log])], broken)
+    assert (stall.seconds, stall.beyond) == (8, 4)
+    assert str(stall).startswith("8.0 s, 4.0 s of it with nothing broken: reader between at fast 7")
+    assert "2 × StoreConnectionError" in str(stall)
+
+
+@pytest.mark.parametrize("total", [0, 1, 4, 7, 200])
+def test_faults_are_shared_out_to_the_last_one(total: int) -> None:
+    weights = [1.0, 0.5, 1.0, 0.2]
+    found = shares(total, weights)
+    assert sum(found) == total
+    for share, weight in zip(found, weights, strict=True):
+        assert abs(share - total * weight / sum(weights)) <= 1
 
 
 def test_promises_are_kept_whatever_breaks() -> None:

@@ -19,6 +19,7 @@ from blissdata.streams.heartbeat import Life
 __all__ = [
     "AppendRequest",
     "Arrivals",
+    "Bounds",
     "EventLog",
     "SealRequest",
     "Span",
@@ -89,6 +90,17 @@ class Arrivals:
 
     seal: int | None
     """The stream's final length, if the seal stands behind these entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """From where to where a stream is on the server."""
+
+    start: int
+    """Index of the first point that is there; the length if none is left."""
+
+    tail: Tail
+    """Where the stream ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +188,11 @@ class EventLog(Protocol):
     def newest(self, keys: Sequence[str]) -> Mapping[str, tuple[Tail, Entry | None] | PayloadError]:
         """For each stream, where it ends and its last entry, if that is still there; or the error
         if it is damaged. Never waits."""
+        ...
+
+    def bounds(self, keys: Sequence[str]) -> Mapping[str, Bounds | PayloadError]:
+        """For each stream, where it begins and ends; no point is transferred. Never waits. A hole
+        that a publisher left between two entries is not seen."""
         ...
 
     def seal(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:

@@ -19,6 +19,7 @@ The matrix (rows are classes below, each a part of `BackendTests`):
                     span        tail, ranges, entry that straddles the start, many requests
                     holding     each point of an entry, beyond, trimmed
                     newest      last entry, sealed, sealed and trimmed, unknown
+                    bounds      open, trimmed, sealed, nothing left, unknown, hundreds
                     seal        length, repeat, conflict, empty, many keys
                     trim        whole entries, the last one, sealed, far beyond, nothing
     CatalogTests    one scan    create, load, advance, wrong state, wait_state, steps, expire
@@ -90,6 +91,7 @@ from blissdata.streams.entries import MAX_INDEX, Entry, Tail
 from blissdata.streams.event_log import (
     AppendRequest,
     Arrivals,
+    Bounds,
     EventLog,
     SealRequest,
     Span,
@@ -676,6 +678,33 @@ class EventLogTests(BackendKit):
             "gone": (Tail(5, True), None),
             "empty": (Tail(0, True), None),
             "unknown": (Tail(0, False), None),
+        }
+
+    def test_bounds_tell_where_streams_begin_and_end(self, log: EventLog) -> None:
+        for key in ("open", "trimmed", "last", "sealed", "left", "gone"):
+            fill(log, key, 2, 3, 1)
+        for key in ("sealed", "left", "gone", "empty"):
+            seal(log, key)
+        for key, index in {"trimmed": 4, "last": MAX_INDEX, "left": 5, "gone": MAX_INDEX}.items():
+            trim(log, key, index)
+        assert log.bounds(["open", "trimmed", "last", "sealed", "left", "gone", "empty", "no"]) == {
+            "open": Bounds(0, Tail(6, False)),
+            "trimmed": Bounds(2, Tail(6, False)),
+            "last": Bounds(5, Tail(6, False)),
+            "sealed": Bounds(0, Tail(6, True)),
+            "left": Bounds(5, Tail(6, True)),
+            "gone": Bounds(6, Tail(6, True)),
+            "empty": Bounds(0, Tail(0, True)),
+            "no": Bounds(0, Tail(0, False)),
+        }
+        assert log.bounds([]) == {}
+
+    def test_bounds_of_more_streams_than_one_call_asks_for(self, log: EventLog) -> None:
+        keys = [f"s{i}" for i in range(200)]
+        for i, key in enumerate(keys):
+            fill(log, key, 1 + i % 3)
+        assert log.bounds(keys) == {
+            key: Bounds(0, Tail(1 + i % 3, False)) for i, key in enumerate(keys)
         }
 
     # ------------------------------------------------------------------------------ seal, trim
@@ -1289,6 +1318,7 @@ class ServerTests(BackendKit):
             lambda: log.span([SpanRequest("s")]),
             lambda: log.holding("s", 0),
             lambda: log.newest(["s"]),
+            lambda: log.bounds(["s"]),
             lambda: seal(log, "s"),
             lambda: trim(log, "s", 1),
             lambda: backend.current_acquisition("camera"),

@@ -51,7 +51,13 @@ from blissdata.redis_engine.keys import (
 from blissdata.streams.durability import Durability
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.entries import MAX_INDEX, Entry, Tail
-from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, SpanRequest
+from blissdata.streams.event_log import (
+    AppendRequest,
+    Arrivals,
+    Bounds,
+    SealRequest,
+    SpanRequest,
+)
 from blissdata.streams.heartbeat import CLOSED, Life
 
 __all__ = ["MemoryBackend"]
@@ -330,6 +336,15 @@ class MemoryBackend:
             streams = {key: self.streams.get(key, _Stream()) for key in keys}
             return {
                 key: (stream.tail, stream.entries[-1] if stream.entries else None)
+                for key, stream in streams.items()
+            }
+
+    def bounds(self, keys: Sequence[str]) -> dict[str, Bounds]:
+        self.check()
+        with self.changed:
+            streams = {key: self.streams.get(key, _Stream()) for key in keys}
+            return {
+                key: Bounds(stream.entries[0].index if stream.entries else stream.end, stream.tail)
                 for key, stream in streams.items()
             }
 

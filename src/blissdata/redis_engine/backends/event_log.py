@@ -34,7 +34,14 @@ from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.encoding.base import Batches
 from blissdata.streams.entries import MAX_INDEX, READ_LIMIT, Entries, Entry, Tail
-from blissdata.streams.event_log import AppendRequest, Arrivals, SealRequest, Span, SpanRequest
+from blissdata.streams.event_log import (
+    AppendRequest,
+    Arrivals,
+    Bounds,
+    SealRequest,
+    Span,
+    SpanRequest,
+)
 
 __all__ = ["SEAL_ID", "Functions", "RedisEventLog", "execute", "is_missing_function"]
 
@@ -71,6 +78,9 @@ WINDOWS_AHEAD = 2
 
 MOST_WINDOWS = 1024
 """Longer ranges are not asked for by windows of indices."""
+
+BOUNDS_AT_ONCE = 64
+"""For how many streams one call asks for their bounds: nobody else is served meanwhile."""
 
 COSTLY_TAIL = 4 * 2**10
 """Points of this size and more [bytes] are not sent along to tell where their stream ends."""
@@ -583,6 +593,13 @@ class RedisEventLog:
             found = {key: _raised(reply) or [] for key, reply in zip(keys, replies, strict=True)}
         return {key: _or_damage(_newest, key, raw) for key, raw in found.items()}
 
+    def bounds(self, keys: Sequence[str]) -> dict[str, Bounds | PayloadError]:
+        parts = [keys[i : i + BOUNDS_AT_ONCE] for i in range(0, len(keys), BOUNDS_AT_ONCE)]
+        with translated_errors(f"looking where {len(keys)} streams begin and end"):
+            replies = self._ask([("FCALL_RO", "bd2_bounds", len(part), *part) for part in parts])
+            found = [raw for reply in replies for raw in _raised(reply)]
+        return {key: _or_damage(_bounds, key, raw) for key, raw in zip(keys, found, strict=True)}
+
 
 # ---------------------------------------------------------------------------------- commands
 
@@ -871,6 +888,19 @@ def _tail(key: str, raw: Sequence[Any]) -> Tail:
     if raw[0][0] == SEAL_ID:
         return Tail(_sealed_length(key, raw[0]), True)
     return Tail(_entry(key, raw[0]).end, False)
+
+
+def _bounds(key: str, raw: Sequence[Any]) -> Bounds:
+    """From the id of the first entry, and what `_tail` takes of the last."""
+    if not raw:
+        return Bounds(0, Tail(0, False))
+    tail = _tail(key, raw[1:])
+    if raw[0] == SEAL_ID:
+        return Bounds(tail.length, tail)
+    start = _entry(key, (raw[0], [b"payload", b""])).index
+    if start >= tail.length:
+        raise PayloadError(f"{key} begins at index {start}, but its seal says {tail.length} points")
+    return Bounds(start, tail)
 
 
 def _last_entry(key: str, raw: Sequence[Any]) -> Entry | None:

@@ -101,6 +101,22 @@ local function tail(keys, args)
   return {last[1], field(last[2], 'len') or '', field(last[2], 'id') or ''}
 end
 
+-- KEYS: streams   gives for each the id of its first entry, and of its last one id, `len` and, of a seal,
+-- `id`; nothing for one that has none
+local function bounds(keys, args)
+  local found = {}
+  for i, key in ipairs(keys) do
+    local last = last_entry(key)
+    if last then
+      local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+      found[i] = {first[1], last[1], field(last[2], 'len') or '', field(last[2], 'id') or ''}
+    else
+      found[i] = {}
+    end
+  end
+  return found
+end
+
 -- KEYS: stream   ARGS: index
 local function trim(keys, args)
   local stream, index = keys[1], tonumber(args[1])
@@ -349,6 +365,7 @@ redis.register_function{function_name='bd2_load', callback=load, flags=READ}
 redis.register_function{function_name='bd2_states', callback=states, flags=READ}
 redis.register_function{function_name='bd2_expire', callback=expire, flags=ALWAYS}
 redis.register_function{function_name='bd2_tail', callback=tail, flags=READ}
+redis.register_function{function_name='bd2_bounds', callback=bounds, flags=READ}
 redis.register_function{function_name='bd2_find', callback=find, flags=READ}
 redis.register_function{function_name='bd2_announced', callback=announced, flags=READ}
 redis.register_function{function_name='bd2_newest', callback=newest, flags=READ}

@@ -39,7 +39,7 @@ from blissdata.exceptions import (
     DataFileRefusedError,
 )
 
-__all__ = ["CheckedDataset", "CheckedFile", "stamp_of"]
+__all__ = ["CheckedDataset", "CheckedFile", "Extent", "stamp_of"]
 
 MAX_LINKS = 64
 """Links followed on one path; more are a circle."""
@@ -56,6 +56,12 @@ memory [s]."""
 
 LOOK_AHEAD = 1 << 20
 """How much is read at once to see whether anything was written behind some rows [bytes]."""
+
+MOST_LOOKS = 16
+"""After so many such pieces of fill values alone, nobody looks further."""
+
+Spans = list[tuple[int, int]]
+"""Rows from … to (exclusive)."""
 
 _SWMR_MARK = 0x04
 _WRITE_MARKS = 0x01 | _SWMR_MARK
@@ -121,6 +127,12 @@ class CheckedFile:
         except OSError:  # gone or replaced at this moment
             return True
         return bool(_marks(self._bytes) & _WRITE_MARKS) or _in_the_making(found)
+
+    def anything_being_written(self) -> bool:
+        """As `being_written`, of this file or of those that it led to."""
+        return self.being_written() or any(
+            source.anything_being_written() for source in self._sources.values()
+        )
 
     @property
     def swmr(self) -> bool:
@@ -278,6 +290,17 @@ def _close_all() -> None:
 atexit.register(_close_all)
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Which rows of a dataset there are."""
+
+    spans: Spans
+    """Ascending, not touching."""
+
+    why: str | None = None
+    """Why some are not there."""
+
+
 class CheckedDataset:
     """A dataset whose data all lie below the data roots; `CheckedFile.dataset` gives one.
 
@@ -321,6 +344,10 @@ class CheckedDataset:
         """Its attributes."""
         return dict(self._guard(lambda: dict(self._dataset.attrs.items())))
 
+    def is_within(self, file: CheckedFile) -> bool:
+        """True if all its data are in that very file: nothing else can change what is read."""
+        return self._file is file and not self._is_elsewhere()
+
     def __len__(self) -> int:
         shape = self.shape
         if not shape:
@@ -333,7 +360,7 @@ class CheckedDataset:
         Raises `DataFileIncompleteError` if they are not all there, also where a source file lacks
         them. `written_only` refuses rows in the same way that nobody has written, as far as that
         can be told: of which a chunk has no place in the file, or which no virtual source covers;
-        and, while somebody may be writing the file, the last rows of a chunk if they hold nothing
+        and, while somebody may be writing the file, the last rows if they hold nothing
         but fill values: a writer's file may be longer than what has reached it."""
         shape = self.shape
         if not shape:
@@ -353,6 +380,24 @@ class CheckedDataset:
         if written_only and stop > start and self._file.being_written():
             self._require_filled(rows, start, shape)
         return rows
+
+    def extent(self, known: int = 0) -> Extent:
+        """The rows that `rows(…, written_only=True)` gives, without reading them all. The first `known`
+        rows were found to be there before.
+
+        Raises as `rows` does for a dataset that can have none."""
+        shape = self.shape
+        if not shape:
+            raise DataFileContentError(f"{self._what} is a scalar: it has no rows")
+        if self._guard(lambda: self._dataset.is_virtual):
+            return self._virtual_extent(shape)
+        external = self._guard(lambda: self._dataset.external)
+        if external:
+            return self._external_extent(shape, external)
+        spans = self._placed(known, shape)
+        if spans and self._file.being_written():
+            spans[-1] = (spans[-1][0], self._last_filled(*spans[-1]))
+        return Extent([span for span in spans if span[0] < span[1]])
 
     def __getitem__(self, selection: Selection | tuple[Selection, ...]) -> Any:
         """What h5py gives for the same index."""
@@ -435,34 +480,93 @@ class CheckedDataset:
     def _require_filled(
         self, rows: np.ndarray[Any, Any], start: int, shape: tuple[int, ...]
     ) -> None:
-        """Raises if some of the rows, and all behind them in their chunk, are fill values alone.
-        A chunk reaches the file as a whole, so that whatever stands before a value was written."""
+        """Raises if some of the rows, and all behind them, are fill values alone. A chunk reaches the
+        file as a whole, and those of a writer that appends in their order, so that whatever stands
+        before a value was written."""
         fill = self._guard(lambda: self._dataset.fillvalue)
         if fill is None or rows.dtype.kind not in "biufc":
             return
-        chunks = self._guard(lambda: self._dataset.chunks)
-        height = shape[0] if chunks is None else chunks[0]
+        filled = np.flatnonzero(_filled(rows, fill))
+        first = int(filled[-1]) + 1 if len(filled) else 0
         stop = start + len(rows)
-        for band in range(start - start % height, stop, height):
-            low, high, end = (
-                max(start, band),
-                min(stop, band + height),
-                min(band + height, shape[0]),
-            )
-            filled = _filled(rows[low - start : high - start], fill)
-            if filled.all() or filled[-1]:
-                continue
-            if not self._anything_behind(high, end, rows[:1].nbytes, fill):
-                last = np.flatnonzero(filled)
-                first = low if not len(last) else low + int(last[-1]) + 1
-                raise self._unwritten(first, high)
+        if first == len(rows) or self._anything_behind(stop, shape, rows[:1].nbytes, fill):
+            return
+        raise self._unwritten(start + first, stop)
 
-    def _anything_behind(self, start: int, stop: int, row_nbytes: int, fill: Any) -> bool:
+    def _anything_behind(
+        self, start: int, shape: tuple[int, ...], row_nbytes: int, fill: Any
+    ) -> bool:
         step = max(1, LOOK_AHEAD // max(1, row_nbytes))
+        stop = min(shape[0], start + MOST_LOOKS * step)
         pieces = (slice(at, min(at + step, stop)) for at in range(start, stop, step))
         return any(
             _filled(self._guard(partial(self._dataset.__getitem__, piece)), fill).any()
             for piece in pieces
+        )
+
+    def _last_filled(self, start: int, stop: int) -> int:
+        """The index behind the last of these rows that holds more than fill values, as far as looks
+        back reach."""
+        fill = self._guard(lambda: self._dataset.fillvalue)
+        dtype = self.dtype
+        if fill is None or dtype.kind not in "biufc":
+            return stop
+        row_nbytes = prod(self.shape[1:]) * dtype.itemsize
+        step: int = max(1, LOOK_AHEAD // max(1, row_nbytes))
+        for _ in range(MOST_LOOKS):
+            low = max(start, stop - step)
+            rows = self._guard(partial(self._dataset.__getitem__, slice(low, stop)))
+            filled = np.flatnonzero(_filled(rows, fill))
+            if len(filled):
+                return low + int(filled[-1]) + 1
+            stop = low
+            if stop == start:
+                break
+        return stop
+
+    def _placed(self, known: int, shape: tuple[int, ...]) -> Spans:
+        """The rows all of whose chunks have a place in the file."""
+        dataset = self._dataset
+        chunks = self._guard(lambda: dataset.chunks)
+        space = self._guard(dataset.id.get_space_status)
+        if not shape[0]:
+            return []
+        if chunks is None:
+            layout = self._guard(lambda: dataset.id.get_create_plist().get_layout())
+            empty = layout == h5py.h5d.CONTIGUOUS and space == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED
+            return [] if empty else [(0, shape[0])]
+        if space == h5py.h5d.SPACE_STATUS_ALLOCATED:
+            return [(0, shape[0])]
+        across = [range(0, n, step) for n, step in zip(shape[1:], chunks[1:], strict=True)]
+        in_band = prod(len(axis) for axis in across)
+        band = known // chunks[0]
+        if band and not self._band_is_placed((band - 1) * chunks[0], across):
+            band = 0  # it was written anew
+        while band * chunks[0] < shape[0] and self._band_is_placed(band * chunks[0], across):
+            band += 1
+        if band * in_band == self._guard(dataset.id.get_num_chunks):
+            return [(0, min(band * chunks[0], shape[0]))] if band else []
+        bands = range(-(-shape[0] // chunks[0]))
+        placed = [b for b in bands if b < band or self._band_is_placed(b * chunks[0], across)]
+        spans: Spans = []
+        for b in placed:
+            start, stop = b * chunks[0], min((b + 1) * chunks[0], shape[0])
+            if spans and spans[-1][1] == start:
+                start = spans.pop()[0]
+            spans.append((start, stop))
+        return spans
+
+    def _band_is_placed(self, first: int, across: Sequence[range]) -> bool:
+        """Whether every chunk of the rows that begin at `first` has a place in the file."""
+        return all(
+            self._guard(
+                partial(
+                    self._dataset.id.get_chunk_info_by_coord,
+                    (first, *(axis[i] for axis, i in zip(across, corner, strict=True))),
+                )
+            ).byte_offset
+            is not None
+            for corner in np.ndindex(*(len(axis) for axis in across))
         )
 
     def _unwritten(self, start: int, stop: int) -> DataFileIncompleteError:
@@ -509,6 +613,26 @@ class CheckedDataset:
             )
         return data
 
+    def _external_extent(
+        self, shape: tuple[int, ...], files: Sequence[tuple[str, int, int]]
+    ) -> Extent:
+        there, why = 0, None
+        for name, offset, size in files:
+            path = self._raw_path(name)
+            try:
+                found = max(0, os.stat(self._file.roots.real_path(path)).st_size - offset)
+            except DataFileError as error:
+                why = f"{self._what} has its data in another file: {error}"
+                break
+            except OSError as error:
+                why = f"{self._what}: its raw file {path} has just gone: {error.strerror}"
+                break
+            there += found if size in _UNLIMITED else min(found, size)
+            if size not in _UNLIMITED and found < size:
+                break
+        stop = min(shape[0], there // max(1, prod(shape[1:]) * self.dtype.itemsize))
+        return Extent([(0, stop)] if stop else [], why)
+
     def _read_raw(self, name: str, offset: int, into: memoryview) -> None:
         path = self._raw_path(name)
         try:
@@ -554,6 +678,37 @@ class CheckedDataset:
             first = start + int(np.argmin(covered))
             raise self._unwritten(first, first + 1)
         return rows
+
+    def _virtual_extent(self, shape: tuple[int, ...]) -> Extent:
+        covered, lacking = np.zeros(shape[0], bool), np.zeros(shape[0], bool)
+        why = None
+        for source in self._guard(self._dataset.virtual_sources):
+            target = _grid(source.vspace, shape, self._what)
+            rows = np.asarray(target.axes[0], dtype=np.int64)
+            covered[rows] = True
+            try:
+                lacking[rows[~self._rows_of_source(source, target)]] = True
+            except DataFileError as error:
+                lacking[rows] = True
+                why = why or f"{self._what}: virtual source: {error}"
+        there = np.concatenate(([False], covered & ~lacking, [False]))
+        edges = np.flatnonzero(there[1:] != there[:-1])
+        return Extent([(int(a), int(b)) for a, b in edges.reshape(-1, 2)], why)
+
+    def _rows_of_source(self, source: Any, target: _Grid) -> np.ndarray[Any, Any]:
+        """For each row of the target's grid, whether the source has what belongs there."""
+        file = self._file._source(source.file_name)  # noqa: SLF001 — one of ours
+        data = file._dataset(source.dset_name, self._depth + 1)  # noqa: SLF001 — one of ours
+        grid = _grid(source.src_space, data.shape, data.what)
+        if not grid.size:
+            return np.zeros(len(target.axes[0]), bool)
+        written = np.zeros(max(data.shape[0] if data.shape else 1, grid.axes[0][-1] + 1), bool)
+        for start, stop in data.extent().spans if data.shape else [(0, 1)]:
+            written[start:stop] = True
+        there = written[np.asarray(grid.axes[0], dtype=np.int64)]
+        if grid.row == target.row and grid.size == target.size:
+            return there
+        return np.full(len(target.axes[0]), bool(there.all()) and grid.size == target.size)
 
     def _piece(
         self, source: Any, target: _Grid, first: int, last: int, written_only: bool

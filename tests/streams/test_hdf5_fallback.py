@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ import numpy as np
 import pytest
 
 from blissdata import DataStore, Scan, hdf5_handles
+from blissdata.checked_hdf5 import CheckedDataset
 from blissdata.exceptions import (
     DataFileBusyError,
     DataFileContentError,
@@ -37,13 +39,14 @@ from blissdata.exceptions import (
     DataFileIncompleteError,
     DataFileMissingError,
     DataFileRefusedError,
+    DataTimeoutError,
     IndexNoMoreThereError,
     IndexNotYetThereError,
     IndexWontBeThereError,
     PointsNotInFileError,
     ScanNotFoundError,
 )
-from blissdata.streams import CursorGroup
+from blissdata.streams import CursorGroup, Ranges, availability_of, where
 from blissdata.streams.default import Stream
 from blissdata.streams.hdf5_fallback import Hdf5BackedStream, Hdf5BackedView
 
@@ -122,6 +125,16 @@ def save(path: Path, points: Any = POINTS, **kwargs: Any) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset(DATA_PATH, data=points, **kwargs)
     make_old(path)
+
+
+def between(start: int, stop: int) -> Ranges:
+    return Ranges.between(start, stop)
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2, "waiting") as pool:
+        yield pool
 
 
 def make_old(path: Path) -> None:
@@ -614,6 +627,170 @@ def test_a_file_that_was_replaced_is_recognised_by_its_points(acquire: Acquire, 
     with h5py.File(path, "w") as file:  # in place
         file[DATA_PATH] = POINTS[::-1]
     refused(lambda: stream[0:3], DataFileContentError, "replaced")
+
+
+# ------------------------------------------------------------------------------ where points are
+
+
+def test_points_are_in_memory_in_the_file_or_in_both(acquire: Acquire, path: Path) -> None:
+    save(path)
+    found = acquire().trim(8).reader().availability()
+    assert (found.memory, found.file) == (between(8, 20), between(0, 20))
+    assert found.pending == found.gone == between(0, 0)
+    (file,) = found.files
+    assert (file.path, file.item, file.why) == (str(path), DATA_PATH, None)
+
+
+def test_what_is_not_in_the_file_yet_is_pending_while_the_scan_runs(
+    acquire: Acquire, path: Path
+) -> None:
+    made = acquire().trim(8)
+    stream = made.reader()
+    found = stream.availability()
+    assert (found.file, found.pending) == (between(0, 0), between(0, 8))
+    assert "no file" in str(found.files[0].why)
+    save(path, POINTS[:5])
+    found = stream.availability()
+    assert (found.file, found.pending) == (between(0, 5), between(5, 8))
+    assert found.files[0].why == "it has only points 0–4"
+    made.scan.stop()
+    found = stream.availability()
+    assert (found.pending, found.gone) == (between(0, 0), between(5, 8))
+    os.utime(path)  # somebody is writing it
+    assert stream.availability().pending == between(5, 8)
+
+
+def test_what_is_said_of_a_file_is_what_a_read_gives(acquire: Acquire, path: Path) -> None:
+    """Holes, places that nobody wrote, zeros: whatever is said to be in the file can be read."""
+    points = POINTS.copy()
+    points[[0, 1, 2, 3, 4, 9]] = 0
+    with h5py.File(path, "w") as file:
+        saved = file.create_dataset(DATA_PATH, (20,), "f8", chunks=(5,))
+        saved[:10] = points[:10]
+    stream = acquire(points).trim(20).reader()
+    for written, expected in ((None, (0, 9)), ((15, 17), (0, 10)), ((10, 15), (0, 17))):
+        if written is not None:
+            with h5py.File(path, "a") as file:
+                file[DATA_PATH][slice(*written)] = points[slice(*written)]
+        found = stream.availability()
+        assert found.file.spans[0] == expected
+        for index in range(20):
+            if index in found.readable:
+                assert stream[index] == points[index]
+            else:
+                refused(lambda index=index: stream[index], DataFileIncompleteError)  # type: ignore[misc]
+    make_old(path)
+    assert stream.availability().file == between(0, 20)
+
+
+def test_a_file_that_is_something_else_has_nothing(acquire: Acquire, path: Path) -> None:
+    save(path, POINTS.astype("f4"))
+    found = acquire().trim(8).reader().availability()
+    assert (found.file, found.gone) == (between(0, 0), between(0, 8))
+    assert "float32" in str(found.files[0].why)
+
+
+def test_a_file_outside_the_roots_is_not_looked_into(
+    store: DataStore, tmp_path: Path, acquire: Acquire
+) -> None:
+    save(tmp_path / "elsewhere.h5")
+    made = Acquisition(store, tmp_path / "data" / "scan.h5", file_path=tmp_path / "elsewhere.h5")
+    found = made.trim(8).reader().availability()
+    assert found.gone == between(0, 8)
+    assert "data roots" in str(found.files[0].why)
+    with pytest.raises(IndexNoMoreThereError, match="data roots"):
+        made.reader().wait_available(3)
+    made.close()
+
+
+def test_a_file_is_looked_at_by_who_asks_often_now_and_then(
+    acquire: Acquire, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(path, POINTS[:3])
+    stream = acquire().trim(8).reader()
+    opened = openings(monkeypatch)
+    for _ in range(20):
+        hdf5_handles.close_files()
+        assert availability_of([stream])[stream].file == between(0, 3)
+    assert len(opened) <= 2
+    save(path, POINTS)
+    assert stream.availability().file == between(0, 20)  # who asks for one stream wants to know
+
+
+def test_a_file_that_does_not_change_is_not_read_again(
+    acquire: Acquire, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(path)
+    stream = acquire().trim(8).reader()
+    looked: list[int] = []
+    really = CheckedDataset.extent
+    monkeypatch.setattr(
+        CheckedDataset, "extent", lambda self, known=0: looked.append(known) or really(self, known)
+    )
+    for _ in range(5):
+        assert stream.availability().file == between(0, 20)
+    assert looked == [0]
+
+
+def test_points_are_waited_for_until_they_are_in_the_file(
+    acquire: Acquire, path: Path, background: ThreadPoolExecutor
+) -> None:
+    made = acquire().trim(8)
+    stream = made.reader()
+    in_file = background.submit(stream.wait_available, range(20), "file", 60)
+    anywhere = background.submit(stream.wait_available, 3, None, 60)
+    save(path, POINTS[:7])
+    assert anywhere.result(60).where(3) == "file"
+    assert not in_file.done()
+    made.scan.stop()
+    save(path, POINTS)
+    assert in_file.result(60).file == between(0, 20)
+
+
+def test_points_that_nobody_writes_any_more_are_waited_for_a_little(
+    acquire: Acquire, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = acquire().trim(8)
+    save(path, POINTS[:5])
+    stream = made.reader()
+    with pytest.raises(DataTimeoutError, match=r"points 5–9.*\(file\).*it has only points 0–4"):
+        stream.wait_available(range(10), "file", timeout=0.2)
+    made.scan.stop()
+    monkeypatch.setattr(where, "GRACE_S", 0.3)
+    began = time.monotonic()
+    with pytest.raises(IndexNoMoreThereError, match=r"it has only points 0–4. memory has 8–9"):
+        stream.wait_available(range(10), "file")
+    assert time.monotonic() - began >= 0.3
+    assert stream.wait_available(range(8, 20)).memory == between(8, 20)
+    with pytest.raises(IndexNoMoreThereError, match="points 5–7 are nowhere"):
+        stream.wait_available(range(20), timeout=0)
+
+
+def test_waiting_for_a_file_asks_the_server_seldom(
+    acquire: Acquire, store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = acquire().trim(8).reader()
+    asked: list[Any] = []
+    really = store.event_log.bounds
+    monkeypatch.setattr(store.event_log, "bounds", lambda keys: asked.append(keys) or really(keys))
+    with pytest.raises(DataTimeoutError):
+        stream.wait_available(3, "file", timeout=1)
+    assert len(asked) <= 2
+
+
+def test_a_stream_that_names_no_file_has_no_points_in_one(store: DataStore, path: Path) -> None:
+    definition = Hdf5BackedStream.make_definition("diode", path, DATA_PATH, "f8")
+    definition.info["data_path"] = None
+    identity = {"name": "ascan", "number": 1, "data_policy": "none"}
+    with store.create_scan(identity) as scan:
+        stream = scan.create_stream(definition)
+        scan.prepare()
+        stream.send(POINTS)
+        stream.join()
+        found = scan.streams["diode"].availability()
+        assert (found.memory, found.file) == (between(0, 20), between(0, 0))
+        with pytest.raises(IndexNoMoreThereError, match="names none"):
+            stream.wait_available(0, "file")
 
 
 # ------------------------------------------------------------------------------ handles

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 
-from blissdata import Scan
+from blissdata import Scan, hdf5_handles
 from blissdata.streams import BaseStream, StreamDefinition
 from blissdata.streams.hdf5_fallback import Hdf5BackedStream
 from blissdata.streams.scan_sequence import ScanStream
@@ -17,6 +19,11 @@ from blissdata.testing import PluginTests
 class TestHdf5Fallback(PluginTests):
     plugin = "hdf5_fallback"
     survives_trimming = True
+
+    @pytest.fixture(autouse=True)
+    def close_files(self) -> Iterator[None]:
+        yield
+        hdf5_handles.close_files()
 
     def definition(self, name: str) -> StreamDefinition:
         path = str(self.directory / "scan.h5")

@@ -147,6 +147,27 @@ class LimaClient:
         """How many frames were taken, as far as is known. No round trip."""
         return self._last_index + 1
 
+    @property
+    def is_final(self) -> bool:
+        """True if there will be no more frames."""
+        return self._sealed
+
+    # ------------------------------------------------------------------------------ where frames are
+
+    def frames_in_ring(self) -> range:
+        """The frames that the detector still has, as far as is known. One round trip."""
+        current = acquisition_on_server(self._data_store, self._layout.server_url)
+        return self._layout.ring_of_acquisition(self._last_index, current)
+
+    def closed_files(self) -> tuple[int, int]:
+        """How many of the scan's files are complete, and how many frames they hold."""
+        return self._layout.in_closed_files(self._last_saved, self._sealed)
+
+    def look_at_file(self, number: int) -> None:
+        """Raises `DataFileError` if that file of the scan, counted from 0, is not there or must not be
+        opened; `ValueError` if files have no numbers."""
+        self._roots().real_path(self._layout.reference_to_file(number, 0).file_path)
+
     # ------------------------------------------------------------------------------ references
 
     def get_references(self, key: int | slice) -> ImageReference | list[ImageReference]:
@@ -310,7 +331,7 @@ class LimaClient:
 
     def _file_is_there(self, number: int) -> bool:
         try:
-            self._roots().real_path(self._layout.reference_to_file(number, 0).file_path)
+            self.look_at_file(number)
         except DataFileMissingError:
             return False
         return True

@@ -193,6 +193,29 @@ class LimaLayout:
             return False
         return sealed or self.file_index(last_saved)[0] > self.file_index(frame)[0]
 
+    def in_closed_files(self, last_saved: int, sealed: bool) -> tuple[int, int]:
+        """How many files are complete, by the same rule, and how many frames they hold."""
+        if self.files is None or last_saved < 0:
+            return 0, 0
+        number = self.file_index(last_saved)[0]
+        if sealed:
+            return number + 1, last_saved + 1
+        return number, self.first_of_file(number)
+
+    def first_of_file(self, number: int) -> int:
+        """The first frame in one of the scan's files, counted from 0."""
+        return self.frames_of_files(number + 1, 0)
+
+    def ring_of_acquisition(self, last_index: int, acquisition: int) -> range:
+        """The frames that the detector has, when `last_index` is its newest and its count of
+        acquisitions says that."""
+        first, stop = max(0, last_index - self.ring + 1), last_index + 1
+        number = acquisition - self.first_acquisition
+        if not self.per_acquisition:
+            return range(first, stop) if number == 0 else range(0)
+        begin = number * self.per_acquisition
+        return range(max(first, begin), min(stop, begin + self.per_acquisition))
+
     def frames_of_files(self, files: int, in_last: int) -> int:
         """How many frames there are if that many files are there, and the last holds `in_last`."""
         acquisition, number = 0, files - 1

@@ -40,6 +40,7 @@ from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedSca
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
 from blissdata.redis_engine.pins import Pin, PinKeeper
 from blissdata.streams import plugins
+from blissdata.streams.availability import Availability
 from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.default import Stream
@@ -48,6 +49,7 @@ from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.event_log import StoreLike
 from blissdata.streams.event_stream import WAIT_SLICE_S, EventStream
 from blissdata.streams.heartbeat import Heartbeat, Suspicion, publisher_lost
+from blissdata.streams.where import availability_of
 
 __all__ = ["Scan", "ScanState", "known_state"]
 
@@ -300,6 +302,14 @@ class Scan:
             positions=positions or {},
             lasting=lasting,
         )
+
+    def availability(self) -> dict[str, Availability]:
+        """For each stream by its name, where its points are now; one that cannot be asked has a
+        `problem`. One or two round trips for all of them; never waits. Empty before PREPARED. See
+        `BaseStream.availability`."""
+        streams = self.streams
+        found = availability_of(streams.values())
+        return {name: found[stream] for name, stream in streams.items()}
 
     def _open_stream(self, name: str, document: StreamDocument) -> BaseStream:
         try:

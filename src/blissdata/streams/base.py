@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from blissdata.streams.availability import Availability, EventBounds, Place
 from blissdata.streams.cursor import Cursor, CursorGroup
 from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.event_stream import EventStream
 from blissdata.streams.views import BaseView, EventRange
+from blissdata.streams.where import availability, wait_available
 
 __all__ = ["BaseStream", "BaseView", "Cursor", "CursorGroup", "EventRange", "StreamDefinition"]
 
@@ -85,6 +87,18 @@ class BaseStream(ABC):
         """The view over `events`, which are never empty, for a cursor at point `index`; the cursor
         then stands at `view.index + len(view)`. Raises `EmptyViewException`: no view yet."""
 
+    # ---- what a plugin may define
+
+    _asks_for_newest: ClassVar[bool] = False
+    """True if `_availability` needs the newest event."""
+
+    def _availability(self, events: EventBounds) -> Availability:
+        """Where the points are, given what the server says of the events. May look at files (as
+        `events.looks` allows) and ask whom it must, but not long: it is called ten times a second.
+
+        This one, for plugins that define none, tells how many points there are, and nothing of where."""
+        return Availability(self.name, self.key, len(self), events.sealed, complete=False)
+
     # ---- what every stream has
 
     @property
@@ -130,6 +144,33 @@ class BaseStream(ABC):
     def wait_seal(self, timeout: float = 0) -> bool:
         """Waits for the seal, `timeout` [s] at most (0: for ever); see `EventStream.wait_seal`."""
         return self._event_stream.wait_seal(timeout)
+
+    def availability(self) -> Availability:
+        """Which points are where now: on the server, in a file (which), with the detector, published
+        but nowhere readable yet, gone. One round trip, a few more for some plugins, and a look at
+        each file; never waits. For many streams at once: `scan.availability()`, or
+        `blissdata.streams.availability_of`.
+
+        Raises `StreamVanishedError` if the scan was deleted, and what is wrong with a stream whose
+        plugin is missing or broken."""
+        return availability(self)
+
+    def wait_available(
+        self,
+        wanted: int | range,
+        place: Place | str | None = None,
+        timeout: float | None = None,
+    ) -> Availability:
+        """Waits until the point at that index, or all points of the range, can be read: from the place
+        (`"memory"`, `"file"`, `"detector"`), or from any. Gives the availability then.
+
+        `timeout` [s] bounds it (None: for ever; 0 does not wait). The server wakes it; only files are
+        looked at, ten times a second. Raises `DataTimeoutError` when the time is up;
+        `IndexWontBeThereError` if the stream is sealed before; `IndexNoMoreThereError` if a point will
+        not come (any more), saying why and where else it is; `StreamAbandonedError`,
+        `StreamVanishedError` and `PublisherLostError` as readers do; `ValueError` for a negative index,
+        and for a place that such a stream does not have."""
+        return wait_available(self, wanted, place, timeout)
 
     def __iter__(self) -> Iterator[Any]:
         """The points one by one, from the first on; waits for new ones until the stream ends."""

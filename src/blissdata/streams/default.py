@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from blissdata.exceptions import MissingPluginException
+from blissdata.streams.availability import Availability, EventBounds
 from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.encoding.base import StreamEncoder
 from blissdata.streams.encoding.json import JsonStreamEncoder
@@ -106,6 +107,18 @@ class Stream(BaseStream):
         meaning once the stream is sealed. A slice past the end gives what is there."""
         return self.event_stream[key]
 
+    def _availability(self, events: EventBounds) -> Availability:
+        """In memory, or gone. Of a class that builds on this one and says nothing itself, what is not in
+        memory may be elsewhere."""
+        return Availability(
+            self.name,
+            self.key,
+            events.length,
+            events.sealed,
+            (events.in_memory(),),
+            complete=type(self) is Stream,
+        )
+
     def _need_last_only(self, last_only: bool) -> bool:
         return last_only
 
@@ -149,6 +162,9 @@ class BrokenStream(BaseStream):
         self._fail()
 
     def __getitem__(self, key: int | slice) -> Any:
+        self._fail()
+
+    def _availability(self, events: EventBounds) -> Availability:
         self._fail()
 
     def _need_last_only(self, last_only: bool) -> bool:

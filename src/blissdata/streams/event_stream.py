@@ -282,7 +282,10 @@ class EventStream:
     def newest(self) -> tuple[Tail, Any]:
         """Where the stream ends now, and its newest point alone, decoded, as a batch of one; an
         empty batch if there was none yet, or it has left the server. One round trip."""
-        found = self.event_log.newest([self._key])[self._key]
+        return self.decode_newest(self.event_log.newest([self._key])[self._key])
+
+    def decode_newest(self, found: tuple[Tail, Entry | None] | PayloadError) -> tuple[Tail, Any]:
+        """What `newest` gives, of what the event log found. No round trip."""
         if isinstance(found, PayloadError):
             raise self.damaged(found)
         tail, entry = found

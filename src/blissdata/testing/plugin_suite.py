@@ -27,6 +27,7 @@ The matrix:
     index       every point, slices, what is not there yet, never will be, is no index
     cursor      views that join without a hole, newest only, groups, woken, the end
     writing     not by readers
+    where       the places of points: what is said to be readable is; who waits is woken, or told
     forgotten   events that have left the server: read from elsewhere, or a clear error
 """
 
@@ -45,6 +46,7 @@ import pytest
 from blissdata import DataStore, Scan
 from blissdata.data_roots import ROOTS_VARIABLE
 from blissdata.exceptions import (
+    DataTimeoutError,
     EndOfStream,
     IndexNoMoreThereError,
     IndexNotYetThereError,
@@ -52,7 +54,15 @@ from blissdata.exceptions import (
     NoWritePermission,
 )
 from blissdata.redis_engine.documents import info_text
-from blissdata.streams import BaseStream, BaseView, CursorGroup, StreamDefinition
+from blissdata.streams import (
+    Availability,
+    BaseStream,
+    BaseView,
+    CursorGroup,
+    Place,
+    StreamDefinition,
+    availability_of,
+)
 from blissdata.streams.default import Stream
 from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.entries import MAX_INDEX
@@ -428,6 +438,82 @@ class PluginTests:
         assert seen == {STREAM: 3, "plain": 4}
         scan.close()
 
+    # ---- where
+
+    def check_availability(self, stream: BaseStream, length: int) -> Availability:
+        """Fails if something is said of where the points are that is not so; gives what is said."""
+        found = stream.availability()
+        assert (found.length, found.sealed) == (length, stream.is_sealed())
+        assert json.loads(json.dumps(found.as_json()))["length"] == length
+        counted = {word: ranges.count for word, ranges in found.sets().items()}
+        nowhere = counted["pending"] + counted["gone"] + counted["unknown"]
+        assert found.readable.count + nowhere == length
+        for index in range(length):
+            assert (index in found.readable) == (found.where(index) in list(Place))
+            if index in found.readable:
+                self.check_point(stream[index], self.point(index))
+            elif index in found.gone:
+                with pytest.raises((IndexNoMoreThereError, LookupError)):
+                    stream[index]
+        again = availability_of([stream])[stream]
+        assert (again.length, again.problem) == (length, None)
+        return found
+
+    def test_an_empty_stream_has_no_points_anywhere(self) -> None:
+        scan, writer = self.started()
+        for stream in (writer, self.opened(scan)):
+            assert self.check_availability(stream, 0).where(0) == "later"
+
+    def test_what_is_said_to_be_readable_is(self) -> None:
+        scan, writer = self.started()
+        reader = self.opened(scan)
+        for start, stop in ((0, 1), (1, 4), (4, 6)):
+            self.tell(writer, start, stop)
+            self.check_availability(reader, stop)
+        scan.stop()
+        found = self.check_availability(reader, 6)
+        assert found.where(6) == "never"
+        assert not found.gone
+        scan.close()
+
+    def test_who_waits_for_a_point_is_woken(self) -> None:
+        scan, writer = self.started()
+        reader = self.opened(scan)
+        self.tell(writer, 0, 2)
+        assert reader.wait_available(1, timeout=LONG_S).length == 2
+        with ThreadPoolExecutor(1, "contract") as pool:
+            waiting = pool.submit(reader.wait_available, range(1, 5), timeout=LONG_S)
+            self.tell(writer, 2, 5)
+            found = waiting.result(LONG_S)
+        assert found.length == 5
+        self.check_point(reader[4], self.point(4))
+
+    def test_who_waits_for_a_place_finds_the_point_there(self) -> None:
+        scan, writer = self.started()
+        self.tell(writer, 0, 3)
+        scan.stop()
+        reader = self.opened(scan)
+        found = reader.availability()
+        for place in found.places:
+            for start, stop in found.at(place):
+                again = reader.wait_available(range(start, stop), place, timeout=LONG_S)
+                assert start in again.at(place)
+        for place in set(Place) - set(found.places):
+            with pytest.raises(ValueError, match=place):
+                reader.wait_available(0, place)
+        scan.close()
+
+    def test_who_waits_in_vain_is_told(self) -> None:
+        scan, writer = self.started()
+        self.tell(writer, 0, 2)
+        reader = self.opened(scan)
+        with pytest.raises(DataTimeoutError):
+            reader.wait_available(2, timeout=0)
+        scan.stop()
+        with pytest.raises(IndexWontBeThereError):
+            reader.wait_available(2)
+        scan.close()
+
     # ---- writing
 
     def test_readers_do_not_write(self) -> None:
@@ -453,6 +539,7 @@ class PluginTests:
         self.store.event_log.trim({writer.key: MAX_INDEX})
         reader = self.opened(scan)
         if self.survives_trimming:
+            assert self.check_availability(reader, 5).readable.count == 5
             assert len(reader) == 5
             self.check_points(reader[:], range(5))
             self.check_point(reader[0], self.point(0))
@@ -470,6 +557,7 @@ class PluginTests:
             self.tell(writer, index, index + 1)
         self.store.event_log.trim({writer.key: MAX_INDEX})
         reader = self.opened(scan)
+        self.check_availability(reader, 5)
         assert len(reader) == 5
         self.check_point(reader[4], self.point(4))
         view = reader.cursor().read(timeout=LONG_S)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from blissdata.exceptions import (
     PointsNotInFileError,
 )
 from blissdata.hdf5_handles import borrowed_file
+from blissdata.streams.availability import END, NOTHING, EventBounds, Holding, Place, Ranges
 from blissdata.streams.deadline import Deadline
 
 __all__ = ["FileSource"]
@@ -40,6 +42,29 @@ WITNESS_NBYTES = 1 << 16
 _MAY_PASS = (DataFileMissingError, DataFileBusyError, DataFileIncompleteError)
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a look at the file found."""
+
+    at: float
+    """When, on the monotonic clock [s]."""
+
+    there: Ranges = NOTHING
+    """The points that are in it."""
+
+    being_written: bool = False
+    """Whether somebody may be writing it."""
+
+    refused: bool = False
+    """True if it can never be this stream's data, or is not to be opened."""
+
+    why: str | None = None
+    """Why not all is there."""
+
+    stamp: tuple[int, ...] = ()
+    """The file's state, if that tells of any change."""
 
 
 class FileSource:
@@ -64,6 +89,7 @@ class FileSource:
         self._roots = roots
         self._witness: tuple[int, Array] | None = None
         self._known: tuple[int, ...] = ()
+        self._seen: _Seen | None = None
 
     @property
     def where(self) -> str:
@@ -95,6 +121,49 @@ class FileSource:
             f"{self._what}: {points} left the server's memory, and cannot be read from "
             f"{self.where}: {error}{hint}"
         )
+
+    def holding(self, events: EventBounds) -> Holding:
+        """Which points are in the file, as the last look says; looks again where `events.looks` allows
+        it. What is not there may come as long as the stream goes on, or somebody writes the file."""
+        now = time.monotonic()
+        seen = self._seen
+        if seen is None or events.looks.may_look(now - seen.at):
+            self._seen = seen = self._look(now, seen)
+            events.looks.took(time.monotonic() - now)
+        missing = Ranges.between(0, END) - seen.there
+        if events.sealed:
+            missing &= Ranges.between(0, events.length)
+        may_come = not seen.refused and (seen.being_written or not events.sealed)
+        return Holding(
+            Place.FILE,
+            seen.there,
+            missing if may_come else NOTHING,
+            self._file_path,
+            self._data_path,
+            seen.why if missing & Ranges.between(0, events.length) else None,
+            looked_at=True,
+            may_pass=not seen.refused,
+        )
+
+    def _look(self, now: float, before: _Seen | None) -> _Seen:
+        try:
+            with borrowed_file(self._file_path, self._roots()) as file:
+                settled = before and not before.being_written and not file.being_written()
+                if before and settled and before.stamp == file.stamp:
+                    return replace(before, at=now)
+                dataset = file.dataset(self._data_path)
+                self._check(file, dataset)
+                spans = before.there.spans if before and before.stamp[:2] == file.stamp[:2] else ()
+                extent = dataset.extent(spans[0][1] if spans and not spans[0][0] else 0)
+                there = Ranges(tuple(extent.spans))
+                why = extent.why or f"it has {_counted(there)}"
+                writing = file.anything_being_written()
+                stamp = file.stamp if dataset.is_within(file) else ()
+                return _Seen(now, there, writing, False, why, stamp)
+        except _MAY_PASS as error:
+            return _Seen(now, being_written=isinstance(error, DataFileBusyError), why=str(error))
+        except DataFileError as error:
+            return _Seen(now, refused=True, why=str(error))
 
     def _read(self, start: int, stop: int) -> Array:
         before: Array | None = None
@@ -143,6 +212,12 @@ class FileSource:
                     "were read first: the file was replaced or written anew. Load the scan again to "
                     "read what is there now"
                 )
+
+
+def _counted(there: Ranges) -> str:
+    if not there:
+        return "no point of it (yet)"
+    return f"only {'points' if there.count > 1 else 'point'} {there}"
 
 
 def default_timeout() -> float:

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike
 
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import IndexNoMoreThereError
+from blissdata.streams.availability import NOTHING, Availability, EventBounds, Holding, Place
 from blissdata.streams.base import StreamDefinition
 from blissdata.streams.default import Stream, View
 from blissdata.streams.entries import Tail, check_index
@@ -120,6 +121,15 @@ class Hdf5BackedStream(Stream):
                 "its info names no file and dataset to read them from (file_path, data_path)"
             )
         return self._source.read(start, stop, self.file_timeout)
+
+    def _availability(self, events: EventBounds) -> Availability:
+        """In memory, in the file, or both."""
+        if self._source is None:
+            in_file = Holding(Place.FILE, NOTHING, why="the stream's info names none")
+        else:
+            in_file = self._source.holding(events)
+        places = (events.in_memory(), in_file)
+        return Availability(self.name, self.key, events.length, events.sealed, places)
 
     def __getitem__(self, key: int | slice) -> Any:
         """A point, or the points of a slice in an array whose first axis counts them. Waits for the

@@ -9,6 +9,8 @@ Only the newest event matters, so a cursor jumps to it, and its view covers the 
 
 from __future__ import annotations
 
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
@@ -18,10 +20,24 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from blissdata.data_roots import DataRoots
-from blissdata.exceptions import EmptyViewException, IndexNoMoreThereError, PayloadError
+from blissdata.exceptions import (
+    DataFileError,
+    EmptyViewException,
+    IndexNoMoreThereError,
+    PayloadError,
+)
 from blissdata.lima.client import ImageReference, LimaClient
 from blissdata.lima.image_utils import ImageData
-from blissdata.lima.layout import FIELDS, PROTOCOL_VERSION
+from blissdata.lima.layout import FIELDS, PROTOCOL_VERSION, FilePattern
+from blissdata.streams.availability import (
+    END,
+    NOTHING,
+    Availability,
+    EventBounds,
+    Holding,
+    Place,
+    Ranges,
+)
 from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.encoding.json import JsonStreamEncoder
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
@@ -34,6 +50,9 @@ PLUGIN = "lima"
 
 FORMAT = "lima_v1"
 """What the stream's `format` says to readers that know no plugins."""
+
+LOOK_AGAIN_S = 5.0
+"""How long a file that was seen to be there is not looked at again [s]."""
 
 _SAVING = ("file_path", "data_path", "file_format", "file_offset", "frames_per_file")
 
@@ -102,6 +121,8 @@ class LimaStream(BaseStream, LimaDirectAccess):
         self._watch = AbandonWatch(event_stream.data_store)
         self._events = 0
         self._is_final = False
+        self._files_there = 0
+        self._looked = -math.inf
         self._client = LimaClient(
             event_stream.data_store,
             self._refresh,
@@ -253,6 +274,64 @@ class LimaStream(BaseStream, LimaDirectAccess):
         if stop <= index:
             raise EmptyViewException(f"{self.event_stream.what}: no frame after {index} yet")
         return LimaView(self, stop - 1 if last_only else index, stop)
+
+    # ------------------------------------------------------------------------------ where they are
+
+    _asks_for_newest = True
+
+    def _availability(self, events: EventBounds) -> Availability:
+        """With the detector, in files that are closed, or both. The events tell; one round trip more for
+        the detector's present acquisition."""
+        self._take(events.length, [] if events.newest is None else [events.newest], events.sealed)
+        length, final = len(self._client), self._client.is_final
+        to_come = NOTHING if final else Ranges.between(length, END)
+        ring = self._client.frames_in_ring()
+        holdings = [
+            Holding(
+                Place.DETECTOR,
+                Ranges.at(ring),
+                to_come,
+                why=f"its ring has only frames {Ranges.at(ring)}"
+                if ring
+                else "its ring has none of them",
+            )
+        ]
+        files = self._client.layout.files
+        if files is not None:
+            holdings.append(self._in_files(files, final))
+        return Availability(self.name, self.key, length, final, tuple(holdings))
+
+    def _in_files(self, pattern: FilePattern, final: bool) -> Holding:
+        layout = self._client.layout
+        files, frames = self._client.closed_files()
+        now = time.monotonic()
+        if now - self._looked >= LOOK_AGAIN_S:
+            self._files_there, self._looked = 0, now
+        missed: list[int] = []
+        why = None
+        for number in range(self._files_there, files):
+            try:
+                self._client.look_at_file(number)
+            except (DataFileError, ValueError) as error:
+                missed.append(number)
+                why = why or str(error)
+        if not missed:
+            self._files_there = files
+        lacking = Ranges.of(
+            (layout.first_of_file(n), min(layout.first_of_file(n + 1), frames)) for n in missed
+        )
+        if why is None:
+            why = f"frames {frames} and later are in no closed file"
+        return Holding(
+            Place.FILE,
+            Ranges.between(0, frames) - lacking,
+            NOTHING if final else Ranges.between(frames, END),
+            pattern.path,
+            pattern.data_path,
+            why,
+            looked_at=bool(missed),
+            may_pass=bool(missed),
+        )
 
     # ------------------------------------------------------------------------------ news
 

@@ -22,8 +22,18 @@ from blissdata.exceptions import (
     ScanLoadError,
     ScanNotFoundError,
 )
+from blissdata.streams.availability import (
+    END,
+    NOTHING,
+    Availability,
+    EventBounds,
+    Holding,
+    Place,
+    Ranges,
+)
 from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.default import Stream, View
+from blissdata.streams.event_stream import EventStream
 from blissdata.streams.views import BaseView, EventRange
 
 __all__ = ["MissingScan", "ScanStream", "ScanView"]
@@ -81,6 +91,10 @@ class _Loader:
                 return {keys[0]: error}
             return {key: scan for one in keys for key, scan in self._loaded([one]).items()}
 
+    def states(self, keys: Sequence[str]) -> dict[str, int | None]:
+        """The state of each scan, None for those that are not there. One round trip."""
+        return self._store.scan_states(keys) if keys else {}
+
     def _explained(self, index: int, key: str, error: Exception) -> Exception:
         kind = type(error) if isinstance(error, ScanError) else ScanLoadError
         reason = (
@@ -116,6 +130,10 @@ class ScanView(BaseView):
 
 class ScanStream(BaseStream):
     """A stream whose points are scans. Publishers send `{"key": scan.key}`."""
+
+    def __init__(self, event_stream: EventStream) -> None:
+        super().__init__(event_stream)
+        self._known_keys: dict[int, str | None] = {}
 
     @staticmethod
     def make_definition(name: str, info: Mapping[str, Any] | None = None) -> StreamDefinition:
@@ -177,6 +195,22 @@ class ScanStream(BaseStream):
         if min(bounds) >= 0:
             return count(bounds[0], bounds[2])
         return range(*selection.indices(len(self.event_stream)))
+
+    def _availability(self, events: EventBounds) -> Availability:
+        """A scan can be had if the server has both its key and the scan. A round trip for keys that are
+        new, and one for the states of all children."""
+        known = self._known_keys
+        for start, stop in events.there - Ranges.of((i, i + 1) for i in known):
+            for index, points in self.event_stream.select(slice(start, stop))[1]:
+                known.update(enumerate(map(_key_in, points), index))
+        keys = {key for index, key in known.items() if index in events.there and key is not None}
+        states = _Loader(self).states(sorted(keys))
+        alive = {key for key, state in states.items() if state is not None}
+        there = Ranges.of((i, i + 1) for i, key in known.items() if key in alive) & events.there
+        to_come = NOTHING if events.sealed else Ranges.between(events.length, END)
+        why = "the scans were deleted, or their keys left the server's memory"
+        holdings = (Holding(Place.MEMORY, there, to_come, why=why),)
+        return Availability(self.name, self.key, events.length, events.sealed, holdings)
 
     def _need_last_only(self, last_only: bool) -> bool:
         return last_only

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from blissdata.exceptions import (
@@ -19,7 +18,15 @@ from blissdata.exceptions import (
     StreamRewoundError,
 )
 from blissdata.streams.deadline import Deadline
-from blissdata.streams.entries import LARGE_ENTRY, Entry, Run, Tail, entries_per_read, newest_run
+from blissdata.streams.entries import (
+    LARGE_ENTRY,
+    Entries,
+    Entry,
+    Run,
+    Tail,
+    entries_per_read,
+    newest_run,
+)
 from blissdata.streams.event_log import Arrivals, EventLog, Span, SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
 from blissdata.streams.views import BaseView, EventRange
@@ -74,6 +81,7 @@ class Cursor:
         """True once the last point was read."""
         self.trouble: Exception | None = None
         """What went wrong in a read that gave other streams' points; raised by the next one."""
+        self._events = stream.event_stream
         self._watch = AbandonWatch(self.events.data_store)
         self._entry_nbytes = 0
 
@@ -137,7 +145,7 @@ class Cursor:
     @property
     def events(self) -> EventStream:
         """The events underneath the stream."""
-        return self._stream.event_stream
+        return self._events
 
     @property
     def event_index(self) -> int:
@@ -169,8 +177,10 @@ class Cursor:
         if run.nb_expired or run.count:
             run, data = self.events.decode_run(run)
             events = EventRange(run.index, run.nb_expired, data, run.end_of_stream)
-            with suppress(EmptyViewException):
+            try:
                 view = self._stream._build_view_from_events(self._hl_index, events, last_only)  # noqa: SLF001 — the plugin contract's own name
+            except EmptyViewException:
+                view = None
         self._ll_index = run.end
         self.ended = run.end_of_stream
         if view is not None:
@@ -182,7 +192,7 @@ class Cursor:
         if isinstance(found, PayloadError):
             raise self.events.damaged(found) from found
         if found.entries:
-            self._entry_nbytes = len(found.entries[-1].batch.payload)
+            self._entry_nbytes = len(Entries.of(found.entries).batches.payloads[-1])
         elif found.seal is not None:
             self.check_rewound(Tail(found.seal, True))
         return self.take(self.events.next_run(self._ll_index, found.entries, found.seal), last_only)
@@ -205,7 +215,7 @@ class Cursor:
         """True if what a read found begins further on than the cursor stands."""
         if isinstance(found, PayloadError):
             return False
-        first = found.entries[0].index if found.entries else found.seal
+        first = Entries.of(found.entries).starts[0] if found.entries else found.seal
         return first is not None and first > self._ll_index > 0
 
     def check_gap(self, looked_back: Span | PayloadError) -> None:
@@ -326,6 +336,8 @@ def _read(
     as ended, will get no more although they have no seal."""
     _raise_trouble(cursors)
     log = cursors[0].events.event_log
+    if len(cursors) == 1 and not cursors[0].needs_newest_only(last_only):
+        return _read_one(log, cursors[0], deadline, last_only, watch)
     newest_only = _each(cursors, lambda cursor: cursor.needs_newest_only(last_only))
     jumping = [cursor for cursor, newest in newest_only.items() if newest]
     reading = [cursor for cursor, newest in newest_only.items() if not newest]
@@ -352,6 +364,34 @@ def _read(
             # Which event is newest is asked again above; this only waits for there to be one.
             positions = {cursor.events.key: cursor.event_index for cursor in cursors}
             log.read(positions, wait=deadline.remaining(WAIT_SLICE_S), max_entries=1)
+
+
+def _read_one(
+    log: EventLog, cursor: Cursor, deadline: Deadline, last_only: bool, watch: AbandonWatch
+) -> dict[Cursor, BaseView]:
+    """`_read` for one cursor that takes what comes, in as few steps as it takes: somebody waits for
+    what it gives. Raises what goes wrong."""
+    key, nbytes = cursor.events.key, cursor.nbytes_wanted
+    while True:
+        before = cursor.event_index
+        wait = deadline.remaining(WAIT_SLICE_S)
+        count = cursor.entries_wanted(1)
+        found = log.read({key: before}, wait=wait, max_entries=count, nbytes=nbytes).get(key)
+        if found is not None:
+            if cursor.is_before_a_gap(found):
+                _look_back(log, [cursor])
+                _raise_trouble([cursor])
+            view = cursor.take_arrivals(found, last_only)
+            if before != cursor.event_index:
+                watch.restart()
+            if view is not None:
+                return {cursor: view}
+            if cursor.ended:
+                return {}
+        if watch.due:
+            _check(log, [cursor], watch)
+        if deadline.passed:
+            return {}
 
 
 def _jump(log: EventLog, cursors: Sequence[Cursor], last_only: bool) -> dict[Cursor, BaseView]:

@@ -219,6 +219,8 @@ def next_run(position: int, entries: Sequence[Entry], seal: int | None) -> Run |
         return Run(position, max(0, seal - position), (), 0, 0, True)
     found = Entries.of(entries)
     first = found.starts[0]
+    if first == position and seal is None and isinstance(found.starts, range):
+        return Run(position, 0, found.batches, 0, len(found.starts), False)
     nb_expired = max(0, first - position)
     skip = max(0, position - first)
     following = _consecutive(found)

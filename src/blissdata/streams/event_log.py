@@ -59,12 +59,14 @@ class AppendRequest:
     @property
     def end(self) -> int:
         """Index after the last point."""
+        if len(self.batches) == 1:
+            return self.index + self.batches[0].len
         return self.index + sum(batch.len for batch in self.batches)
 
     @property
     def nbytes(self) -> int:
         """Size of the payloads [bytes]."""
-        return sum(len(batch.payload) for batch in self.batches)
+        return sum([len(batch.payload) for batch in self.batches])
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +154,10 @@ class EventLog(Protocol):
         ...
 
     def post(
-        self, requests: Mapping[str, AppendRequest]
+        self, key: str, request: AppendRequest
     ) -> Callable[[], Mapping[str, int | Exception]] | None:
         """Sends what `append` would, if that can be done without waiting and nothing else is under
-        way; gives what waits for the outcomes, to be called once, from any thread. None if it
+        way; gives what waits for the outcome, to be called once, from any thread. None if it
         cannot: then nothing was sent. After an error it may have been sent."""
         ...
 

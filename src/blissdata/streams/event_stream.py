@@ -475,7 +475,10 @@ class EventStream:
 
     def next_run(self, position: int, entries: Sequence[Entry], seal: int | None) -> Run | None:
         """`blissdata.streams.entries.next_run`, with the stream's name in what it raises."""
-        return self.decoding(position, lambda: next_run(position, entries, seal))
+        try:
+            return next_run(position, entries, seal)
+        except PayloadError as error:
+            raise self._damaged_at(position, error) from error
 
 
 class AbandonWatch:

@@ -16,8 +16,9 @@ Invariants, all under the publisher's lock:
     `confirmed`, only `_form` moves `formed`; what `send` took is `accepted`;
   * a request never changes once it was sent;
   * a sink that has failed, or is sealed, holds no points and takes none;
-  * `listed` is True while the thread will look at the sink again. A sender appends first and looks
-    at it then; the thread clears it first and looks for points then: one of them sees the other.
+  * `listed` is True while the thread will look at the sink again, soon. A sender appends first and
+    looks at it then; the thread clears it first and looks for points then: one of them sees the
+    other.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ MAX_REQUEST_ENTRIES = 1024
 
 MAX_TRIP = 4 * 2**20
 """Requests that travel together end at about this size [bytes]."""
+
+NO_HURRY_S = 0.001
+"""An outcome that nobody waits for is looked at after this [s]: until then, the machine is for who
+waits for the point."""
 
 IDLE_S = 5.0
 """An idle publisher's thread ends after this [s]; the next `send` starts another."""
@@ -284,6 +289,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._sleeping = False
+        self._joining = 0
         self._posted: _Posted = _NOTHING_POSTED
         self._last_trouble: Exception | None = None
         self._in_trouble = False  # … of which a warning was logged
@@ -348,7 +354,7 @@ class Publisher:
         with self._lock:
             if type(sink.points) is _Shut:  # it was shut while its sender was about to append
                 self.refuse(sink)
-            if sink.points and self._is_idle():
+            if sink.points and not self._busy and self._thread is not None:
                 self._queued += sink.gather()
                 self._post(sink)
             elif sink.points:
@@ -373,9 +379,8 @@ class Publisher:
         take longer than sending them. The outcome is that thread's affair."""
         request = sink.request = _form(sink)
         self._busy[sink] = None
-        sink.listed = True
         try:
-            outcomes = self._log.post({sink.key: request})
+            outcomes = self._log.post(sink.key, request)
             if outcomes is not None:
                 self._posted = ({sink: request}, outcomes)
         except BaseException as error:
@@ -387,8 +392,8 @@ class Publisher:
             self._wake(sink)
 
     def _list(self, sink: StreamSink) -> None:
-        """The thread shall look at the sink."""
-        if sink not in self._busy:
+        """The thread shall look at the sink, and be quick about it."""
+        if not sink.listed or sink not in self._busy:
             self._wake(sink)
             self._busy[sink] = None
             sink.listed = True
@@ -424,8 +429,14 @@ class Publisher:
             target = sink.accepted
             if (sink.points or sink.chunks) and sink.failure is None and not self._closing:
                 self._list(sink)  # an interrupted sender may not have come to it
-            while sink.failure is None and sink.confirmed < target:
-                self._progress.wait()
+            self._joining += 1
+            try:
+                if self._sleeping and sink.confirmed < target:
+                    self._work.notify()
+                while sink.failure is None and sink.confirmed < target:
+                    self._progress.wait()
+            finally:
+                self._joining -= 1
             if sink.failure is not None:
                 self._raise_failure(sink)
 
@@ -608,6 +619,10 @@ class Publisher:
                     self._work.wait(left)
                 if self._closing and left > 0:
                     self._progress.wait(min(left, 0.05))
+            if self._posted[0] and not self._closing and not self._joining:
+                self._sleeping = True
+                self._work.wait(NO_HURRY_S)
+                self._sleeping = False
             while not (requests := self._posted[0] or self._form_requests()):
                 self._sleeping = not self._closing
                 woken = self._sleeping and self._work.wait(IDLE_S)
@@ -749,6 +764,7 @@ class Publisher:
         """The parent delivers what was queued; here the streams must be opened anew."""
         self._reset_locks()
         self._thread = None
+        self._joining = 0
         self._posted = _NOTHING_POSTED
         self._queued = 0
         self._busy.clear()
@@ -769,6 +785,8 @@ class Publisher:
 
 def _form(sink: StreamSink) -> AppendRequest:
     """A request with the sink's oldest chunks, joined into as few entries as allowed."""
+    if len(sink.chunks) == 1:
+        return _request(sink, (sink.chunks.popleft(),))
     entries: list[EncodedBatch] = []
     group: list[EncodedBatch] = []
     group_size = total = 0
@@ -785,12 +803,12 @@ def _form(sink: StreamSink) -> AppendRequest:
         total += size
     if group:
         entries.append(_joined(group))
+    return _request(sink, tuple(entries))
+
+
+def _request(sink: StreamSink, entries: tuple[EncodedBatch, ...]) -> AppendRequest:
     request = AppendRequest(
-        sink.formed,
-        tuple(entries),
-        sink.scan_key,
-        session=sink.session,
-        durability=sink.durability,
+        sink.formed, entries, sink.scan_key, False, sink.session, sink.durability
     )
     sink.formed = request.end
     return request

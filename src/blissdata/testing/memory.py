@@ -230,7 +230,7 @@ class MemoryBackend:
         if durability is not Durability.MEMORY:
             raise DurabilityUnavailableError(f"Points in memory cannot be kept on {durability}")
 
-    def post(self, requests: Mapping[str, AppendRequest]) -> None:
+    def post(self, key: str, request: AppendRequest) -> None:
         """Nothing is sent apart from its outcome here."""
 
     def append(self, requests: Mapping[str, AppendRequest]) -> dict[str, int | Exception]:

@@ -71,6 +71,7 @@ class Link:
             protocolError=redis.exceptions.InvalidResponse,
             replyError=redis.exceptions.ResponseError,
         )
+        self._received = bytearray(RECEIVE)
         self._gather = hasattr(self._socket, "sendmsg") and not hasattr(self._socket, "context")
         self._poll = select.poll()
         self._poll.register(self._socket.fileno(), select.POLLIN)
@@ -97,7 +98,8 @@ class Link:
 
     def is_usable(self) -> bool:
         """False if the server closed it, or this process is a fork of the one that opened it."""
-        return self.pid == os.getpid() and not self._large.left and not self._poll.poll(0)
+        large = self._large
+        return not (large.at < len(large.buffer) or self._poll.poll(0) or self.pid != os.getpid())
 
     def close(self) -> None:
         """Closes it. Repeatable."""
@@ -167,12 +169,12 @@ class Link:
         while reply is False or isinstance(reply, _PUSH):
             if reply is False:
                 try:
-                    data = self._socket.recv(RECEIVE)
+                    got = self._socket.recv_into(self._received)
                 except OSError as error:
                     raise _lost(error) from error
-                if not data:
+                if not got:
                     raise redis.ConnectionError("Connection closed by server.")
-                reader.feed(data)
+                reader.feed(self._received, 0, got)  # type: ignore[arg-type] # any buffer
             reply = reader.gets()
         return reply
 
@@ -258,13 +260,8 @@ class _Parser:
         self._socket = sock
         self._flags = flags
         self._arena = _NOWHERE
-        self._buffer = b""
-        self._at = 0
-
-    @property
-    def left(self) -> bool:
-        """True if something was received that no reply was."""
-        return self._at < len(self._buffer)
+        self.buffer = b""
+        self.at = 0
 
     def reply(self, arena: Arena) -> Any:
         """The whole next reply."""
@@ -279,14 +276,14 @@ class _Parser:
         data = self._socket.recv(RECEIVE)
         if not data:
             raise redis.ConnectionError("Connection closed by server.")
-        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
-        self._at = 0
+        self.buffer = self.buffer[self.at :] + data if self.at < len(self.buffer) else data
+        self.at = 0
 
     def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+        while (end := self.buffer.find(b"\r\n", self.at)) < 0:
             self._more()
-        line = self._buffer[self._at : end]
-        self._at = end + 2
+        line = self.buffer[self.at : end]
+        self.at = end + 2
         return line
 
     def _value(self) -> Any:
@@ -320,18 +317,18 @@ class _Parser:
             self._fill(memory)
             found: Any = memory
         else:
-            while len(self._buffer) - self._at < size:
+            while len(self.buffer) - self.at < size:
                 self._more()
-            found = self._buffer[self._at : self._at + size]
-            self._at += size
+            found = self.buffer[self.at : self.at + size]
+            self.at += size
         if self._line():
             raise redis.exceptions.InvalidResponse("Protocol error: a text of another length")
         return found
 
     def _fill(self, memory: memoryview) -> None:
-        there = min(len(self._buffer) - self._at, len(memory))
-        memory[:there] = self._buffer[self._at : self._at + there]
-        self._at += there
+        there = min(len(self.buffer) - self.at, len(memory))
+        memory[:there] = self.buffer[self.at : self.at + there]
+        self.at += there
         while there < len(memory):
             got = self._socket.recv_into(memory[there:], 0, self._flags)
             if not got:

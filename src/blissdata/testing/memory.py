@@ -575,6 +575,13 @@ class _MemoryPins:
             ranges.append((at, upto))
             pin.positions[stream] = upto
 
+    def keep(self, keys: Collection[str]) -> None:
+        self._server.check()
+        with self._server.changed:
+            for key in keys:
+                if key in self._server.scans:
+                    self._server.scans[key].expires = None
+
     def tell(self, about: Mapping[str, str], seconds: float, who: Who = "tracker") -> None:
         self._server.check()
         self._server.said[who] = (time.monotonic() + seconds, dict(about))

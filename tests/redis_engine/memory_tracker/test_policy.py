@@ -5,7 +5,10 @@
 | nothing protected goes       | journals × protected × slices                              |
 | the oldest goes first        | journals × protected × slices                              |
 | something goes if it may     | journals × protected × slices                              |
-| pins hold                    | journals × pins                                            |
+| pins hold                    | journals × protected × slices × pins                       |
+| and hold up nobody else      | the same                                                   |
+| what they held goes later    | the same, a pin that moves on                              |
+| in which order to try        | use of memory × limits                                     |
 | clocks that step             | every order of ages                                        |
 | when the next round is due   | rates of growth × periods                                  |
 | whose publisher is dead      | silences × how long they were seen                         |
@@ -19,10 +22,16 @@ import pytest
 
 from blissdata.redis_engine.memory_tracker.policy import (
     AgedRecord,
+    Effort,
     Watch,
+    efforts,
+    has_lapsed,
+    held_back,
     horizon,
     is_dead,
     plan,
+    slowest,
+    thinned,
 )
 from blissdata.streams.entries import MAX_INDEX
 
@@ -103,23 +112,138 @@ def test_an_older_record_never_takes_back_what_a_newer_one_said() -> None:
     assert found.ends == {"a": 7}
 
 
+PINS = [{"a": pin} for pin in (0, 1, 2, 4, 100)] + [{"a": 1, "b": 3}, {"b": 5, "unknown": 0}]
+
+
+def reached_with(
+    journal: list[AgedRecord], protected: float, part: float, pins: dict[str, int]
+) -> tuple[dict[str, int], list[AgedRecord]]:
+    """Forgets again and again, as the tracker does: how far that comes in each stream, and the records
+    that are left."""
+    left, reached, gone = list(journal), {}, {}
+    while (found := plan(left, protected, part, pins, gone)) is not None:
+        assert all(record.age >= protected for record in left[: found.used])
+        assert found.used >= 1
+        for key, end in {**found.ends, **found.held}.items():
+            assert end <= pins.get(key, end)
+            reached[key] = max(end, reached.get(key, 0))
+        gone |= found.held
+        left = held_back(left[: found.used], found.held) + left[found.used :]
+    return reached, left
+
+
+@pytest.mark.parametrize("pins", PINS)
+def test_pins_hold_and_hold_up_no_other_stream(pins: dict[str, int]) -> None:
+    for journal, protected, part in CASES:
+        free, _ = reached_with(journal, protected, part, {})
+        reached, _ = reached_with(journal, protected, part, pins)
+        expected = {key: min(end, pins.get(key, end)) for key, end in free.items()}
+        assert {key: end for key, end in reached.items() if end} == {
+            key: end for key, end in expected.items() if end
+        }
+
+
+@pytest.mark.parametrize("pins", PINS)
+def test_what_was_held_goes_once_the_pin_moves_on(pins: dict[str, int]) -> None:
+    """As far as it would have gone without a pin, and at once: how old it is was not forgotten."""
+    for journal, protected, part in CASES:
+        free, _ = reached_with(journal, protected, part, {})
+        reached, left = reached_with(journal, protected, part, pins)
+        later, _ = reached_with(left, protected, part, {})
+        both = {key: max(reached.get(key, 0), later.get(key, 0)) for key in free}
+        assert both == free
+
+
+def test_one_pin_does_not_make_others_go_faster() -> None:
+    """What a pin holds does not count for where time begins: a slice of the rest goes."""
+    journal = [AgedRecord(100 - n, {"a": n + 1}) for n in range(50)]
+    journal += [AgedRecord(50 - n, {"b": n}) for n in range(50)]
+    found = plan(journal, 0, 20, {"a": 0})
+    assert found is not None
+    assert found.ends == {"b": 10}  # the oldest 20 % of 50 s
+    assert found.held == {"a": 0}
+
+
 @pytest.mark.parametrize("pin", [0, 1, 2, 3, 4, 100])
-def test_a_pin_holds_its_stream_and_no_other(pin: int) -> None:
+def test_a_pin_stands_at_a_point_and_what_is_in_front_of_it_goes(pin: int) -> None:
     for journal in JOURNALS[1:]:
         free = plan(journal, 0, 100)
         found = plan(journal, 0, 100, {"a": pin, "unknown": 0})
         assert free is not None
         assert found is not None
         assert found.ends["b"] == free.ends["b"]
-        assert found.ends["a"] == min(free.ends["a"], pin)
-        assert found.held == ({"a"} if pin < free.ends["a"] else frozenset())
         assert found.used == free.used
+        if pin < free.ends["a"]:
+            assert found.held == {"a": pin}
+            assert "a" not in found.ends
+        else:
+            assert found.held == {}
+            assert found.ends["a"] == free.ends["a"]
 
 
 def test_a_pin_holds_a_sealed_stream_too() -> None:
     found = plan([AgedRecord(1, {"a": MAX_INDEX})], 0, 100, {"a": 3})
     assert found is not None
-    assert (found.ends, found.held) == ({"a": 3}, {"a"})
+    assert (found.ends, found.held) == ({}, {"a": 3})
+    assert plan([AgedRecord(1, {"a": MAX_INDEX})], 0, 100, {"a": 3}, {"a": 3}) is None
+
+
+def test_of_several_pins_the_slowest_counts() -> None:
+    assert slowest([("a", 5), ("b", 1), ("a", 3), ("a", 9)]) == {"a": 3, "b": 1}
+    assert slowest([]) == {}
+
+
+@pytest.mark.parametrize("most", [4, 5, 10, 100])
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 11, 1000])
+def test_records_are_thinned_to_the_safe_side(count: int, most: int) -> None:
+    """Nothing looks older than it is, nothing is lost, and the young ones stay as they are."""
+    records = [AgedRecord(1000 - n, {f"s{n % 3}": n, "all": n}) for n in range(count)]
+    found = thinned(records, most)
+    assert len(found) <= max(most, min(count, most))
+    ages = [record.age for record in found]
+    assert ages == sorted(ages, reverse=True)
+    for record in found:
+        for key, end in record.ends.items():
+            assert record.age <= 1000 - end
+            assert key in ("all", f"s{end % 3}")
+    for key in ("s0", "s1", "s2", "all"):
+        ends = [record.ends[key] for record in records if key in record.ends]
+        kept = [record.ends[key] for record in found if key in record.ends]
+        assert kept[-1:] == ends[-1:]
+    assert found[-1:] == records[-1:]
+
+
+NO_LIMIT = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "yielding", "expected"),
+    [
+        (80, 90, False, [Effort(180)]),
+        (89, 90, True, [Effort(180)]),
+        (90, 90, False, [Effort(180), Effort(180, True)]),
+        (90, 90, True, [Effort(180), Effort(0), Effort(180, True), Effort(0, True)]),
+        (90, 95, True, [Effort(180), Effort(0)]),
+        (86, 85, True, [Effort(180), Effort(180, True)]),
+        (200, NO_LIMIT, False, [Effort(180)]),
+        (200, NO_LIMIT, True, [Effort(180), Effort(0)]),
+    ],
+)
+def test_pins_are_broken_last_and_only_beyond_their_limit(
+    used: float, limit: float, yielding: bool, expected: list[Effort]
+) -> None:
+    assert efforts(used, limit, 90, 180, yielding) == expected
+
+
+@pytest.mark.parametrize(
+    ("lasting", "suspected", "lapsed"),
+    [(False, None, False), (False, 0.0, False), (False, 5.0, True), (True, 1e9, False)],
+    ids=["alive", "silent at the first look", "silent for long", "lasting"],
+)
+def test_a_pin_lapses_when_its_holder_is_silent(
+    lasting: bool, suspected: float | None, lapsed: bool
+) -> None:
+    assert has_lapsed(lasting, suspected) is lapsed
 
 
 def test_records_that_look_younger_than_those_behind_them_are_not() -> None:

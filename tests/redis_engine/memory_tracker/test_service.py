@@ -25,7 +25,7 @@ from blissdata import DataStore
 from blissdata.exceptions import IndexNoMoreThereError
 from blissdata.redis_engine.memory_tracker import program
 from blissdata.redis_engine.memory_tracker.options import Options
-from blissdata.redis_engine.memory_tracker.service import human_size
+from blissdata.redis_engine.memory_tracker.sizes import human_size
 from blissdata.testing.servers import StackServer, TestServer
 
 IDENTITY = {"name": "ascan", "number": 1, "data_policy": "none"}
@@ -210,6 +210,7 @@ OPTIONS = [
     "--inactive-scan-deletion",
     "--closed-scan-deletion",
     "--cleaning-time-slice",
+    "--pin-limit",
     "--init-db",
 ]
 

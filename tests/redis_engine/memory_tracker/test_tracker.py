@@ -10,92 +10,33 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import BaseModel
+from tests.redis_engine.memory_tracker.rounds import (
+    DAY,
+    IDENTITY,
+    Clock,
+    first_there,
+    journal,
+    new_tracker,
+    publish,
+)
 
 from blissdata import DataStore, Scan, ScanState
 from blissdata.exceptions import (
-    IndexNoMoreThereError,
     ScanNotFoundError,
     ServerFullError,
     UnauthorizeStateTransition,
 )
 from blissdata.redis_engine.memory_tracker import MemoryTracker, NoFreeableMemoryError, policy
 from blissdata.redis_engine.memory_tracker import tracker as tracker_module
-from blissdata.streams.base import BaseStream
 from blissdata.streams.entries import MAX_INDEX
 from blissdata.testing.servers import TestServer
 
-IDENTITY = {"name": "ascan", "number": 1, "data_policy": "none"}
-DAY = 86400.0
-
-
-class Clock:
-    """The monotonic clock, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-
-    class Time:
-        monotonic = staticmethod(made.monotonic)
-
-    monkeypatch.setattr(tracker_module, "time", Time)
-    return made
-
-
-def new_tracker(store: DataStore, inactive: float = DAY, slice_: float = 100) -> MemoryTracker:
-    return MemoryTracker(store, inactive, 7 * DAY, slice_)
-
-
-def publish(stream: BaseStream, start: int, stop: int) -> None:
-    """Points one by one, each an entry of its own."""
-    for i in range(start, stop):
-        stream.send(np.full(1000, float(i)))
-        stream.join()
-
-
-@pytest.fixture
-def scan(store: DataStore) -> Iterator[Scan]:
-    scan = store.create_scan(IDENTITY)
-    for name in ("a", "b", "empty"):
-        scan.create_stream(name, dtype="f8", shape=(1000,))
-    scan.prepare()
-    scan.start()
-    yield scan
-    with suppress(ScanNotFoundError):
-        scan.close()
-
-
-def first_there(stream: BaseStream) -> int:
-    """The index of the first point that is on the server; its length if there is none."""
-    length = len(stream)
-    for i in range(length):
-        try:
-            stream[i]
-        except IndexNoMoreThereError:
-            continue
-        return i
-    return length
-
-
 # ------------------------------------------------------------------------------ the journal
-
-
-def journal(store: DataStore) -> list[dict[str, int]]:
-    return [dict(record.ends) for record in store.backend.upkeep.records()]
 
 
 def test_a_round_records_where_the_streams_end(store: DataStore, scan: Scan) -> None:
@@ -242,24 +183,6 @@ def test_the_oldest_of_all_scans_goes_first(store: DataStore, clock: Clock) -> N
     assert [len(s) for s in streams] == [4, 4, 4]
     for scan in scans:
         scan.close()
-
-
-def test_a_pin_holds_what_it_points_at_until_it_moves_on(
-    store: DataStore, scan: Scan, clock: Clock
-) -> None:
-    a, b = (scan.get_writer_stream(name) for name in "ab")
-    publish(a, 0, 6)
-    publish(b, 0, 6)
-    tracker = new_tracker(store)
-    tracker.update()
-    tracker.pins = {a.key: 2}
-    tracker.reclaim_memory(0)
-    assert (first_there(scan.streams["a"]), first_there(scan.streams["b"])) == (2, 5)
-    tracker.pins = {}
-    clock.now += 1
-    tracker.update()
-    tracker.reclaim_memory(0)
-    assert first_there(scan.streams["a"]) == 5
 
 
 def test_a_full_server_is_no_reason_not_to_forget(

@@ -244,6 +244,10 @@ class Pins(Protocol):
         there from now on. Repeatable."""
         ...
 
+    def keep(self, keys: Collection[str]) -> None:
+        """Takes back that these keys of a scan were to expire."""
+        ...
+
     def tell(self, about: Mapping[str, str], seconds: float, who: Who = "tracker") -> None:
         """What the memory tracker, or the file writer, says of itself, for so long [s]."""
         ...

@@ -133,6 +133,10 @@ class RedisPins:
                 if isinstance(reply, Exception):
                     raise reply
 
+    def keep(self, keys: Collection[str]) -> None:
+        with translated_errors(f"keeping {len(keys)} keys"):
+            self._raw.execute([("PERSIST", key) for key in keys])
+
     def tell(self, about: Mapping[str, str], seconds: float, who: Who = "tracker") -> None:
         with translated_errors(f"saying what the {who} does"):
             self._functions.call("bdp1_tell", [_SAID[who]], [int(seconds * 1000), *_flat(about)])

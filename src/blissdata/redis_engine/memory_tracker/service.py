@@ -8,18 +8,27 @@ from __future__ import annotations
 import logging
 import os
 import select
+import socket
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from time import monotonic
 
-from blissdata.exceptions import ServerFullError, StoreConnectionError, StoreError
+from blissdata.exceptions import (
+    ServerFullError,
+    ServerRefusedError,
+    StoreConnectionError,
+    StoreError,
+)
 from blissdata.redis_engine.backends.abstract import ServerInfo
 from blissdata.redis_engine.memory_tracker.options import Options
-from blissdata.redis_engine.memory_tracker.policy import Watch
+from blissdata.redis_engine.memory_tracker.policy import Watch, efforts
+from blissdata.redis_engine.memory_tracker.report import MOST_ALARMS, Alarm, Report
+from blissdata.redis_engine.memory_tracker.sizes import human_size
 from blissdata.redis_engine.memory_tracker.tracker import MemoryTracker, NoFreeableMemoryError
 from blissdata.redis_engine.store import DataStore
 
-__all__ = ["Service", "human_size"]
+__all__ = ["Service"]
 
 _logger = logging.getLogger("blissdata.redis_engine.memory_tracker")
 
@@ -44,7 +53,10 @@ LAST_RESORT = 0.9
 """From this part of `maxmemory` on, a tracker that may do so goes into the protected history."""
 
 NOT_YET_S = 0.05
-"""How often memory is looked at on the way there [s]."""
+"""How often memory, and pins, are looked at while nothing may be forgotten yet [s]."""
+
+HELD_ROUND_S = 1.0
+"""A round is due after so long [s] while memory is above the threshold and pins hold what is there."""
 
 
 class Service:
@@ -63,6 +75,9 @@ class Service:
         self._tracker: MemoryTracker | None = None
         self._candidate = data_store.backend.upkeep.candidate(ROLE)
         self._standing_by = False
+        self._who = f"process {os.getpid()} on {socket.gethostname()}"
+        self._alarms: list[Alarm] = []
+        self._holding: frozenset[str] = frozenset()
 
     def stop(self) -> None:
         """Makes `run` return soon. May be called from anywhere, a signal handler too."""
@@ -78,6 +93,9 @@ class Service:
         _logger.info("INIT | Mem. usage to trigger cleanup: %s (%s)", threshold, size)
         protected = f"{self._options.protected_history:g}"
         _logger.info("INIT | Protected history length: %s seconds", protected)
+        limit = self._options.pin_limit
+        size = "always: publishers wait" if limit.nbytes(info.max_memory) == inf else str(limit)
+        _logger.info("INIT | Pins are kept up to: %s", size)
 
     def run(self) -> None:
         """Round after round, until `stop`. What goes wrong is said and tried again."""
@@ -138,38 +156,104 @@ class Service:
         self._tracker.update()
         info = self._store.backend.info()
         _logger.info("Memory usage: %s", human_size(info.used_memory))
+        self._tell(self._tracker, info)
         if info.max_memory and info.used_memory >= self._threshold(info):
             return self._reclaim(self._tracker, info)
+        self._holding = frozenset()
         self._wait(info)
         return 0.0
 
     def _reclaim(self, tracker: MemoryTracker, info: ServerInfo) -> float:
-        protected = self._options.protected_history
+        """Makes room; the pause [s] that is due if there is none to be made."""
         try:
-            tracker.reclaim_memory(protected)
-        except NoFreeableMemoryError:
-            if self._options.yielding:
-                if info.used_memory < LAST_RESORT * info.max_memory:
-                    return NOT_YET_S
-                return self._reclaim_protected(tracker)
-            _logger.critical(
-                "Unable to free memory ! Remaining data is too recent to be freed "
-                "(protected_history: %s seconds)",
-                f"{protected:g}",
-            )
-            return NOTHING_TO_FREE_S
+            self._make_room(tracker, info.used_memory, info.max_memory)
+        except NoFreeableMemoryError as error:
+            return self._nothing_to_free(tracker, info, error)
         self._say_trimmed()
         return 0.0
 
-    def _reclaim_protected(self, tracker: MemoryTracker) -> float:
-        try:
-            tracker.reclaim_memory(0)
-        except NoFreeableMemoryError as error:
-            _logger.critical("Unable to free memory ! %s", error)
-            return NOTHING_TO_FREE_S
-        _logger.warning("Memory is nearly full: points of the protected history are forgotten")
-        self._say_trimmed()
-        return 0.0
+    def _make_room(self, tracker: MemoryTracker, used: int, max_memory: int) -> None:
+        """By the first effort that frees anything. Raises the first `NoFreeableMemoryError` if none
+        does."""
+        options = self._options
+        limit, resort = options.pin_limit.nbytes(max_memory), LAST_RESORT * max_memory
+        refused: NoFreeableMemoryError | None = None
+        for effort in efforts(used, limit, resort, options.protected_history, options.yielding):
+            try:
+                tracker.reclaim_memory(effort.protected, effort.past_pins)
+            except NoFreeableMemoryError as error:
+                refused = refused or error
+                continue
+            if effort.protected < options.protected_history:
+                _logger.warning(
+                    "Memory is nearly full: points of the protected history are forgotten"
+                )
+            return
+        raise refused or NoFreeableMemoryError("There was nothing to try")
+
+    def _nothing_to_free(
+        self, tracker: MemoryTracker, info: ServerInfo, error: NoFreeableMemoryError
+    ) -> float:
+        options = self._options
+        self._say_what_is_held(error, info)
+        if error.pins:
+            if info.used_memory >= LAST_RESORT * info.max_memory:
+                self._alarm(info, "Unable to free memory ! %s", str(error))
+            self._until_it_pays(tracker, info)
+            return 0.0
+        if options.yielding and info.used_memory < LAST_RESORT * info.max_memory:
+            return NOT_YET_S
+        if options.yielding:
+            self._alarm(info, "Unable to free memory ! %s", str(error))
+        else:
+            self._alarm(
+                info,
+                "Unable to free memory ! Remaining data is too recent to be freed "
+                "(protected_history: %s seconds)",
+                f"{options.protected_history:g}",
+            )
+        return NOTHING_TO_FREE_S
+
+    def _alarm(self, info: ServerInfo, text: str, *what: str) -> None:
+        """Says it, and again in the next reports."""
+        _logger.critical(text, *what)
+        self._note(Alarm(info.time, text % what))
+
+    def _note(self, alarm: Alarm) -> None:
+        """The same one again takes the place of that before."""
+        others = [known for known in self._alarms if known.text != alarm.text]
+        self._alarms = [*others, alarm][-MOST_ALARMS:]
+
+    def _say_what_is_held(self, error: NoFreeableMemoryError, info: ServerInfo) -> None:
+        """Says which pins are in the way, once."""
+        holding = frozenset(pin.key for pin in error.pins)
+        for pin in error.pins:
+            if pin.key not in self._holding:
+                _logger.warning(
+                    "Pin %r of scan %s (%s) holds what is old enough to be forgotten: memory usage is %s, "
+                    "it is kept up to %s",
+                    pin.name,
+                    pin.scan_key,
+                    pin.holder,
+                    human_size(info.used_memory),
+                    self._options.pin_limit,
+                )
+        self._holding = holding
+
+    def _until_it_pays(self, tracker: MemoryTracker, then: ServerInfo) -> None:
+        """While pins hold what might go: makes room whenever one moves on, or memory grows up to their
+        limit, until the next round is due."""
+        began = monotonic()
+        watch = Watch(self._threshold(then), HELD_ROUND_S)
+        while not self._stopping and monotonic() - began < HELD_ROUND_S:
+            self._pause(NOT_YET_S)
+            now = self._store.backend.used_memory()
+            if now < watch.threshold or (now - then.used_memory) * watch.parts >= watch.threshold:
+                return
+            beyond = now >= self._options.pin_limit.nbytes(then.max_memory)
+            if tracker.pins_have_moved() or beyond:
+                with suppress(NoFreeableMemoryError):
+                    self._make_room(tracker, now, then.max_memory)
 
     def _say_trimmed(self) -> None:
         part = f"{self._options.cleaning_time_slice:g}%"
@@ -191,14 +275,25 @@ class Service:
             self._pause(watch.look_again(elapsed, then.used_memory, used))
             used = self._store.backend.used_memory()
 
+    def _tell(self, tracker: MemoryTracker, info: ServerInfo) -> None:
+        """Says on the server what there is to say. Trouble with that is no reason not to go on."""
+        for text in tracker.take_alarms():
+            self._note(Alarm(info.time, text))
+        report = Report(
+            time=info.time,
+            who=self._who,
+            options=self._options,
+            scans=tracker.followed,
+            oldest=tracker.oldest(info.time),
+            next=tracker.coming(info.time, self._options.protected_history),
+            foreign=tracker.foreign,
+            alarms=tuple(self._alarms),
+        )
+        try:
+            period = self._options.monitoring_period + PATIENCE_S
+            self._store.backend.pins.tell(report.as_texts(), period)
+        except ServerRefusedError as error:
+            _logger.debug("%s", error)
+
     def _threshold(self, info: ServerInfo) -> int:
         return int(info.max_memory * self._options.cleaning_threshold / 100)
-
-
-def human_size(nbytes: float) -> str:
-    """A size as services read it: `23MB`, `7.583MB`; units are powers of 1024."""
-    units = ["TB", "GB", "MB", "KB", "B"]
-    while nbytes >= 1024 and len(units) > 1:
-        nbytes /= 1024
-        units.pop()
-    return f"{nbytes:.4g}{units[-1]}"

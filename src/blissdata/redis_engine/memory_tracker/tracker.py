@@ -1,9 +1,11 @@
 """One round of the memory tracker: find scans, record where their streams end, let go of the old.
 
 announced ─► tracked scans ─► last entries ─► journal ─► (server fills up) ─► plan ─► forget
-                 │ closed: expires, let go
-                 │ publisher dead: closed, as a failure
+                 │ closed: expires, let go                                     ▲
+                 │ publisher dead: closed, as a failure                      pins
                  └ nothing new for a day: closed and deleted
+
+A scan that is pinned neither expires nor is deleted, and stays tracked.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import datetime
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from blissdata.exceptions import (
@@ -21,14 +23,20 @@ from blissdata.exceptions import (
     ServerFullError,
     StoreConnectionError,
 )
-from blissdata.redis_engine.backends.abstract import Catalog, LoadedScan
+from blissdata.redis_engine.backends.abstract import Catalog, LoadedScan, PinState
 from blissdata.redis_engine.memory_tracker.policy import (
     DEAD_AFTER_S,
     AgedRecord,
     Plan,
+    has_lapsed,
+    held_back,
     is_dead,
     plan,
+    slowest,
+    thinned,
 )
+from blissdata.redis_engine.memory_tracker.report import Next
+from blissdata.redis_engine.memory_tracker.sizes import human_size
 from blissdata.redis_engine.scan import ScanState
 from blissdata.redis_engine.store import DataStore, close_and_delete, close_for_publisher
 from blissdata.streams.entries import MAX_INDEX
@@ -50,11 +58,22 @@ OBSERVED_S = 300.0
 RECORDS_AT_ONCE = 100
 """How many records of the journal are read in one round trip."""
 
+NAMED_SCANS = 5
+"""So many scans are named of those whose points go first."""
+
+HELD_RECORDS = 1000
+"""About so many records of what pins hold are remembered one by one; older ones are joined."""
+
 _BEGINNING = "0-0"
 
 
 class NoFreeableMemoryError(BlissdataError):
-    """Everything that is left is too recent to be forgotten."""
+    """Everything that is left is too recent to be forgotten, or held by pins."""
+
+    def __init__(self, message: str, pins: Sequence[PinState] = ()) -> None:
+        """`pins` are those that hold what would be old enough."""
+        super().__init__(message)
+        self.pins = tuple(pins)
 
 
 @dataclass(slots=True)
@@ -140,8 +159,16 @@ class MemoryTracker:
         self._loaded = False
         self._server_time = 0.0
         self._resynced: float | None = None
-        self.pins: Mapping[str, int] = {}
-        """For some streams, by key, the index from which on nothing may be forgotten."""
+        self._all_pins: list[PinState] = []
+        self._pins: list[PinState] = []
+        self._gone: dict[str, int] = {}
+        self._silent: dict[str, float] = {}
+        self._lapsed: set[str] = set()
+        self._newest_record = _BEGINNING
+        self._foreign: float | None = None
+        self._forgotten: float | None = None
+        self._scan_of: dict[str, str] = {}
+        self._alarms: list[str] = []
 
     # ------------------------------------------------------------------------------ a round
 
@@ -154,11 +181,58 @@ class MemoryTracker:
         self._open_journal()
         self._find()
         self._refresh()
+        self._look_at_pins()
         streams = [key for scan in self._open.values() for key in scan.streams]
         self._look_at(streams)
         self._record()
         self._let_closed_expire()
         self._delete_inactive()
+
+    @property
+    def pins(self) -> list[PinState]:
+        """The pins that hold, at the last look."""
+        return list(self._pins)
+
+    @property
+    def foreign(self) -> float | None:
+        """When somebody else, a tracker of blissdata 2.x, was last seen to write into the journal, on the
+        server's clock, Unix time [s]; None if nobody was."""
+        return self._foreign
+
+    @property
+    def followed(self) -> int:
+        """How many scans are followed."""
+        return len(self._open)
+
+    def oldest(self, now: float) -> float | None:
+        """Since when, on the server's clock, on which it is `now`, all points are there; Unix times [s].
+        None if nothing was published yet."""
+        since = self._forgotten
+        if since is None:
+            if not self._moments:
+                return None
+            since = self._moments[0].taken
+        return now - (time.monotonic() - since)
+
+    def coming(self, now: float, protected_history: float) -> Next | None:
+        """What `reclaim_memory` would forget; `now` as above. Asks nobody."""
+        aged = self._aged()
+        found = plan(aged, protected_history, self._slice, self._positions(), self._gone)
+        if found is None:
+            return None
+        streams = [*found.ends, *(k for k, at in found.held.items() if at > self._gone.get(k, 0))]
+        scans = list(dict.fromkeys(self._scan_of[key] for key in streams if key in self._scan_of))
+        return Next(
+            now - aged[found.used - 1].age,
+            len(streams),
+            tuple(scans[:NAMED_SCANS]),
+            max(0, len(scans) - NAMED_SCANS),
+        )
+
+    def take_alarms(self) -> list[str]:
+        """What an operator should know, since this was asked for the last time."""
+        alarms, self._alarms = self._alarms, []
+        return alarms
 
     def _find(self) -> None:
         """Takes up scans that are new; now and then looks for all there are."""
@@ -215,6 +289,7 @@ class MemoryTracker:
         self._aside.pop(key, None)
         now = time.monotonic()
         streams = tuple(stream.key() for stream in loaded.document.streams.values())
+        self._scan_of |= dict.fromkeys(streams, key)
         before = self._open.get(key)
         if before is None:
             _logger.info("Start tracking %s", key)
@@ -287,7 +362,10 @@ class MemoryTracker:
         """Takes over what an earlier tracker has written, the first time."""
         self._server_time = self._store.backend.info().time
         if self._loaded:
+            if self._upkeep.complete_records:
+                self._look_for_another_tracker()
             return
+        self._store.backend.pins.prepare()
         after = _BEGINNING
         while records := self._upkeep.records(after, RECORDS_AT_ONCE):
             now = time.monotonic()
@@ -296,7 +374,19 @@ class MemoryTracker:
                 self._remember(taken, record.ends, record.ident)
             after = records[-1].ident
         self._recorded = dict(self._known)
+        self._newest_record = after
         self._loaded = True
+
+    def _look_for_another_tracker(self) -> None:
+        """Only one that does not stand by, one of blissdata 2.x, writes into a journal that is ours."""
+        while records := self._upkeep.records(self._newest_record, RECORDS_AT_ONCE):
+            self._newest_record = records[-1].ident
+            if self._foreign is None:
+                _logger.warning(
+                    "A memory tracker of blissdata 2.x works on this server as well: it knows nothing of "
+                    "pins, so that they cannot be kept"
+                )
+            self._foreign = self._server_time
 
     def _remember(self, taken: float, ends: Mapping[str, int], ident: str | None) -> None:
         new = {key: end for key, end in ends.items() if self._known.get(key) != end}
@@ -327,12 +417,18 @@ class MemoryTracker:
             _logger.debug("%s", error)
         else:
             self._recorded |= ends
+            self._newest_record = ident
         self._remember(now, self._ends, ident)
 
     # ------------------------------------------------------------------------------ the end of scans
 
     def _let_closed_expire(self) -> None:
-        closed = [key for key, scan in self._open.items() if scan.state >= ScanState.CLOSED]
+        pinned = {pin.scan_key for pin in self._pins}
+        closed = [
+            key
+            for key, scan in self._open.items()
+            if scan.state >= ScanState.CLOSED and key not in pinned
+        ]
         for catalog, some in self._by_catalog(closed):
             catalog.expire_many(some, self._closed_expiry)
         for key in closed:
@@ -347,7 +443,10 @@ class MemoryTracker:
     def _delete_inactive(self) -> None:
         now = time.monotonic()
         observed = min(self._inactive_after, OBSERVED_S)
+        pinned = {pin.scan_key for pin in self._pins}
         for key, scan in list(self._open.items()):
+            if key in pinned:
+                continue
             active = max([scan.stepped, *(self._changed.get(s, 0.0) for s in scan.streams)])
             silent = now - active
             if silent < self._inactive_after or now - scan.seen < observed:
@@ -367,36 +466,182 @@ class MemoryTracker:
             del self._open[key]
             self._done.add(key)
 
+    # ------------------------------------------------------------------------------ pins
+
+    def _look_at_pins(self) -> None:
+        """Learns what consumers want to keep, and takes up their scans, closed ones too. Two round trips,
+        more where a scan is new."""
+        found = self._store.backend.pins.all()
+        wanted = {pin.scan_key for pin in found}
+        self._load([key for key in wanted if key not in self._open and key not in self._aside])
+        for key in self._done & self._open.keys():  # pinned just when it was to expire
+            self._done.discard(key)
+            self._keep(key)
+        there = self._open.keys() | self._aside.keys()
+        for pin in found:
+            if pin.scan_key not in there:
+                _logger.warning(
+                    "Pin %r of scan %s is removed: there is no such scan any more",
+                    pin.name,
+                    pin.scan_key,
+                )
+                self._store.backend.pins.release(pin.key)
+        self._all_pins = [pin for pin in found if pin.scan_key in there]
+        self._pins = [pin for pin in self._all_pins if self._holds(pin)]
+        keys = {pin.key for pin in self._all_pins}
+        self._silent = {key: since for key, since in self._silent.items() if key in keys}
+        self._lapsed &= keys
+        positions = self._positions()
+        self._gone = {key: end for key, end in self._gone.items() if key in positions}
+
+    def _keep(self, key: str) -> None:
+        """Takes back that a closed scan expires."""
+        catalog = self._open[key].catalog
+        try:
+            document = catalog.load(key).document
+        except ScanLoadError as error:
+            _logger.debug("%s", error)
+            return
+        self._store.backend.pins.keep(catalog.keys_of(document))
+
+    def _holds(self, pin: PinState) -> bool:
+        """Whether it counts; says so when that changes."""
+        now = time.monotonic()
+        if not pin.silent:
+            self._silent.pop(pin.key, None)
+        since = self._silent.setdefault(pin.key, now) if pin.silent else None
+        lapsed = has_lapsed(pin.lasting, None if since is None else now - since)
+        if lapsed != (pin.key in self._lapsed):
+            if lapsed:
+                self._lapsed.add(pin.key)
+                _logger.warning(
+                    "Pin %r of scan %s has lapsed: nothing was heard of %s for %d s",
+                    pin.name,
+                    pin.scan_key,
+                    pin.holder,
+                    pin.silence,
+                )
+            else:
+                self._lapsed.discard(pin.key)
+                _logger.info("Pin %r of scan %s holds again", pin.name, pin.scan_key)
+        return not lapsed
+
+    def _positions(self) -> dict[str, int]:
+        """For each stream that is pinned, where the slowest of these pins stands."""
+        return slowest(
+            (key, index)
+            for pin in self._pins
+            for key in self._streams_of(pin)
+            if (index := pin.position(key)) is not None
+        )
+
+    def _streams_of(self, pin: PinState) -> Iterable[str]:
+        scan = self._open.get(pin.scan_key)
+        return pin.positions if scan is None else scan.streams
+
+    def pins_have_moved(self) -> bool:
+        """Looks at the pins again; True if another position is the slowest of one stream."""
+        before = self._positions()
+        self._look_at_pins()
+        return before != self._positions()
+
     # ------------------------------------------------------------------------------ forgetting
 
-    def reclaim_memory(self, protected_history: float) -> None:
+    def reclaim_memory(self, protected_history: float, past_pins: bool = False) -> None:
         """Forgets the oldest part of the time that the journal covers, but nothing that came in the
-        last `protected_history` [s]. Raises `NoFreeableMemoryError` if that is all there is.
+        last `protected_history` [s], and nothing that a pin holds, unless it shall go `past_pins`:
+        then those that it breaks are told, and said. Raises `NoFreeableMemoryError` if that is all
+        there is.
 
         A few round trips. Works on a full server."""
         self._open_journal()
-        now = time.monotonic()
-        aged = [AgedRecord(now - moment.taken, moment.ends) for moment in self._moments]
-        found = plan(aged, protected_history, self._slice, self.pins)
+        self._look_at_pins()
+        aged = self._aged()
+        positions = {} if past_pins else self._positions()
+        found = plan(aged, protected_history, self._slice, positions, self._gone)
         if found is None:
-            raise NoFreeableMemoryError(
-                f"Remaining data is too recent to be freed (protected_history: {protected_history} "
-                "seconds)"
-                if aged
-                else "The journal is empty: nothing was published yet"
-            )
-        failed = [e for e in self._upkeep.forget(found.ends).values() if isinstance(e, Exception)]
-        if failed:
-            _logger.warning("%d streams could not be trimmed: %s", len(failed), failed[0])
+            raise self._nothing_to_free(aged, protected_history, past_pins)
+        pins = [pin for pin in self._all_pins if past_pins or pin not in self._pins]
+        self._forget(found, _standing_before(pins, self._streams_of, {**found.ends, **found.held}))
         used, self._moments = self._moments[: found.used], self._moments[found.used :]
+        self._forgotten = max(used[-1].taken, self._forgotten or used[-1].taken)
+        self._keep_what_is_held(used, found.held)
         written = [moment.ident for moment in used if moment.ident is not None]
         if written:
             self._upkeep.forget_records(written[-1])
-        self._drop(found)
+        self._drop(found, used)
 
-    def _drop(self, done: Plan) -> None:
-        """Forgets what is over; what was held by a pin is to be recorded again."""
-        self._record_again(done.held)
+    def _aged(self) -> list[AgedRecord]:
+        now = time.monotonic()
+        return [AgedRecord(now - moment.taken, moment.ends) for moment in self._moments]
+
+    def _nothing_to_free(
+        self, aged: Sequence[AgedRecord], protected: float, past_pins: bool
+    ) -> NoFreeableMemoryError:
+        if not aged:
+            return NoFreeableMemoryError("The journal is empty: nothing was published yet")
+        free = None if past_pins else plan(aged, protected, self._slice)
+        if free is None:
+            return NoFreeableMemoryError(
+                f"Remaining data is too recent to be freed (protected_history: {protected} seconds)"
+            )
+        holding = [pin for pin, _ in _standing_before(self._pins, self._streams_of, free.ends)]
+        names = ", ".join(f"{pin.name!r} of scan {pin.scan_key}" for pin in holding)
+        return NoFreeableMemoryError(f"What is old enough to be freed is pinned: {names}", holding)
+
+    def _forget(self, found: Plan, breaking: Sequence[tuple[PinState, dict[str, int]]]) -> None:
+        """Forgets what is free by whole nodes, and exactly where a pin stands in it."""
+        exactly = dict(found.held)
+        for _, before in breaking:
+            exactly |= {key: found.ends[key] for key in before if key in found.ends}
+        roughly = {key: end for key, end in found.ends.items() if key not in exactly}
+        used = self._store.backend.used_memory() if breaking else 0
+        outcomes = [*self._upkeep.forget(roughly).values()]
+        outcomes += self._store.event_log.trim(exactly).values() if exactly else ()
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if failed:
+            _logger.warning("%d streams could not be trimmed: %s", len(failed), failed[0])
+        self._gone |= found.held
+        if breaking:
+            self._tell_broken(breaking, used - self._store.backend.used_memory())
+
+    def _tell_broken(self, breaking: Sequence[tuple[PinState, dict[str, int]]], freed: int) -> None:
+        """Says loudly, and notes down for those who hold them, what pins could not keep."""
+        keys = sorted({key for _, before in breaking for key in before})
+        bounds = self._store.event_log.bounds(keys)
+        starts = {key: b.start for key, b in bounds.items() if not isinstance(b, Exception)}
+        lost = {
+            pin.key: {key: starts[key] for key, at in before.items() if starts.get(key, 0) > at}
+            for pin, before in breaking
+        }
+        self._store.backend.pins.lose({key: streams for key, streams in lost.items() if streams})
+        for pin, before in breaking:
+            points = sum(start - before[key] for key, start in lost[pin.key].items())
+            if not points:
+                continue
+            lapsed = pin.key in self._lapsed
+            why = "had lapsed" if lapsed else "is BROKEN, memory is beyond the limit for pins"
+            text = (
+                f"Pin {pin.name!r} of scan {pin.scan_key} {why}: {points} points of "
+                f"{len(lost[pin.key])} streams were forgotten before {pin.holder} had them "
+                f"({human_size(max(freed, 0))} freed)"
+            )
+            _logger.log(logging.WARNING if lapsed else logging.CRITICAL, "%s", text)
+            self._alarms.append(text)
+
+    def _keep_what_is_held(self, used: Sequence[_Moment], held: Mapping[str, int]) -> None:
+        """What these records say of streams that a pin holds is needed once it moves on."""
+        now = time.monotonic()
+        aged = [AgedRecord(now - moment.taken, moment.ends) for moment in used]
+        records = thinned(held_back(aged, held), HELD_RECORDS)
+        kept = [_Moment(now - record.age, dict(record.ends), None) for record in records]
+        self._moments = kept + self._moments
+
+    def _drop(self, done: Plan, used: Sequence[_Moment]) -> None:
+        """Forgets what is over; what is held by a pin, and was in the journal, is to be recorded again:
+        another tracker would not know of it."""
+        written = {key for moment in used if moment.ident is not None for key in moment.ends}
+        self._record_again(written & done.held.keys())
         self._let_go_of(done.ends)
 
     def _record_again(self, keys: Iterable[str]) -> None:
@@ -413,6 +658,7 @@ class MemoryTracker:
             if key not in self._ends and key not in later:
                 for known in (self._known, self._recorded, self._changed):
                     known.pop(key, None)
+                self._scan_of.pop(key, None)
 
     def _prune_journal(self) -> None:
         """Drops records that are older than closed scans get: what they say is of open scans, and is
@@ -430,6 +676,25 @@ class MemoryTracker:
         later = {key for moment in self._moments for key in moment.ends}
         self._record_again(key for key in keys - later if key in self._ends)
         self._let_go_of(keys)
+
+
+def _standing_before(
+    pins: Iterable[PinState],
+    streams_of: Callable[[PinState], Iterable[str]],
+    ends: Mapping[str, int],
+) -> list[tuple[PinState, dict[str, int]]]:
+    """Those of the pins that hold something of what is to be forgotten up to these ends, and where they
+    stand in each such stream."""
+    found: list[tuple[PinState, dict[str, int]]] = []
+    for pin in pins:
+        before = {
+            key: index
+            for key in streams_of(pin)
+            if (index := pin.position(key)) is not None and index < ends.get(key, 0)
+        }
+        if before:
+            found.append((pin, before))
+    return found
 
 
 def _prefix(key: str) -> str:

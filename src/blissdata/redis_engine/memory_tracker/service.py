@@ -245,8 +245,10 @@ class Service:
         limit, until the next round is due."""
         began = monotonic()
         watch = Watch(self._threshold(then), HELD_ROUND_S)
+        busy = 0.0
         while not self._stopping and monotonic() - began < HELD_ROUND_S:
-            self._pause(NOT_YET_S)
+            self._pause(max(NOT_YET_S, 4 * busy))  # many streams take long to look at
+            looked = monotonic()
             now = self._store.backend.used_memory()
             if now < watch.threshold or (now - then.used_memory) * watch.parts >= watch.threshold:
                 return
@@ -254,6 +256,7 @@ class Service:
             if tracker.pins_have_moved() or beyond:
                 with suppress(NoFreeableMemoryError):
                     self._make_room(tracker, now, then.max_memory)
+            busy = monotonic() - looked
 
     def _say_trimmed(self) -> None:
         part = f"{self._options.cleaning_time_slice:g}%"

@@ -378,7 +378,7 @@ def _read_one(
         count = cursor.entries_wanted(1)
         found = log.read({key: before}, wait=wait, max_entries=count, nbytes=nbytes).get(key)
         if found is not None:
-            if cursor.is_before_a_gap(found):
+            if before and cursor.is_before_a_gap(found):
                 _look_back(log, [cursor])
                 _raise_trouble([cursor])
             view = cursor.take_arrivals(found, last_only)

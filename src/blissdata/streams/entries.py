@@ -168,9 +168,10 @@ class Tail:
     """True if the length is final."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
-    """The next consecutive points from a position on."""
+    """The next consecutive points from a position on. Never changed once made; not frozen, which
+    would take longer than all the rest."""
 
     index: int
     """Index of the first point: the position that was asked for."""

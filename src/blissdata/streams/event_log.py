@@ -33,9 +33,9 @@ Span = tuple[Tail, Sequence[Entry]]
 """Where a stream ends, and the entries that were asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AppendRequest:
-    """Entries for the end of one stream, which stand or fall together."""
+    """Entries for the end of one stream, which stand or fall together. Never changed once made."""
 
     index: int
     """Index of the first point: where the stream must end now."""
@@ -83,9 +83,9 @@ class SealRequest:
     """What must hold before the seal counts as confirmed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrivals:
-    """What a read found in one stream."""
+    """What a read found in one stream. Never changed once made."""
 
     entries: Sequence[Entry]
     """In ascending order."""

@@ -180,8 +180,10 @@ class NumericStreamEncoder(StreamEncoder):
         return self._together(wanted)
 
     def _fixed(self, batches: Batches, start: int, stop: int) -> np.ndarray[Any, Any]:
-        self._check_fixed(batches)
         payloads, size = batches.payloads, self.point_nbytes or 0
+        if batches.points == stop == 1 and len(payloads[0]) == size and not (start or self.shape):
+            return np.frombuffer(bytearray(payloads[0]), self.dtype)
+        self._check_fixed(batches)
         if type(payloads[0] if payloads else b"") is memoryview:
             whole = _adjacent(payloads)
             if whole is not None:

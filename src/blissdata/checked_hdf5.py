@@ -188,6 +188,15 @@ class CheckedFile:
             raise DataFileContentError(f"{self.path}::{path} is a dataset, not a group")
         return list(self._guard(path, lambda: list(item.keys())))
 
+    def links(self, path: str = "/") -> dict[str, Any]:
+        """How the names in the group at that path are linked: `h5py.HardLink`, `h5py.SoftLink` or
+        `h5py.ExternalLink` by name, none of them followed; links of other classes are left out.
+        Raises as `dataset` does."""
+        _, item = self._walk(path)
+        if not isinstance(item, h5py.Group):
+            raise DataFileContentError(f"{self.path}::{path} is a dataset, not a group")
+        return dict(self._guard(path, lambda: _links(item)))
+
     def is_group(self, path: str) -> bool:
         """Whether there is a group at that path; False for a dataset; raises as `dataset` does."""
         return isinstance(self._walk(path)[1], h5py.Group)
@@ -338,6 +347,38 @@ class CheckedDataset:
     def ndim(self) -> int:
         """How many dimensions."""
         return len(self.shape)
+
+    @property
+    def maxshape(self) -> tuple[int | None, ...]:
+        """How long each axis may become; None: any length."""
+        found: tuple[int | None, ...] = self._guard(lambda: self._dataset.maxshape)
+        return found
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Shape of a chunk; None if it is not stored in chunks."""
+        found: tuple[int, ...] | None = self._guard(lambda: self._dataset.chunks)
+        return found
+
+    @property
+    def compression(self) -> tuple[str | None, Any]:
+        """The filter that compresses it, in h5py's words, and what that was told; None without."""
+        return self._guard(lambda: self._dataset.compression), self._guard(
+            lambda: self._dataset.compression_opts
+        )
+
+    @property
+    def is_virtual(self) -> bool:
+        """True if it is composed of parts of other datasets."""
+        return bool(self._guard(lambda: self._dataset.is_virtual))
+
+    @property
+    def external(self) -> list[tuple[str, int, int | None]] | None:
+        """Where its bytes are, if they are in raw files: `(file, offset, size)` [bytes]."""
+        found: list[tuple[str, int, int | None]] | None = self._guard(
+            lambda: self._dataset.external
+        )
+        return found
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -883,6 +924,14 @@ def _require_depth(depth: int, what: str) -> None:
 def _parts(path: str) -> list[str]:
     """The names on a path inside a file; `.` stays where it is."""
     return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _links(group: h5py.Group) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in group:
+        with contextlib.suppress(TypeError):  # a link of a class that a plugin defines
+            found[name] = group.get(name, getlink=True)
+    return found
 
 
 def _throw(error: Exception) -> Any:

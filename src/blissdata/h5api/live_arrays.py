@@ -15,28 +15,41 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from blissdata.exceptions import (
     DataTimeoutError,
     EndOfStream,
+    IndexNoMoreThereError,
     IndexNotYetThereError,
     IndexWontBeThereError,
     PayloadError,
     StreamAbandonedError,
+    StreamVanishedError,
 )
 from blissdata.h5api.selection import Index, Selection, parse
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.default import Stream
+from blissdata.streams.entries import no_more_there
 from blissdata.streams.event_log import SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch
 
 if TYPE_CHECKING:
-    from blissdata.streams import BaseStream
+    from blissdata.streams import BaseStream, BaseView
 
-__all__ = ["FixedArray", "LiveArray", "Patience", "RowsArray", "StreamArray", "lengths"]
+__all__ = [
+    "FixedArray",
+    "LeftServer",
+    "LiveArray",
+    "Patience",
+    "RowsArray",
+    "StreamArray",
+    "Written",
+    "gathered",
+    "lengths",
+]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -94,13 +107,47 @@ class LiveArray(ABC):
         """What is best read at once; None: all of it. No round trip."""
         return None
 
+    @property
+    def compression(self) -> tuple[str | None, Any]:
+        """The filter that compresses it, and what that was told."""
+        return None, None
+
+    @property
+    def is_virtual(self) -> bool:
+        """True if it is composed of parts of other datasets."""
+        return False
+
+    @property
+    def external(self) -> list[tuple[str, int, int | None]] | None:
+        """Where the bytes are, if they are in raw files: `(file, offset, size)` [bytes]."""
+        return None
+
     @abstractmethod
     def read(self, index: Any, patience: Patience) -> Any:
         """What the index selects, once that is there."""
 
     @abstractmethod
-    def follow(self, patience: Patience) -> Iterator[Any]:
-        """The points one by one, as they come, until the end or until the time is up."""
+    def follow(self, patience: Patience, start: int = 0) -> Iterator[Any]:
+        """The points from `start` on, one by one, as they come, until the end or until the time is
+        up."""
+
+
+class LeftServer(Exception):  # noqa: N818 — no error, unless there is no file either
+    """The scan of a stream has left the server: what there is to say of the stream, its file says.
+    `__cause__` is the error without such a file, if there is one."""
+
+
+class Written(Protocol):
+    """Where a stream is written to, for when it has left the server."""
+
+    def points(self, start: int, stop: int) -> Array:
+        """Points `start` to `stop` (exclusive) from the file. Never waits. Raises
+        `PointsNotInFileError`."""
+        ...
+
+    def scan_left(self) -> bool:
+        """True if the scan is not on the server any more. One round trip."""
+        ...
 
 
 class FixedArray(LiveArray):
@@ -122,8 +169,8 @@ class FixedArray(LiveArray):
         block = self._array[_numpy_points(selected.points)] if self._array.ndim else self._array
         return selected.apply(block.copy())
 
-    def follow(self, patience: Patience) -> Iterator[Any]:
-        return iter(self._array.copy())
+    def follow(self, patience: Patience, start: int = 0) -> Iterator[Any]:
+        return iter(self._array[start:].copy())
 
 
 class RowsArray(LiveArray):
@@ -160,24 +207,34 @@ class RowsArray(LiveArray):
         row = prod(self._shape[1:]) * self._dtype.itemsize
         empty = np.empty((0, *self._shape[1:]), self._dtype)
         return selected.apply(
-            _gathered(selected, lambda a, b: self._rows(a, b, patience), row, empty)
+            gathered(selected, lambda a, b: self._rows(a, b, patience), row, empty)
         )
 
-    def follow(self, patience: Patience) -> Iterator[Any]:
+    def follow(self, patience: Patience, start: int = 0) -> Iterator[Any]:
         row = max(prod(self._shape[1:]) * self._dtype.itemsize, 1)
         step = max(FOLLOWED_NBYTES // row, 1)
-        for start in range(0, self._shape[0], step):
-            yield from self._rows(start, min(start + step, self._shape[0]), patience)
+        for first in range(start, self._shape[0], step):
+            yield from self._rows(first, min(first + step, self._shape[0]), patience)
 
 
 class StreamArray(LiveArray):
-    """The points of a stream. `length` freezes it: points behind are as if they were not there."""
+    """The points of a stream. `length` freezes it: points behind are as if they were not there.
 
-    def __init__(self, stream: BaseStream, what: str, length: int | None = None) -> None:
+    Points that have left the server come from the file that is `written`. Once the scan itself has
+    left, what needs its length raises `LeftServer`."""
+
+    def __init__(
+        self,
+        stream: BaseStream,
+        what: str,
+        length: int | None = None,
+        written: Written | None = None,
+    ) -> None:
         self._stream = stream
         self._what = what
         self._frozen = length
-        self._extent = _Extent(stream)
+        self._written = written
+        self._extent = _Extent(stream, written)
         self._is_text = stream.dtype == object
         self._dtype = _text_dtype() if self._is_text else stream.dtype
         self._point = () if self._is_text else tuple(stream.shape)
@@ -212,7 +269,7 @@ class StreamArray(LiveArray):
         selected = self._resolved(parsed, (length, *self._point))
         row = prod(self._point) * self._dtype.itemsize
         empty = np.empty((0, *self._point), self._dtype)
-        return selected.apply(_gathered(selected, self._points, row, empty))
+        return selected.apply(gathered(selected, self._points, row, empty))
 
     def _read_varying(self, parsed: Index, length: int) -> Any:
         """Points whose shapes differ come as a list of arrays; those that agree as one array."""
@@ -265,8 +322,36 @@ class StreamArray(LiveArray):
     def _length(self) -> int:
         return self._extent.look() if self._frozen is None else self._frozen
 
+    def without_file(self) -> None:
+        """There is no file that could be asked: the server's answers are all there is."""
+        self._written = None
+        self._extent = _Extent(self._stream, None, self._extent.known)
+
     def _points(self, start: int, stop: int) -> Array:
-        return self._as_array(self._stream[start:stop])
+        try:
+            points = self._as_array(self._stream[start:stop])
+            if len(points) < stop - start:
+                raise no_more_there(self._what, start + len(points), stop)
+        except (IndexNoMoreThereError, StreamVanishedError):
+            if self._written is None or self._varies:
+                raise
+            return self._points_of_both(self._written, start, stop)
+        return points
+
+    def _points_of_both(self, written: Written, start: int, stop: int) -> Array:
+        """Points of which some have left the server."""
+        there: list[tuple[int, Any]] = []
+        if isinstance(self._stream, Stream):
+            there = self._stream.event_stream.select(slice(start, stop))[1]
+        parts, position = [], start
+        for index, points in there:
+            if index > position:
+                parts.append(written.points(position, index))
+            parts.append(self._as_array(points))
+            position = index + len(points)
+        if position < stop:
+            parts.append(written.points(position, stop))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self._dtype)
 
     def _as_array(self, points: Any) -> Array:
         if not self._is_text:
@@ -275,9 +360,9 @@ class StreamArray(LiveArray):
         found[:] = [_text(point) for point in points]
         return found
 
-    def follow(self, patience: Patience) -> Iterator[Any]:
+    def follow(self, patience: Patience, start: int = 0) -> Iterator[Any]:
         if self._frozen is not None:
-            yield from self._follow_frozen(self._frozen)
+            yield from self._follow_frozen(self._frozen, start)
             return
         cursor = self._stream.cursor()
         block = patience.wait and patience.timeout != 0
@@ -286,15 +371,29 @@ class StreamArray(LiveArray):
                 view = cursor.read(block=block, timeout=patience.timeout or 0)
             except EndOfStream:  # sealed, or closed without a seal: what was read is all there is
                 return
+            except StreamVanishedError as error:
+                if self._written is None or not self._written.scan_left():
+                    raise
+                raise LeftServer from error
             if view is None:
                 return
-            points = view.get_data()
-            yield from points if self._varies else self._as_array(points)
+            skipped = max(start - view.index, 0)
+            points = self._points_of_view(view)
+            yield from points[skipped:]
 
-    def _follow_frozen(self, length: int) -> Iterator[Any]:
+    def _points_of_view(self, view: BaseView) -> Any:
+        try:
+            points = view.get_data()
+        except (IndexNoMoreThereError, StreamVanishedError):
+            if self._written is None or self._varies:
+                raise
+            return self._points(view.index, view.index + len(view))
+        return points if self._varies else self._as_array(points)
+
+    def _follow_frozen(self, length: int, first: int) -> Iterator[Any]:
         row = max(prod(max(n, 1) for n in self._point) * self._dtype.itemsize, 1)
         step = max(FOLLOWED_NBYTES // row, 1)
-        for start in range(0, length, step):
+        for start in range(first, length, step):
             stop = min(start + step, length)
             yield from self._stream[start:stop] if self._varies else self._points(start, stop)
 
@@ -302,24 +401,34 @@ class StreamArray(LiveArray):
 class _Extent:
     """How long a stream is, and the wait for it to be longer."""
 
-    def __init__(self, stream: BaseStream) -> None:
+    def __init__(self, stream: BaseStream, written: Written | None, known: int = 0) -> None:
         self._stream = stream
-        self.known = 0
+        self._written = written
+        self.known = known
         """How many points there are at least."""
         self.ended = False
         """True if there will be no more."""
 
     def look(self) -> int:
-        """How many points there are. One round trip, none once it has ended."""
+        """How many points there are. One round trip, none once it has ended. Raises `LeftServer`."""
         if not self.ended:
-            self.known = len(self._stream)
+            found = len(self._stream)
+            if not found and self._written is not None and self._written.scan_left():
+                raise LeftServer
+            self.known = found or self.known
         return self.known
 
     def wait(self, needed: int | None, deadline: Deadline) -> bool:
         """Waits until there are that many points (None: until the end) or the stream has ended;
         False when the time is up. The server wakes us."""
-        if needed is None:
-            return self._wait_end(deadline)
+        try:
+            return self._wait_end(deadline) if needed is None else self._wait(needed, deadline)
+        except StreamVanishedError as error:
+            if self._written is None or not self._written.scan_left():
+                raise
+            raise LeftServer from error
+
+    def _wait(self, needed: int, deadline: Deadline) -> bool:
         waiting: _NextPoints | None = None
         while self.look() < needed and not self._has_ended():
             if deadline.passed:
@@ -348,7 +457,7 @@ class _Extent:
         return self.ended
 
     def _end(self) -> None:
-        self.known = len(self._stream)
+        self.look()
         self.ended = True
 
 
@@ -399,7 +508,7 @@ def lengths(streams: Iterable[BaseStream]) -> dict[str, int]:
     return found
 
 
-def _gathered(
+def gathered(
     selected: Selection, rows: Callable[[int, int], Array], row_nbytes: int, empty: Array
 ) -> Array:
     """The points of a selection, in as few reads as the gaps between them allow."""

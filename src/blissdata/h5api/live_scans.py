@@ -4,6 +4,8 @@ A scan belongs to the file that its identity's `path` names; what the file will 
 its info: `h5maps` (a file's root, whose children are the entries) or the talk's `mapping` (one entry,
 `/<number>.1`). Readers learn of that at PREPARED, and of changes at CLOSED. A scan that says nothing has
 one entry all the same, which `h5map.nexus` makes of its streams and its info.
+
+Scans that have left the server are entries of the written file alone, if there is one.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from blissdata.exceptions import ScanLoadError, ScanNotFoundError
+from blissdata.exceptions import DataFileError, ScanLoadError, ScanNotFoundError
 from blissdata.h5api.live_arrays import Patience, lengths
 from blissdata.h5api.live_tree import children, is_group, plotted_together
+from blissdata.h5api.written_files import WrittenFile, WrittenValue
 from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.event_stream import WAIT_SLICE_S
@@ -93,6 +97,12 @@ class LiveScan:
             if not self.told(self._scan.data_store.scan_states([self._scan.key])[self._scan.key]):
                 self.update(Deadline(0))
 
+    def has_left(self) -> bool:
+        """True if the scan is not on the server any more. One round trip, none once that is known."""
+        if not self.gone:
+            self.told(self._scan.data_store.scan_states([self._scan.key])[self._scan.key])
+        return self.gone
+
     def told(self, state: int | None) -> bool:
         """Takes note of the state that the scan is in now (None: it is gone); False if it must be
         loaded again."""
@@ -139,12 +149,72 @@ class LiveScan:
         return self.settled
 
 
-class LiveScans:
-    """All scans of one file, in the order of their creation."""
+class WrittenScans:
+    """The scans that only the written file has, all together: whatever stands at its top."""
 
-    def __init__(self, data_store: DataStore, filename: str) -> None:
+    ready = settled = True
+    gone = False
+    streams: Mapping[str, BaseStream] = MappingProxyType({})
+
+    def __init__(self, file: WrittenFile) -> None:
+        self._file = file
+
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        """The layouts of the entries by name. A look at the disk, each half second at most."""
+        root = self._file.root()
+        return {} if root is None else root.children()
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Those of the file's root, if they can be read now. A look at the disk."""
+        root = self._file.root()
+        try:
+            return {} if root is None else root["attributes"]
+        except DataFileError:
+            return {}
+
+    def besides(self, live: Iterable[str]) -> list[str]:
+        """The names of the entries that nobody has but the file; numbered ones in their order."""
+        known = set(live)
+        return sorted((name for name in self.entries if name not in known), key=_place)
+
+    def default(self) -> str | None:
+        """The entry that the file names as its default, else its last one."""
+        entries, told = self.entries, self.attributes.get("default")
+        named = told.value if isinstance(told, WrittenValue) else None
+        if isinstance(named, str) and named in entries:
+            return named
+        return max(entries, key=_place, default=None)
+
+    def refresh(self) -> None:
+        """Each look at `entries` does."""
+
+    def wait_ready(self, deadline: Deadline) -> bool:
+        """True at once."""
+        return True
+
+    def wait_settled(self, deadline: Deadline, at_most: float) -> bool:
+        """True at once."""
+        return True
+
+
+def _place(entry: str) -> tuple[bool, tuple[int, ...], str]:
+    """Where an entry stands among others: by its numbers, if it has them, behind those that have
+    none."""
+    parts = entry.split(".")
+    numbered = all(part.isascii() and part.isdigit() for part in parts)
+    return numbered, tuple(map(int, parts)) if numbered else (), entry
+
+
+class LiveScans:
+    """All scans of one file, in the order of their creation; those that only the file has first."""
+
+    def __init__(self, data_store: DataStore, filename: str, written: WrittenScans) -> None:
         self._store = data_store
         self._filename = filename
+        self.written = written
+        """Those that only the file has."""
         self._scans: dict[str, LiveScan] = {}
         self._owners: dict[str, LiveScan] = {}
         self._foreign: set[str] = set()
@@ -164,7 +234,11 @@ class LiveScans:
         iterator = self._unstarted() if self._unstarted is not None else None
         if iterator is not None:
             iterator.start_from(found)
-        return list(dict.fromkeys(name for scan in found[1] for name in scan.entries))
+        return self._all_names(found[1])
+
+    def _all_names(self, live: Sequence[LiveScan]) -> list[str]:
+        names = dict.fromkeys(name for scan in live for name in scan.entries)
+        return [*self.written.besides(names), *names]
 
     def met(self) -> bool:
         """True if a scan of this file was found before. No round trip."""
@@ -214,11 +288,12 @@ class LiveScans:
         given: set[str] = set()
         since, following = found or self._find()
         seen = {scan.scan.key for scan in following}
+        names = self._all_names(following)
         while True:
-            fresh = [name for scan in following for name in scan.entries if name not in given]
-            for name in dict.fromkeys(fresh):
-                given.add(name)
-                yield name
+            for name in dict.fromkeys(names):
+                if name not in given:
+                    given.add(name)
+                    yield name
             following = [scan for scan in following if not scan.settled]
             if not patience.wait:
                 return
@@ -229,6 +304,7 @@ class LiveScans:
                 since, announced = self._wait(since, following, deadline)
                 following += self._load([key for key in announced if key not in seen])
                 seen.update(announced)
+            names = [name for scan in following for name in scan.entries]
 
     def _wait(
         self, since: str, following: list[LiveScan], deadline: Deadline
@@ -341,6 +417,9 @@ class FrozenScans:
 
     def __init__(self, live: LiveScans) -> None:
         self._scans = [FrozenScan(scan) for scan in live.look() if scan.ready]
+        self.written = live.written
+        """Those that only the file has."""
+        self._besides = self.written.besides(name for scan in self._scans for name in scan.entries)
 
     def look(self) -> list[FrozenScan]:
         """All of them."""
@@ -348,7 +427,8 @@ class FrozenScans:
 
     def names(self) -> list[str]:
         """The names of the entries."""
-        return list(dict.fromkeys(name for scan in self._scans for name in scan.entries))
+        names = dict.fromkeys(name for scan in self._scans for name in scan.entries)
+        return [*self._besides, *names]
 
     def met(self) -> bool:
         """True if there are any."""
@@ -388,6 +468,10 @@ class _Names(Iterator[str]):
         if self._names is None:
             self._names = self._scans.names_from(self._found, self._patience)
         return next(self._names)
+
+
+AnyScan: TypeAlias = LiveScan | FrozenScan | WrittenScans
+"""What an entry belongs to."""
 
 
 @contextmanager

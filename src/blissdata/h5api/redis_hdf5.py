@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from blissdata.exceptions import DataFileMissingError, LayoutError
 from blissdata.h5api import abstract
-from blissdata.h5api.live_arrays import FixedArray, LiveArray, Patience, StreamArray
+from blissdata.h5api.live_arrays import FixedArray, LeftServer, LiveArray, Patience, StreamArray
 from blissdata.h5api.live_files import (
     LinkedFiles,
     Source,
@@ -28,7 +28,14 @@ from blissdata.h5api.live_files import (
     validated,
     virtual_array,
 )
-from blissdata.h5api.live_scans import FrozenScan, FrozenScans, LiveScan, LiveScans
+from blissdata.h5api.live_scans import (
+    AnyScan,
+    FrozenScan,
+    FrozenScans,
+    LiveScan,
+    LiveScans,
+    WrittenScans,
+)
 from blissdata.h5api.live_tree import (
     Elsewhere,
     Place,
@@ -38,13 +45,19 @@ from blissdata.h5api.live_tree import (
     link_at,
     resolve,
 )
+from blissdata.h5api.written_files import WrittenFile, WrittenItem, WrittenValue
+from blissdata.hdf5_handles import close_files
 from blissdata.streams.deadline import Deadline
 
 if TYPE_CHECKING:
     from blissdata.data_roots import DataRoots
     from blissdata.redis_engine.store import DataStore
+    from blissdata.streams import BaseStream
+    from blissdata.streams.hdf5_fallback.source import FileSource
 
 __all__ = ["Attributes", "Dataset", "File", "Group"]
+
+T = TypeVar("T")
 
 _ENTRY = re.compile(r"(\d+)\.\d+")
 """The name of an entry: the scan's number, and which part of it."""
@@ -59,7 +72,10 @@ class Attributes(abstract.Attributes):
     def __getitem__(self, key: str) -> Any:
         if key == "NX_class" and self._node.name == "/":
             return "NXroot"  # whatever happens on the server
-        return self._node.decode_attribute(key, self._node.attribute_items()[key])
+        item = self._node.attribute_items()[key]
+        return (
+            item.value if isinstance(item, WrittenValue) else self._node.decode_attribute(key, item)
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._node.attribute_items())
@@ -178,13 +194,35 @@ class Dataset(_Node, abstract.Dataset):
 
     @property
     def array(self) -> LiveArray:
-        """What is behind it. Raises `KeyError` for a stream that the scan does not have."""
+        """What is behind it: the file's dataset, once its scan has left the server. Raises `KeyError`
+        for a stream that the scan does not have."""
         if self._array is not None and isinstance(self._array[1], StreamArray):
             return self._array[1]
         item = self.refreshed()
         if self._array is None or self._array[0] != item:
             self._array = item, self._file.array(self._place)
         return self._array[1]
+
+    def _ask(self, work: Callable[[LiveArray], T]) -> T:
+        """What the work gives; once more, if the scan leaves the server meanwhile."""
+        try:
+            return work(self.array)
+        except LeftServer as left:
+            return work(self._taken_over(left))
+
+    def _taken_over(self, left: LeftServer) -> LiveArray:
+        """What there is in the place of a stream that has left the server: the file's dataset, or
+        else the stream as far as it is known."""
+        self._file.look_again()
+        item = self.refreshed()
+        if isinstance(item, WrittenItem):
+            self._array = item, self._file.array(self._place)
+        elif left.__cause__ is not None:
+            raise left.__cause__
+        found = self.array
+        if isinstance(found, StreamArray):
+            found.without_file()
+        return found
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -194,7 +232,7 @@ class Dataset(_Node, abstract.Dataset):
     def shape(self) -> tuple[int, ...]:
         """`(points, …)` now; `()` for a scalar. -1 for a dimension that varies from point to point.
         One round trip for a stream."""
-        return self.array.shape
+        return self._ask(lambda array: array.shape)
 
     @property
     def size(self) -> int:
@@ -214,15 +252,28 @@ class Dataset(_Node, abstract.Dataset):
         return self.array.chunks
 
     @property
+    def compression(self) -> str | None:
+        return self.array.compression[0]
+
+    @property
+    def compression_opts(self) -> Any:
+        return self.array.compression[1]
+
+    @property
     def is_virtual(self) -> bool:
-        return item_type(self._place.item) == "virtual_dataset"
+        return item_type(self._place.item) == "virtual_dataset" or self._written_array(
+            lambda array: array.is_virtual, False
+        )
 
     @property
     def external(self) -> list[tuple[str, int, int | None]] | None:
-        if item_type(self._place.item) != "external_binary_dataset":
-            return None
-        files = self._place.item.get("files") or []
-        return [(file["name"], file["offset"], file.get("size")) for file in files]
+        if item_type(self._place.item) == "external_binary_dataset":
+            files = self._place.item.get("files") or []
+            return [(file["name"], file["offset"], file.get("size")) for file in files]
+        return self._written_array(lambda array: array.external, None)
+
+    def _written_array(self, work: Callable[[LiveArray], T], otherwise: T) -> T:
+        return work(self.array) if isinstance(self._place.item, WrittenItem) else otherwise
 
     def __len__(self) -> int:
         shape = self.shape
@@ -234,14 +285,27 @@ class Dataset(_Node, abstract.Dataset):
         """What h5py would give, once the points that the index takes are there, or the end.
 
         Raises `IndexError` for what is out of range, `IndexNoMoreThereError` (one too) for points
-        that have left the server, `DataTimeoutError` (a `TimeoutError`) when the time is up."""
-        return self.array.read(idx, self._file.patience)
+        that have left the server and are in no file, `DataTimeoutError` (a `TimeoutError`) when the
+        time is up."""
+        return self._ask(lambda array: array.read(idx, self._file.patience))
 
     def __iter__(self) -> Iterator[Any]:
         """The points one by one, as they come, until the end of the stream."""
         if not self.ndim:
             raise TypeError("Can't iterate over a scalar dataset")
-        return self.array.follow(self._file.patience)
+        return self._follow()
+
+    def _follow(self) -> Iterator[Any]:
+        given, array = 0, self.array
+        while True:
+            try:
+                for point in array.follow(self._file.patience, given):
+                    yield point
+                    given += 1
+            except LeftServer as left:
+                array = self._taken_over(left)
+            else:
+                return
 
     def __repr__(self) -> str:
         name = self.name.rpartition("/")[2]
@@ -304,8 +368,10 @@ class File(Group, abstract.File):
         self._patience = Patience(wait, timeout)
         self._roots = DataRoots.choose(roots, self._filename)
         self._linked = LinkedFiles(self._roots, os.path.dirname(self._filename))
-        self._scans: LiveScans | FrozenScans = LiveScans(self._store, self._filename)
-        self._others: dict[str, File] = {}
+        self._written = WrittenFile(self._filename, self._roots)
+        written = WrittenScans(self._written)
+        self._scans: LiveScans | FrozenScans = LiveScans(self._store, self._filename, written)
+        self._others: dict[str, _Other] = {}
         super().__init__(self, Place())
 
     # ------------------------------------------------------------------------------ the file
@@ -344,6 +410,7 @@ class File(Group, abstract.File):
         for other in self._others.values():
             other.close()
         self._linked.close()
+        close_files()
         if self._own_store:
             self._store.close()
 
@@ -369,9 +436,10 @@ class File(Group, abstract.File):
         return dict.fromkeys(self._scans.names()).keys()
 
     def attribute_items(self) -> Mapping[str, Any]:
-        """Those of NXroot; `default` is the newest entry."""
+        """Those of NXroot, and those that the written file has; `default` is the newest entry."""
         entry = _Top(self._scans, Deadline(0)).default_entry()
-        return {"NX_class": "NXroot"} | ({} if entry is None else {"default": entry})
+        written = {n: v for n, v in self._scans.written.attributes.items() if n != "default"}
+        return {**written, "NX_class": "NXroot"} | ({} if entry is None else {"default": entry})
 
     def __repr__(self) -> str:
         return f'<Live-HDF5 file "{os.path.basename(self._filename)}" (mode r)>'
@@ -391,20 +459,22 @@ class File(Group, abstract.File):
             circle = [f"{file}::{path}" for file, path in via]
             raise KeyError(f"{found.link!r}: path can't be resolved, found link cycle: {circle}")
         other = self._live(found.file)
-        if other is self or other.has_scans():
-            return other.open("/", found.path, (*via, link))
-        return self._written(found)
+        if other is not self and not other.has_scans():
+            other.require_file(found.path)
+        return other.open("/", found.path, (*via, link))
 
-    def _written(self, found: Elsewhere) -> Any:
-        """The node of a file that no scan writes, if there is such a file."""
-        from blissdata.h5api.linked_hdf5 import LinkedFile
-
+    def require_file(self, path: str) -> None:
+        """Raises what keeps the written file from being read; `KeyError` if there is none, `path` is
+        what is sought in it. A look at the disk."""
         try:
-            file = LinkedFile(lambda: self._linked.hdf5(found.file))
+            self._written.require_root()
         except DataFileMissingError as error:
-            first = "/" + found.path.strip("/").partition("/")[0]
+            first = "/" + path.strip("/").partition("/")[0]
             raise KeyError(f"No such path: '{first}'") from error
-        return file.node(found.path)
+
+    def look_again(self) -> None:
+        """Has the written file looked at anew, whenever that was done last."""
+        self._written.look_again()
 
     def has_scans(self) -> bool:
         """True if there are scans of this file. Round trips until there are."""
@@ -416,7 +486,7 @@ class File(Group, abstract.File):
         if path == self._filename:
             return self
         if path not in self._others:
-            self._others[path] = File(
+            self._others[path] = _Other(
                 path,
                 data_store=self._store,
                 wait=self._patience.wait,
@@ -427,6 +497,8 @@ class File(Group, abstract.File):
 
     def array(self, place: Place) -> LiveArray:
         """What is behind the dataset at a place."""
+        if isinstance(place.item, WrittenItem):
+            return place.item.array()
         kind, item, what = item_type(place.item), place.item, f"{self._filename}::{place.path}"
         owner = self._scan_of(place)
         if kind == "external_binary_dataset":
@@ -452,7 +524,8 @@ class File(Group, abstract.File):
         scan = self._scan_of(place)
         stream = scan.streams[name]
         length = scan.length(name) if isinstance(scan, FrozenScan) else None
-        return StreamArray(stream, f"{where} (stream {name!r})", length)
+        written = _WrittenStream(stream, self._filename, place.path, self._roots, scan)
+        return StreamArray(stream, f"{where} (stream {name!r})", length, written)
 
     def _node(self, place: Place) -> Group | Dataset:
         group = not place.steps or is_group(place.item)
@@ -484,7 +557,9 @@ class File(Group, abstract.File):
             return place
         scan = self._scan_of(place)
         scan.refresh()
-        entry = scan.entries.get(place.entry or "")
+        entry = self._scans.written.entries.get(place.entry or "") if scan.gone else None
+        if entry is None:
+            entry = scan.entries.get(place.entry or "")
         if entry is place.steps[0][1]:
             return place
         steps = [(place.entry or "", entry)]
@@ -495,9 +570,18 @@ class File(Group, abstract.File):
             steps.append((name, inside[name]))
         return Place(tuple(steps))
 
-    def _scan_of(self, place: Place) -> LiveScan | FrozenScan:
+    def _scan_of(self, place: Place) -> AnyScan:
         """The scan that a place belongs to."""
+        if place.steps and isinstance(place.steps[0][1], WrittenItem):
+            return self._scans.written
         return self._scans.known(place.entry or "")
+
+
+class _Other(File):
+    """A file that a link leads to. If no scan writes it, it is not followed either."""
+
+    def __iter__(self) -> Iterator[str]:
+        return super().__iter__() if self.has_scans() else iter(list(self.keys()))
 
 
 class _Snapshot(File):
@@ -525,18 +609,50 @@ class _Top:
             if scan is not None:
                 return scan.entries[name]
         found = [scan.entries[name] for scan in self._look() if name in scan.entries]
-        return found[-1] if found else None
+        return found[-1] if found else self._scans.written.entries.get(name)
 
     def default_entry(self) -> str | None:
         for scan in reversed(self._look()):
             if scan.wait_ready(self._deadline) and scan.entries:
                 return next(iter(scan.entries))
-        return None
+        return self._scans.written.default()
 
     def _look(self) -> Sequence[LiveScan | FrozenScan]:
         if self._looked is None:
             self._looked = self._scans.look()
         return self._looked
+
+
+class _WrittenStream:
+    """Where the points of a stream are in the file."""
+
+    def __init__(
+        self, stream: BaseStream, file: str, path: str, roots: DataRoots, scan: AnyScan
+    ) -> None:
+        self._stream = stream
+        self._where = file, path
+        self._roots = roots
+        self._scan = scan
+        self._source: FileSource | None = None
+
+    def points(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Points from the file. Raises `PointsNotInFileError`."""
+        if self._source is None:
+            from blissdata.streams.hdf5_fallback.source import FileSource
+
+            stream = self._stream
+            self._source = FileSource(
+                stream.event_stream.what,
+                *self._where,
+                stream.dtype,
+                () if stream.dtype == object else stream.shape,
+                lambda: self._roots,
+            )
+        return self._source.read(start, stop, timeout=0)
+
+    def scan_left(self) -> bool:
+        """True if the scan has left the server. One round trip."""
+        return isinstance(self._scan, LiveScan) and self._scan.has_left()
 
 
 # ---------------------------------------------------------------------------------- small rules

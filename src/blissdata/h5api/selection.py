@@ -288,14 +288,21 @@ class Selection:
         `(len(points), …)`; for a scalar dataset the array of no axes. The result may share memory
         with it.
         """
-        if len(self.fields) == 1:
-            block = block[self.fields[0]]
-        elif self.fields:
-            block = _with_fields(block, self.fields)
+        block = self._chosen(block)
         if self.keep_array:
             return block[...]
         found = block[self.of_block]
         return found[self.dropped] if self.dropped else found
+
+    def of_parts(self, block: np.ndarray[Any, Any]) -> Any:
+        """The same, from a block to which `of_block` was applied already."""
+        found = self._chosen(block)
+        return found[self.dropped] if self.dropped else found
+
+    def _chosen(self, block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if len(self.fields) == 1:
+            return block[self.fields[0]]
+        return _with_fields(block, self.fields) if self.fields else block
 
 
 def _with_fields(block: np.ndarray[Any, Any], fields: tuple[str, ...]) -> np.ndarray[Any, Any]:

@@ -172,7 +172,7 @@ class FileSource:
                 dataset = file.dataset(self._data_path)
                 self._check(file, dataset)
                 rows = dataset.rows(start, stop, written_only=True)
-                agreed = before is not None and before.tobytes() == rows.tobytes()
+                agreed = before is not None and _same(before, rows)
                 if agreed or file.is_current():
                     return self._taken(start, file, rows)
             before = rows
@@ -206,7 +206,7 @@ class FileSource:
         if self._witness is not None and self._known != file.stamp:
             start, rows = self._witness
             again = dataset.rows(start, start + len(rows))
-            if again.tobytes() != rows.tobytes():
+            if not _same(again, rows):
                 raise DataFileContentError(
                     f"points {start} to {start + len(rows) - 1} are not what they were when they "
                     "were read first: the file was replaced or written anew. Load the scan again to "
@@ -218,6 +218,11 @@ def _counted(there: Ranges) -> str:
     if not there:
         return "no point of it (yet)"
     return f"only {'points' if there.count > 1 else 'point'} {there}"
+
+
+def _same(a: Array, b: Array) -> bool:
+    """Bit for bit, so that nan is nan; of texts, which are objects, their values."""
+    return a.tolist() == b.tolist() if a.dtype.hasobject else a.tobytes() == b.tobytes()
 
 
 def default_timeout() -> float:

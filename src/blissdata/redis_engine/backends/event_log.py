@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,12 +28,22 @@ from blissdata.redis_engine.backends.client import (
     refusal,
     translated_errors,
 )
+from blissdata.redis_engine.backends.replies import (
+    MAX_DIGITS,
+    SEAL_ID,
+    by_key,
+    or_damage,
+    to_arrivals,
+    to_bounds,
+    to_entry,
+    to_newest,
+    to_span,
+    to_tail,
+)
 from blissdata.redis_engine.backends.wire import LARGE, Arena, Command, Link, Wire, was_let_go
 from blissdata.redis_engine.keys import PROTOCOL
 from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
-from blissdata.streams.encoding import EncodedBatch
-from blissdata.streams.encoding.base import Batches
-from blissdata.streams.entries import MAX_INDEX, READ_LIMIT, Entries, Entry, Tail
+from blissdata.streams.entries import MAX_INDEX, READ_LIMIT, Entry, Tail
 from blissdata.streams.event_log import (
     AppendRequest,
     Arrivals,
@@ -44,18 +53,10 @@ from blissdata.streams.event_log import (
     SpanRequest,
 )
 
-__all__ = ["SEAL_ID", "Functions", "RedisEventLog", "execute", "is_missing_function"]
+__all__ = ["Functions", "RedisEventLog", "execute", "is_missing_function"]
 
 MAX_PAYLOAD = 512 * 2**20 - 4096
 """`proto-max-bulk-len` of a server that was not told otherwise, less what goes around a payload."""
-
-SEAL_ID = f"{MAX_INDEX}-{MAX_INDEX}".encode()
-"""The last possible entry id; its field `id` is the stream's length (protocol 1, "Events")."""
-
-MAX_POINTS = 2**63 - 1
-"""No stream has more points: beyond, a length is a lie, and `len()` could not tell it."""
-
-_MAX_DIGITS = 20
 
 CLOSING_S = 0.2
 """How long the connection for appending is left to who uses it, before it is closed [s]."""
@@ -424,7 +425,7 @@ class RedisEventLog:
         last = min(request.end, MAX_INDEX) - 1
         raw = self._raw.execute_command("XRANGE", key, request.index, last)
         try:
-            found = [_entry(key, item) for item in raw]
+            found = [to_entry(key, item) for item in raw]
         except PayloadError:
             return outcome
         ours, index = [], request.index
@@ -507,12 +508,12 @@ class RedisEventLog:
                 for reply in self._raw.execute(
                     [_xread(keys, positions, n) for n, keys in groups.items()]
                 ):
-                    found |= _by_key(_raised(reply))
+                    found |= by_key(_raised(reply))
             if not found and (wait > 0 or len(groups) == 1):
                 block = min(wait, self._max_block)
                 command = _xread(list(positions), positions, min(groups), block)
-                found = _by_key(self._reply(command, nbytes))
-        return {key: _arrivals(key, items) for key, items in found.items()}
+                found = by_key(self._reply(command, nbytes))
+        return {key: to_arrivals(key, items) for key, items in found.items()}
 
     def _read_one(
         self,
@@ -530,7 +531,7 @@ class RedisEventLog:
         if not reply:
             return {}
         ((_, items),) = reply.items() if isinstance(reply, dict) else reply
-        return {key: _arrivals(key, items)}
+        return {key: to_arrivals(key, items)}
 
     def _reply(self, command: Command, nbytes: int) -> Any:
         """One round trip. If `nbytes` of large points are expected, they are received in place."""
@@ -552,18 +553,18 @@ class RedisEventLog:
     def span(self, requests: Sequence[SpanRequest]) -> list[Span | PayloadError]:
         with translated_errors(f"reading {len(requests)} streams"):
             if len(requests) == 1 and not requests[0].only_tail:
-                return [_or_damage(self._long, requests[0])]
+                return [or_damage(self._long, requests[0])]
             plan = [_span_commands(request) for request in requests]
             commands = [command for part in plan for command in part]
             replies = iter(self._ask(commands))
             raw = [[_raised(next(replies)) for _ in part] for part in plan]
         return [
-            _or_damage(_span, request.key, parts)
+            or_damage(to_span, request.key, parts)
             for request, parts in zip(requests, raw, strict=True)
         ]
 
     def _long(self, request: SpanRequest) -> Span:
-        return _span(request.key, self._long_span(request))
+        return to_span(request.key, self._long_span(request))
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         """As `Wire.execute`, bringing the function library where it is missing."""
@@ -583,7 +584,7 @@ class RedisEventLog:
         at_once = min(last, start + window)
         if size >= LARGE:
             parts = [_raised(part) for part in self._ask([_tail_command(request)])]
-            last = min(last, _tail(request.key, parts[0]).length - 1)
+            last = min(last, to_tail(request.key, parts[0]).length - 1)
             commands = _range_commands(request.key, start, min(at_once, last))
             arena = Arena(size * max(0, last + 1 - start))
         else:
@@ -593,7 +594,7 @@ class RedisEventLog:
         with self._raw.link() as link:
             link.send(commands)
             parts += [_raised(_receive(link, arena)) for _ in commands]
-            last = min(last, _tail(request.key, parts[0]).length - 1)
+            last = min(last, to_tail(request.key, parts[0]).length - 1)
             link_windows = _windows(link, request.key, at_once + 1, last, window, arena)
             parts += [_raised(reply) for reply in link_windows]
         return parts
@@ -603,21 +604,21 @@ class RedisEventLog:
             raw = self._reply(("XREVRANGE", key, index, "-", "COUNT", 1), nbytes)
         if not raw:
             return None
-        entry = _entry(key, raw[0])
+        entry = to_entry(key, raw[0])
         return entry if entry.end > index else None
 
     def newest(self, keys: Sequence[str]) -> dict[str, tuple[Tail, Entry | None] | PayloadError]:
         with translated_errors(f"reading the newest points of {len(keys)} streams"):
             replies = self._raw.execute([("XREVRANGE", key, "+", "-", "COUNT", 2) for key in keys])
             found = {key: _raised(reply) or [] for key, reply in zip(keys, replies, strict=True)}
-        return {key: _or_damage(_newest, key, raw) for key, raw in found.items()}
+        return {key: or_damage(to_newest, key, raw) for key, raw in found.items()}
 
     def bounds(self, keys: Sequence[str]) -> dict[str, Bounds | PayloadError]:
         parts = [keys[i : i + BOUNDS_AT_ONCE] for i in range(0, len(keys), BOUNDS_AT_ONCE)]
         with translated_errors(f"looking where {len(keys)} streams begin and end"):
             replies = self._ask([("FCALL_RO", "bd2_bounds", len(part), *part) for part in parts])
             found = [raw for reply in replies for raw in _raised(reply)]
-        return {key: _or_damage(_bounds, key, raw) for key, raw in zip(keys, found, strict=True)}
+        return {key: or_damage(to_bounds, key, raw) for key, raw in zip(keys, found, strict=True)}
 
 
 # ---------------------------------------------------------------------------------- commands
@@ -746,194 +747,9 @@ def _outcome(key: str, reply: Any, doing: str) -> int | Exception:
         return refusal(reply, doing)
     word, value = reply
     if word == b"OK":
-        if not value.isdigit() or len(value) > _MAX_DIGITS:
+        if not value.isdigit() or len(value) > MAX_DIGITS:
             return PayloadError(f"the seal of {key} says that it has {value[:40]!r} points")
         return int(value)
     error, text = _ERRORS[word]
     outcome: Exception = error(f"{key}: {text.format(value.decode())}")
     return outcome
-
-
-def _by_key(reply: Any) -> dict[str, Any]:
-    """The reply of XREAD: pairs under RESP2, a map under RESP3, nothing if nothing came."""
-    if not reply:
-        return {}
-    pairs = reply.items() if isinstance(reply, dict) else reply
-    return {key.decode(): entries for key, entries in pairs}
-
-
-def _arrivals(key: str, raw: Sequence[Any]) -> Arrivals | PayloadError:
-    seal = damage = None
-    if raw and raw[-1][0] == SEAL_ID:
-        try:
-            seal = _sealed_length(key, raw[-1])
-        except PayloadError as error:
-            damage = error
-        raw = raw[:-1]
-    entries, broken = _sound_entries(key, raw)
-    damage = broken or damage
-    if damage is not None:
-        if not entries:
-            return damage
-        seal = None
-    return Arrivals(entries, seal)
-
-
-def _entries(key: str, raw: Sequence[Any]) -> Entries:
-    """All entries. Raises `PayloadError` for one that is not as protocol 1 says."""
-    entries, damage = _sound_entries(key, raw)
-    if damage is not None:
-        raise damage
-    return entries
-
-
-def _sound_entries(key: str, raw: Sequence[Any]) -> tuple[Entries, PayloadError | None]:
-    """The entries in front of the first that is damaged, and what is wrong with that."""
-    if not raw:
-        return Entries((), Batches(())), None
-    quick = _alone(*raw) if len(raw) == 1 else _alike(raw)
-    if quick is not None:
-        return quick, None
-    found: list[Entry] = []
-    for item in raw:
-        try:
-            found.append(_entry(key, item))
-        except PayloadError as error:
-            return Entries.of(found), error
-    return Entries.of(found), None
-
-
-def _alone(item: Any) -> Entries | None:
-    """As `_alike`, for one entry with one point."""
-    ident, fields = item
-    if len(fields) != 2 or fields[0] != b"payload" or not ident.endswith(b"-1"):
-        return None
-    start = int(ident[:-2])
-    return Entries(range(start, start + 1), Batches(fields[1:])) if start < MAX_POINTS else None
-
-
-def _alike(raw: Sequence[Any]) -> Entries | None:
-    """Entries that all have the same fields, as publishers write them, without a look at each of
-    them alone; None where something is not so, and each must be looked at."""
-    idents = [item[0] for item in raw]
-    fields = [item[1] for item in raw]
-    count = len(raw)
-    widths = set(map(len, fields))
-    if not idents[0].endswith(b"-1") or {f[0] for f in fields if f} != {b"payload"}:
-        return None
-    start = int(idents[0][:-2])
-    payloads = [f[1] for f in fields]
-    if widths == {2}:
-        if start + count <= MAX_POINTS and idents == [
-            b"%d-1" % i for i in range(start, start + count)
-        ]:
-            return Entries(range(start, start + count), Batches(payloads))
-        return None
-    if widths != {4} or {f[2] for f in fields} != {b"len"}:
-        return None
-    lens = [f[3] for f in fields]
-    if not all(map(bytes.isdigit, lens)) or max(map(len, lens)) > _MAX_DIGITS:
-        return None
-    counts = list(map(int, lens))
-    starts = [start, *accumulate(counts, initial=start)][1:-1]
-    if (
-        min(counts) < 1
-        or start + sum(counts) > MAX_POINTS
-        or idents != [b"%d-1" % i for i in starts]
-    ):
-        return None
-    return Entries(starts, Batches(payloads, counts))
-
-
-def _entry(key: str, item: Any) -> Entry:
-    """One entry. Raises `PayloadError` for one that is not as protocol 1 says."""
-    ident, fields = item
-    index, _, sequence = ident.partition(b"-")
-    if sequence != b"1":
-        raise PayloadError(f"the entry {ident.decode()} of {key} has an id that is not <index>-1")
-    payload = count = None
-    if len(fields) == 4 and fields[0] == b"payload" and fields[2] == b"len":
-        _, payload, _, count = fields
-    else:
-        for name, value in zip(fields[::2], fields[1::2], strict=True):
-            if name == b"payload":
-                payload = value
-            elif name == b"len":
-                count = value
-    if payload is None:
-        names = b", ".join(fields[::2]).decode(errors="replace")
-        raise PayloadError(f"the entry {ident.decode()} of {key} has no payload, only: {names}")
-    length = 1
-    if count is not None:
-        length = int(count) if count.isdigit() and len(count) <= _MAX_DIGITS else 0
-        if not 1 <= length <= MAX_POINTS:
-            raise PayloadError(
-                f"the entry {ident.decode()} of {key} says that it holds {count[:40]!r} points"
-            )
-    entry = Entry(int(index), EncodedBatch(payload, length))
-    if entry.end > MAX_POINTS:
-        raise PayloadError(f"the entry {ident.decode()} of {key} reaches to index {entry.end}")
-    return entry
-
-
-def _sealed_length(key: str, item: Any) -> int:
-    _, fields = item
-    found = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"id", b"")
-    length = int(found) if found.isdigit() and len(found) <= _MAX_DIGITS else MAX_INDEX
-    if length > MAX_POINTS:
-        raise PayloadError(f"the seal of {key} says that it has {found[:40]!r} points")
-    return length
-
-
-def _or_damage(read: Callable[..., T], *args: Any) -> T | PayloadError:
-    try:
-        return read(*args)
-    except PayloadError as error:
-        return error
-
-
-def _span(key: str, parts: Sequence[Any]) -> Span:
-    """From the newest entry, and the ranges."""
-    tail, *ranges = parts
-    return _tail(key, tail), Entries.joined([_entries(key, items or ()) for items in ranges])
-
-
-def _newest(key: str, raw: Sequence[Any]) -> tuple[Tail, Entry | None]:
-    return _tail(key, raw), _last_entry(key, raw)
-
-
-def _tail(key: str, raw: Sequence[Any]) -> Tail:
-    """From the newest entries, newest first; or from what the function `bd2_tail` says of the
-    newest: id, `len`, and the `id` of a seal."""
-    if not raw:
-        return Tail(0, False)
-    if type(raw[0]) is bytes:
-        ident, count, length = raw
-        if ident == SEAL_ID:
-            return Tail(_sealed_length(key, (ident, [b"id", length])), True)
-        fields = [b"payload", b"", b"len", count] if count else [b"payload", b""]
-        return Tail(_entry(key, (ident, fields)).end, False)
-    if raw[0][0] == SEAL_ID:
-        return Tail(_sealed_length(key, raw[0]), True)
-    return Tail(_entry(key, raw[0]).end, False)
-
-
-def _bounds(key: str, raw: Sequence[Any]) -> Bounds:
-    """From the id of the first entry, and what `_tail` takes of the last."""
-    if not raw:
-        return Bounds(0, Tail(0, False))
-    tail = _tail(key, raw[1:])
-    if raw[0] == SEAL_ID:
-        return Bounds(tail.length, tail)
-    start = _entry(key, (raw[0], [b"payload", b""])).index
-    if start >= tail.length:
-        raise PayloadError(f"{key} begins at index {start}, but its seal says {tail.length} points")
-    return Bounds(start, tail)
-
-
-def _last_entry(key: str, raw: Sequence[Any]) -> Entry | None:
-    """From the newest two entries, newest first."""
-    for item in raw:
-        if item[0] != SEAL_ID:
-            return _entry(key, item)
-    return None

@@ -14,7 +14,8 @@ import redis
 
 from blissdata.redis_engine.backends.abstract import Record
 from blissdata.redis_engine.backends.client import refusal, translated_errors
-from blissdata.redis_engine.backends.event_log import SEAL_ID, is_missing_function
+from blissdata.redis_engine.backends.event_log import is_missing_function
+from blissdata.redis_engine.backends.replies import SEAL_ID
 from blissdata.redis_engine.backends.wire import Command, Link, Wire
 from blissdata.redis_engine.keys import HISTORY, TRACKING
 from blissdata.streams.entries import MAX_INDEX

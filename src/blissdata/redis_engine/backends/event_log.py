@@ -30,7 +30,6 @@ from blissdata.redis_engine.backends.client import (
 )
 from blissdata.redis_engine.backends.replies import (
     MAX_DIGITS,
-    SEAL_ID,
     by_key,
     or_damage,
     to_arrivals,

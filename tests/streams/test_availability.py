@@ -240,5 +240,6 @@ def test_looks_are_rationed() -> None:
     assert looks.may_look(1.0)
     assert not looks.may_look(0.9)
     looks.took(0.6)
-    assert not looks.may_look(100.0)
+    assert not looks.may_look(9.0)
+    assert looks.may_look(10.0)
     assert looks.may_look(None)  # the first look is always worth it

@@ -29,6 +29,7 @@ examples:
   blissdata ls                      which scans there are, the newest first
   blissdata show last               the newest: its header, its streams
   blissdata tail last               its points, as they come, until it ends
+  blissdata where last              which points are in memory, in a file, gone
   blissdata replay scan.nxs         publish a measured file as a running scan
   blissdata record last scan.jsonl  write a scan into a file that can be replayed
   eval "$(blissdata completion bash)"   teach this shell to complete all this
@@ -78,7 +79,19 @@ def _exit_code(command: Callable[[], int | None]) -> int:
 
 def command_line_parser() -> argparse.ArgumentParser:
     """The whole command line, as `argparse` knows it."""
-    from blissdata.cli import completion, ls, record, replay, serve, show, status, stop, tail, track
+    from blissdata.cli import (
+        completion,
+        ls,
+        record,
+        replay,
+        serve,
+        show,
+        status,
+        stop,
+        tail,
+        track,
+        where,
+    )
 
     parser = argparse.ArgumentParser(
         prog="blissdata",
@@ -88,7 +101,7 @@ def command_line_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"blissdata {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, status, stop, track, ls, show, tail, replay, record, completion):
+    for command in (serve, status, stop, track, ls, show, tail, where, replay, record, completion):
         command.add_to(commands)
     commands.add_parser("demo", help="publish a measured scan, follow it live, read it again")
     return parser

@@ -7,10 +7,14 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from blissdata.exceptions import MissingExtraError
 
-__all__ = ["Column", "fitting", "missing_extra", "table", "terminal_width"]
+__all__ = ["Column", "Painted", "fitting", "missing_extra", "painted", "table", "terminal_width"]
+
+Painted = list[tuple[str, str]]
+"""One line, as pieces of text with their styles."""
 
 GAP = 2
 """Blanks between two columns."""
@@ -67,7 +71,6 @@ def table(
     Raises `MissingExtraError` without rich."""
     try:
         from rich.cells import cell_len
-        from rich.console import Console
         from rich.table import Table
         from rich.text import Text
     except ImportError as error:
@@ -91,16 +94,38 @@ def table(
         cells = [(columns[used[place]], row[used[place]]) for place in kept]
         shown.add_row(*(Text(text, style=column.styles.get(text, "")) for column, text in cells))
     width = max(_width(widths, kept), 1)
+    return _rendered([shown], width if room is None else min(width, max(room, 1)), room)
+
+
+def painted(lines: Sequence[Painted], room: int | None) -> str:
+    """The lines as text, with their styles if `room` says that there is a terminal; longer ones are
+    broken there. Raises `MissingExtraError` without rich."""
+    try:
+        from rich.cells import cell_len
+        from rich.text import Text
+    except ImportError as error:
+        raise missing_extra("this command's maps (--json does without)", "rich") from error
+
+    width = max((sum(cell_len(text) for text, _ in line) for line in lines), default=1)
+    texts = [Text.assemble(*line, no_wrap=room is None) for line in lines]
+    return _rendered(texts, max(width if room is None else room, 1), room)
+
+
+def _rendered(shown: Sequence[Any], width: int, room: int | None) -> str:
+    """What rich makes of it, `width` characters wide."""
+    from rich.console import Console
+
     console = Console(
         file=io.StringIO(),
-        width=width if room is None else min(width, max(room, 1)),
+        width=width,
         height=25,  # without one, a terminal that calls itself dumb counts as 80 columns wide
         force_terminal=room is not None,
         legacy_windows=False,
         emoji=False,
     )
     with console.capture() as captured:
-        console.print(shown)
+        for one in shown:
+            console.print(one)
     lines = captured.get().splitlines()
     return "\n".join(lines if room is not None else [line.rstrip() for line in lines])
 

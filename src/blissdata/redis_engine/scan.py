@@ -345,6 +345,11 @@ class Scan:
         if isinstance(definition, str):
             extra = {**(info or {}), **metadata}
             if encoder is not None:
+                if not isinstance(encoder, StreamEncoder):
+                    raise TypeError(
+                        f"create_stream({definition!r}, …): found {encoder!r}, expected an encoder; the "
+                        "dtype of the points is given by name, as in dtype='float64'"
+                    )
                 definition = StreamDefinition(definition, extra, encoder)
             elif dtype is not None:
                 definition = Stream.make_definition(definition, dtype, shape, extra)

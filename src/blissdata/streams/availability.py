@@ -170,6 +170,9 @@ class Looks:
     """How many looks at files one question may cost: what was looked at a moment ago is not looked at
     again, nor when the question has taken long enough already."""
 
+    STALE_S = 10.0
+    """Older looks are repeated in any case [s]."""
+
     def __init__(self, max_age: float, budget: float) -> None:
         """A look is good for `max_age` [s]; older ones are repeated until that took `budget` [s]."""
         self._max_age = max_age
@@ -177,7 +180,9 @@ class Looks:
 
     def may_look(self, age: float | None) -> bool:
         """Whether to look, where the last look is so old [s] (None: there was none)."""
-        return age is None or (age >= self._max_age and self._left > 0)
+        if age is None or age >= self.STALE_S:
+            return True
+        return age >= self._max_age and self._left > 0
 
     def took(self, seconds: float) -> None:
         """So long took a look."""

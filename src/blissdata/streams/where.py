@@ -70,8 +70,8 @@ def availability_of(streams: Iterable[S]) -> dict[S, Availability]:
     """Where the points of each stream are now. One round trip for all, one more if there are detectors
     among them, and one more if there are streams without any point; never waits.
 
-    What is said of a file is at most a second old, or as old as it takes to look at many files: such
-    looks take a fiftieth of a second each time. A stream of which nothing can be said (its plugin is not
+    What is said of a file is at most a second old; where there are many streams in files, at most ten:
+    looking again takes a fiftieth of a second each time. A stream of which nothing can be said (its plugin is not
     installed, its scan was deleted) has a `problem`. Raises `StoreConnectionError`."""
     return {
         stream: found if isinstance(found, Availability) else _problem(stream, found)

@@ -1,23 +1,30 @@
 """Whatever the layout, the live file is read as h5py reads the same tree from a file.
 
 A random layout and its points are published, and written with h5py, out of the same values; then
-both are walked: names, links, classes, attributes, dtypes, shapes, random selections, refusals. Once
-with a part of the points, without waiting; once when the scan is closed, as a file that follows.
+both are walked: names, links, classes, attributes, dtypes, shapes, random selections, refusals.
+
+running     a part of the points is there: without waiting, and frozen
+closed      as a file that follows
+trimmed     the points have left the server, and come from the written file
+expired     the scan has left it as well; for objects from before, and for new ones
 """
 
 from __future__ import annotations
 
 import base64
-import io
+import json
+import os
 import string
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.h5api.live import PATH, new_scan, root
+from tests.h5api.live import new_scan, root
 
 from blissdata import DataStore
 from blissdata.h5api.redis_hdf5 import Dataset, File, Group
@@ -106,8 +113,15 @@ def _inline(array: np.ndarray[Any, Any]) -> dict[str, Any]:
 ATTRIBUTES = st.dictionaries(NAMES, values(), max_size=3)
 
 POINTS = st.tuples(
-    st.integers(0, 6), st.sampled_from([(), (2,), (2, 3)]), st.sampled_from(sorted(NUMBERS))
+    st.integers(0, 6),
+    st.sampled_from([(), (2,), (2, 3)]),
+    st.sampled_from([*sorted(NUMBERS), "json"]),
 )
+
+BYTES = st.sampled_from([(3,), (2, 2), (1, 4, 2)]).flatmap(
+    lambda shape: arrays(shape).map(lambda a: a.view("u1") if a.dtype == bool else a)
+)
+"""What stands in other files."""
 
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 
@@ -115,6 +129,7 @@ LEAVES = st.one_of(
     st.tuples(st.just("value"), ATTRIBUTES, values()),
     st.tuples(st.just("stream"), ATTRIBUTES, POINTS),
     st.tuples(st.just("link"), st.booleans(), st.integers(0, 10**6)),
+    st.tuples(st.sampled_from(["raw", "virtual"]), ATTRIBUTES, BYTES),
 )
 
 
@@ -128,10 +143,13 @@ TREES = st.recursive(LEAVES, _groups, max_leaves=8)
 class Tree:
     """A tree as both sides get it."""
 
-    def __init__(self, tree: Any) -> None:
+    def __init__(self, tree: Any, directory: str) -> None:
         self._tree = tree
         self._paths = ["/1.1", *self._all_paths(tree, "/1.1")]
-        self.points: dict[str, np.ndarray[Any, Any]] = {}
+        self._directory = directory
+        self._others: dict[str, str] = {}
+        self.file = os.path.join(directory, "f.h5")
+        self.points: dict[str, Any] = {}
         self.layout = self._item(tree, "/1.1")
 
     def _all_paths(self, tree: Any, path: str) -> list[str]:
@@ -161,11 +179,31 @@ class Tree:
             return {"type": "group", "attributes": given, "children": children}
         if kind == "value":
             return {"type": "dataset", "attributes": given, "value": inside[0]}
+        if kind in ("raw", "virtual"):
+            return {"attributes": given, **self._elsewhere(kind, path, inside)}
         number, shape, dtype = inside
         size = number * int(np.prod(shape))
+        if dtype == "json":
+            self.points[path] = [{"é": n, "nan": [None, 0.5]} for n in range(number)]
+            value = {"type": "stream", "stream": path}
+            return {"type": "dataset", "attributes": given, "value": value}
         self.points[path] = (np.arange(size) % 2 * 3).astype(dtype).reshape(number, *shape)
         value = {"type": "stream", "stream": path}
         return {"type": "dataset", "attributes": given, "value": value}
+
+    def _elsewhere(self, kind: str, path: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
+        name = os.path.join(self._directory, f"{len(self._others)}.{kind}")
+        self._others[path] = name
+        described = {"dtype": array.dtype.str.lstrip("|"), "shape": list(array.shape)}
+        if kind == "raw":
+            array.tofile(name)
+            files = [{"name": name, "offset": 0, "size": array.nbytes}]
+            return {"type": "external_binary_dataset", **described, "files": files}
+        with h5py.File(name, "w") as file:
+            file["a/b"] = array
+        whole = {"start": [0] * array.ndim, "count": list(array.shape)}
+        part = {"vspace": whole, "src_file": name, "src_dataset": "/a/b", "src_space": whole}
+        return {"type": "virtual_dataset", **described, "virtual_sources": [part]}
 
     def write(self, file: h5py.File, part: float) -> None:
         self._write(file.create_group("1.1", track_order=True), self._tree, "/1.1", part)
@@ -183,8 +221,19 @@ class Tree:
                 made: Any = node.create_group(name, track_order=True)
             elif child[0] == "value":
                 made = node.create_dataset(name, data=child[2][1], track_order=True)
+            elif child[0] == "raw":
+                array = child[2]
+                storage = [(self._others[there], 0, array.nbytes)]
+                made = node.create_dataset(name, array.shape, array.dtype, external=storage)
+            elif child[0] == "virtual":
+                layout = h5py.VirtualLayout(child[2].shape, child[2].dtype)
+                source = h5py.VirtualSource(self._others[there], "a/b", child[2].shape)
+                layout[...] = source
+                made = node.create_virtual_dataset(name, layout)
             else:
                 points = self.points[there][: int(part * len(self.points[there]))]
+                if isinstance(points, list):
+                    points = np.array([json.dumps(point) for point in points], dtype=TEXT)
                 shape = (None, *points.shape[1:])
                 chunks = (1, *(max(n, 1) for n in points.shape[1:]))
                 made = node.create_dataset(
@@ -194,12 +243,14 @@ class Tree:
 
 
 def publish(store: DataStore, tree: Tree) -> tuple[Any, dict[str, Any]]:
-    scan = new_scan(store, 1)
+    scan = new_scan(store, 1, tree.file)
     streams = {
-        path: scan.create_stream(path, dtype=points.dtype, shape=points.shape[1:])
+        path: scan.create_stream(path, dtype="json")
+        if isinstance(points, list)
+        else scan.create_stream(path, dtype=points.dtype, shape=points.shape[1:])
         for path, points in tree.points.items()
     }
-    scan.info["h5maps"] = {PATH: root(**{"1.1": tree.layout})}
+    scan.info["h5maps"] = {tree.file: root(**{"1.1": tree.layout})}
     scan.prepare()
     scan.start()
     return scan, streams
@@ -237,15 +288,16 @@ def assert_same_attributes(live: Mapping[str, Any], there: Any, where: str) -> N
 def assert_same_dataset(live: Dataset, there: h5py.Dataset, data: st.DataObject) -> None:
     where = there.name
     assert isinstance(live, Dataset)
-    assert (live.shape, live.ndim, live.size, live.maxshape) == (
-        there.shape,
-        there.ndim,
-        there.size,
-        there.maxshape,
-    ), where
+    assert (live.shape, live.ndim, live.size) == (there.shape, there.ndim, there.size), where
+    frozen = type(live.file) is not File
+    assert live.maxshape == (there.shape if frozen else there.maxshape), where
     assert live.dtype == there.dtype
     assert h5py.check_string_dtype(live.dtype) == h5py.check_string_dtype(there.dtype)
-    assert (live.is_virtual, live.external, live.compression) == (False, None, None)
+    assert (live.is_virtual, live.external, live.compression) == (
+        there.is_virtual,
+        there.external,
+        None,
+    )
     if there.shape:
         assert len(live) == len(there)
     for index in [(), ..., *data.draw(st.lists(indices(there.shape), min_size=1, max_size=4))]:
@@ -318,32 +370,71 @@ def assert_same_tree(live: Any, there: Any, data: st.DataObject) -> None:
             assert_same_tree(live[name], there[name], data)
 
 
+def send(streams: Mapping[str, Any], points: Mapping[str, Any], first: float, last: float) -> None:
+    for path, every in points.items():
+        some = every[int(first * len(every)) : int(last * len(every))]
+        for point in some if isinstance(some, list) else [some] * bool(len(some)):
+            streams[path].send(point)
+        streams[path].join()
+
+
+def some(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        phases=(
+            Phase.explicit,
+            Phase.reuse,
+            Phase.generate,
+        ),  # shrinking takes longer than a test may
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
+    )
+
+
 @given(_groups(TREES), st.floats(0, 1), st.data())
-@settings(
-    max_examples=60,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes longer than a test may
-    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
-)
+@some(15)
 def test_a_live_file_is_read_as_the_file_that_is_written(
     tree: Any, part: float, data: st.DataObject
 ) -> None:
-    whole = Tree(tree)
+    compare(tree, part, data)
+
+
+@pytest.mark.slow
+@given(_groups(TREES), st.floats(0, 1), st.data())
+@some(120)
+def test_many_live_files_are_read_as_the_files_that_are_written(
+    tree: Any, part: float, data: st.DataObject
+) -> None:
+    compare(tree, part, data)
+
+
+def compare(tree: Any, part: float, data: st.DataObject) -> None:
     backend = MemoryBackend()
     backend.initialise()
-    with DataStore(backend=backend) as store:
+    with tempfile.TemporaryDirectory() as directory, DataStore(backend=backend) as store:
+        whole = Tree(tree, directory)
+        path = whole.file
         scan, streams = publish(store, whole)
-        for path, points in whole.points.items():
-            if first := int(part * len(points)):
-                streams[path].send(points[:first])
-                streams[path].join()
-        with h5py.File(io.BytesIO(), "w", track_order=True) as there:
+        send(streams, whole.points, 0, part)
+        with h5py.File(path + ".part", "w", track_order=True) as there:
             whole.write(there, part)
-            assert_same_tree(File(PATH, data_store=store, wait=False)["1.1"], there["1.1"], data)
-        for path, points in whole.points.items():
-            if len(rest := points[int(part * len(points)) :]):
-                streams[path].send(rest)
+            with File(path, data_store=store, wait=False) as live:
+                assert_same_tree(live["1.1"], there["1.1"], data)
+        send(streams, whole.points, part, 1)
         scan.stop()
         scan.close()
-        with h5py.File(io.BytesIO(), "w", track_order=True) as there:
+        with h5py.File(path, "w", track_order=True) as there:
             whole.write(there, 1)
-            assert_same_tree(File(PATH, data_store=store)["1.1"], there["1.1"], data)
+            held = File(path, data_store=store)
+            entry = held["1.1"]
+            assert_same_tree(entry, there["1.1"], data)
+        os.utime(path, (0, 0))  # nobody is writing any more: zeros are what was measured
+        frozen = held.snapshot()
+        lengths = {streams[name].key: len(points) for name, points in whole.points.items()}
+        store.event_log.trim(lengths)
+        with h5py.File(path, "r") as there, held:
+            assert_same_tree(held["1.1"], there["1.1"], data)
+            assert_same_tree(frozen["1.1"], there["1.1"], data)
+            store.catalog.expire(scan.key, 0)
+            assert_same_tree(entry, there["1.1"], data)
+            with File(path, data_store=store) as fresh:
+                assert_same_tree(fresh["1.1"], there["1.1"], data)

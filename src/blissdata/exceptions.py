@@ -42,7 +42,8 @@
     │   └── PinGoneError                        (LookupError) it was removed or taken over, or its scan is gone
     ├── DataTimeoutError                        (TimeoutError) points that did not come in the time allowed
     ├── EndOfStream                             every point was read
-    │   └── StreamAbandonedError                … of a stream that nobody will ever seal
+    │   ├── StreamAbandonedError                … of a stream that nobody will ever seal
+    │   └── StreamDeletedError                  … of a stream whose scan was deleted: perhaps not all
     ├── EmptyViewException                      a plugin has no view yet
     ├── NoWritePermission                       (PermissionError) a read-only scan or stream
     ├── DataFileError                           (OSError) points or images cannot be read from a file
@@ -137,6 +138,7 @@ __all__ = [
     "StoreError",
     "StreamAbandonedError",
     "StreamConflictError",
+    "StreamDeletedError",
     "StreamError",
     "StreamExistsError",
     "StreamRewoundError",
@@ -359,6 +361,11 @@ class EndOfStream(BlissdataError):  # noqa: N818 — the name that clients impor
 
 class StreamAbandonedError(EndOfStream):
     """Every point that there is was read; the scan is closed, but nobody sealed the stream."""
+
+
+class StreamDeletedError(EndOfStream):
+    """Every point up to the seal was read, but the scan was deleted meanwhile: if it was still running, by
+    force, these are not all that its publisher sent."""
 
 
 class EmptyViewException(BlissdataError):  # noqa: N818 — the name that clients import

@@ -7,6 +7,7 @@
 |   by an exception; a child of multiprocessing |                                                |
 | ends without a server                       | ends, and says that points were lost             |
 | is killed                                   | readers can leave                                |
+| publishes a scan that somebody deletes      | says so, once                                    |
 | forks with open streams                     | the child is told, and may open its own; both end|
 | gets Ctrl-C in send, join, read, wait       | ends; the scan is closed as USER_ABORT           |
 
@@ -371,6 +372,28 @@ def test_a_killed_program_leaves_readers_that_can_leave(run, plain_store):
     assert ended.is_set()
     y = scan.streams["y"]
     assert y[:].tolist() == [1] * len(y)
+
+
+@pytest.mark.parametrize("way", ["with scan:", "if True:"], ids=["in a block", "without"])
+def test_a_program_whose_scan_is_deleted_says_so_and_nothing_else(run, plain_store, way):
+    program = run(f"""
+        store = DataStore(url)
+        scan, x = new_scan(store, "x")
+        {way}
+            hear()
+            while True:
+                x.send(1)
+    """)
+    key = program.line()
+    plain_store.delete_scan(key, force=True)
+    program.tell("go")
+    code, errors = program.end()
+    assert code == 1
+    assert errors.splitlines()[0].startswith("Traceback")
+    assert errors.splitlines()[-1].startswith("blissdata.")
+    assert "its scan was deleted from the server" in errors.splitlines()[-1]
+    for misleading in ("discrepancy", "left in state", "sealed with", "and then:"):
+        assert misleading not in errors
 
 
 # ---------------------------------------------------------------------------------- forks

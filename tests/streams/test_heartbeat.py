@@ -4,7 +4,7 @@
 | -------------------------------------------- | -------------------------------- |
 | beats                                        | waits                            |
 | is silent at one look                        | waits                            |
-| is silent at two looks in a row              | is told                          |
+| is silent at two looks in a row              | is told, or at the end, by choice|
 | gives no signs of life at all (2.x)          | waits                            |
 | has closed the scan                          | is told of that                  |
 """
@@ -21,7 +21,12 @@ from typing import Any
 import pytest
 
 from blissdata import DataStore, ScanState
-from blissdata.exceptions import PublisherLostError, StoreConnectionError
+from blissdata.exceptions import (
+    EndOfStream,
+    PublisherLostError,
+    StoreConnectionError,
+    StreamAbandonedError,
+)
 from blissdata.streams import CursorGroup, heartbeat
 from blissdata.streams.heartbeat import LOST_AFTER_S, Heartbeat, Life, Suspicion
 
@@ -236,6 +241,51 @@ def test_a_reader_may_wait_on_and_gets_what_comes(store: DataStore, lost: str) -
     writer.send(2.0)
     writer.join()
     assert cursor.read().get_data().tolist() == [2.0]
+
+
+ENDS = {
+    "a cursor": lambda streams: [v.get_data().tolist() for v in streams["x"].cursor()] == [[1.0]],
+    "an iteration": lambda streams: list(streams["x"]) == [1.0],
+    "a group": lambda streams: {s.name for views in CursorGroup(streams) for s in views} == {*"xy"},
+}
+
+
+@pytest.mark.parametrize("read", ENDS)
+def test_a_reader_may_choose_that_a_lost_publisher_means_the_end(
+    store: DataStore, lost: str, read: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    choosing = DataStore(backend=store.backend, lost_publisher="end")
+    assert ENDS[read](choosing.load_scan(lost).streams)
+    assert "no sign of life" in caplog.text
+    assert lost in caplog.text
+
+
+def test_each_cursor_may_choose_for_itself(store: DataStore, lost: str) -> None:
+    streams = store.load_scan(lost).streams
+    cursor = streams["x"].cursor(lost_publisher="end")
+    cursor.read()
+    with pytest.raises(EndOfStream) as caught:
+        cursor.read()
+    assert type(caught.value) is EndOfStream
+    group = CursorGroup(streams, lost_publisher="end")
+    assert {stream.name for views in group for stream in views} == {"x", "y"}
+    choosing = DataStore(backend=store.backend, lost_publisher="end")
+    told = choosing.load_scan(lost).streams["x"].cursor(lost_publisher="error")
+    told.read()
+    with pytest.raises(PublisherLostError):
+        told.read()
+    with pytest.raises(StreamAbandonedError, match="lost"):
+        choosing.load_scan(lost).streams["x"].wait_seal()
+
+
+def test_another_choice_is_refused(store: DataStore, lost: str) -> None:
+    streams = store.load_scan(lost).streams
+    with pytest.raises(ValueError, match="wait"):
+        streams["x"].cursor(lost_publisher="wait")
+    with pytest.raises(ValueError, match="wait"):
+        CursorGroup(streams, lost_publisher="wait")
+    with pytest.raises(ValueError, match="wait"):
+        DataStore(backend=store.backend, lost_publisher="wait")
 
 
 def test_a_time_limit_comes_before_the_news_of_a_loss(store: DataStore, lost: str) -> None:

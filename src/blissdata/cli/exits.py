@@ -17,6 +17,7 @@ from blissdata.exceptions import (
     NoScanAvailable,
     ScanKeyError,
     ScanNotFoundError,
+    StreamDeletedError,
     StreamVanishedError,
 )
 
@@ -80,6 +81,7 @@ _CODES: tuple[tuple[type[BlissdataError], int], ...] = (
     (NotThereError, NOT_THERE),
     (ScanNotFoundError, NOT_THERE),
     (StreamVanishedError, NOT_THERE),
+    (StreamDeletedError, NOT_THERE),
     (NoScanAvailable, NOT_THERE),
     (ScanKeyError, NOT_THERE),
 )

@@ -32,6 +32,7 @@ from blissdata.exceptions import (
     ScanValidationError,
     StoreConnectionError,
     StreamExistsError,
+    StreamVanishedError,
     UnauthorizeStateTransition,
     UnknownEncodingError,
 )
@@ -136,6 +137,7 @@ class Scan:
         self._streams: dict[str, BaseStream] = {}
         self._writers: dict[str, BaseStream] = {}
         self._announced: set[str] = set()
+        self._deleted = False
         self._suspicion = Suspicion()
         self._looked = time.monotonic()
         self._adopt(loaded)
@@ -510,6 +512,9 @@ class Scan:
 
         try:
             return self._data_store.publisher.persist(advance)
+        except ScanNotFoundError:
+            self._is_gone()
+            raise
         except UnauthorizeStateTransition as error:
             self._follow_the_server()
             raise UnauthorizeStateTransition(
@@ -527,19 +532,35 @@ class Scan:
         sinks = [
             stream.event_stream for stream in self._writers.values() if stream.event_stream.writable
         ]
-        self._data_store.publisher.seal(
-            [events.sink for events in sinks if events.sink], tell_conflicts=True
-        )
+        try:
+            self._data_store.publisher.seal(
+                [events.sink for events in sinks if events.sink], tell_conflicts=True
+            )
+        except StreamVanishedError:
+            self._is_gone()
+            raise
 
     def _follow_the_server(self) -> None:
         try:
             loaded = self._data_store.catalog.load(self._key)
         except ScanNotFoundError:
-            self._data_store.heartbeat.end(self._key)
+            self._is_gone()
             return
         self._state, self._state_id = ScanState(loaded.state), loaded.state_id
         if self._state == ScanState.CLOSED:
             self._data_store.heartbeat.end(self._key)
+
+    def _is_gone(self) -> None:
+        """It was deleted: there is nothing left to close."""
+        self._deleted = True
+        self._data_store.heartbeat.end(self._key)
+
+    def _was_deleted(self) -> bool:
+        """True if this publisher was told so, by a step or by a stream."""
+        sinks = [stream.event_stream.sink for stream in self._writers.values()]
+        return self._deleted or any(
+            sink is not None and isinstance(sink.failure, StreamVanishedError) for sink in sinks
+        )
 
     def _require_writable(self, doing: str) -> None:
         if not self._writable:
@@ -576,11 +597,14 @@ class Scan:
                 self._close_after(trouble)
             if kind is None:
                 raise
-            _logger.error("Scan %s ended in a failure, and then: %s", self._key, trouble)
+            if not self._was_deleted():  # … which the error says that is under way
+                _logger.error("Scan %s ended in a failure, and then: %s", self._key, trouble)
 
     def tell_if_left_open(self) -> None:
         """At the end of the program: a scan that nobody closed looks to readers as if it went on."""
-        if self._state != ScanState.CLOSED and self._pid == os.getpid():
+        if self._state == ScanState.CLOSED or self._pid != os.getpid():
+            return
+        if not self._was_deleted():
             _logger.warning(
                 "Scan %s is left in state %s: nobody closed it, and readers go on waiting. "
                 "`with store.create_scan(…) as scan:` closes it whatever happens",
@@ -592,7 +616,8 @@ class Scan:
         try:
             self.close()
         except Exception as again:  # noqa: BLE001 — the first one is raised
-            trouble.add_note(f"The scan could not be closed either: {again}")
+            if not self._was_deleted():
+                trouble.add_note(f"The scan could not be closed either: {again}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,7 @@ from blissdata.streams.deadline import Deadline
 from blissdata.streams.durability import Durability
 from blissdata.streams.event_log import SealRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S
-from blissdata.streams.heartbeat import Heartbeat, Life
+from blissdata.streams.heartbeat import Heartbeat, Life, LostPublisher
 from blissdata.streams.sink import PUBLISH_TIMEOUT_S, Publisher
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class DataStore:
     `identity_model_cls` is the pydantic model of the searchable fields (default:
     `blissdata.redis_engine.identities.ESRFIdentityModel`). `init_db` prepares an empty server.
     `publish_timeout` [s] is how long points are offered to a server that is away or full.
+    `lost_publisher` says what a publisher that was killed, or is cut off, means to who reads its
+    streams: `"error"` raises `PublisherLostError`, `"end"` ends them there; cursors may choose anew.
 
     Raises `StoreConnectionError` (also a `redis.ConnectionError`) when nobody answers, and
     `ProtocolVersionError` or `ServerNotEmptyError` (both `RuntimeError`) for a server that is not
@@ -68,8 +70,10 @@ class DataStore:
         init_db: bool = False,
         *,
         publish_timeout: float = PUBLISH_TIMEOUT_S,
+        lost_publisher: LostPublisher | str = LostPublisher.ERROR,
         backend: Backend | None = None,
     ) -> None:
+        self._lost_publisher = LostPublisher(lost_publisher)
         if identity_model_cls is None:
             from blissdata.redis_engine.identities import ESRFIdentityModel
 
@@ -112,6 +116,11 @@ class DataStore:
     def publisher(self) -> Publisher:
         """The one publisher of this store in this process."""
         return self._publisher
+
+    @property
+    def lost_publisher(self) -> LostPublisher:
+        """What a publisher that is lost means to readers of this store, unless they choose."""
+        return self._lost_publisher
 
     def scan_states(self, keys: Sequence[str]) -> dict[str, int | None]:
         """The state of each scan, None for those that are gone. One round trip."""
@@ -321,42 +330,54 @@ class DataStore:
 
 def close_and_delete(catalog: Catalog, event_log: EventLog, key: str, force: bool) -> None:
     """Deletes a scan, as `DataStore.delete_scan` says, under any prefix."""
+    streams: Iterable[StreamDocument] = ()
     try:
-        _close_before_deletion(catalog, event_log, key, force)
+        streams = _close_before_deletion(catalog, key, force)
     except ScanNotFoundError:
         return
     except ScanValidationError:
         if not force:
             raise
     catalog.expire(key, DELETION_GRACE_S)
+    # Last: whoever meets the seal finds the scan deleted, and not finished.
+    _seal(event_log, key, streams)
 
 
-def _close_before_deletion(catalog: Catalog, event_log: EventLog, key: str, force: bool) -> None:
+def _close_before_deletion(catalog: Catalog, key: str, force: bool) -> Iterable[StreamDocument]:
+    """The streams that are to be sealed."""
     if not force:
         state = known_state(key, catalog.load(key).state)
         if state == ScanState.CLOSED:
-            return
+            return ()
         raise ScanNotClosedError(
             f"Scan {key} is not terminated (it is {state.name}), use force=True to delete anyway."
         )
-    close_for_publisher(catalog, event_log, key, "DELETION")
+    return _close(catalog, key, "DELETION")
 
 
 def close_for_publisher(catalog: Catalog, event_log: EventLog, key: str, reason: str) -> None:
     """Closes a scan in the place of its publisher, `reason` becoming its `end_reason`, and seals its
     streams where they end. A scan that is closed stays as it is. Raises `ScanLoadError`."""
+    _seal(event_log, key, _close(catalog, key, reason))
+
+
+def _close(catalog: Catalog, key: str, reason: str) -> Iterable[StreamDocument]:
+    """The streams of the scan, which is closed now; none if it was."""
     while True:  # until its publisher is not a step ahead of us; it has four of them
         loaded = catalog.load(key)
         state, document = known_state(key, loaded.state), loaded.document
         if state == ScanState.CLOSED:
-            return
+            return ()
         document.info["end_reason"] = reason
         try:
             catalog.advance(key, state, ScanState.CLOSED, document)
         except UnauthorizeStateTransition:
             continue
-        break
-    event_log.seal({stream.key(): SealRequest(None, key) for stream in document.streams.values()})
+        return document.streams.values()
+
+
+def _seal(event_log: EventLog, key: str, streams: Iterable[StreamDocument]) -> None:
+    event_log.seal({stream.key(): SealRequest(None, key) for stream in streams})
 
 
 def reset_redis_db(data_store: DataStore) -> None:

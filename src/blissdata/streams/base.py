@@ -14,6 +14,7 @@ from blissdata.streams.availability import Availability, EventBounds, Place
 from blissdata.streams.cursor import Cursor, CursorGroup
 from blissdata.streams.encoding import StreamEncoder
 from blissdata.streams.event_stream import EventStream
+from blissdata.streams.heartbeat import LostPublisher
 from blissdata.streams.views import BaseView, EventRange
 from blissdata.streams.where import availability, wait_available
 
@@ -121,9 +122,10 @@ class BaseStream(ABC):
         """The events underneath."""
         return self._event_stream
 
-    def cursor(self) -> Cursor:
-        """A reader's place in the stream, at its first point."""
-        return Cursor(self)
+    def cursor(self, *, lost_publisher: LostPublisher | str | None = None) -> Cursor:
+        """A reader's place in the stream, at its first point. `lost_publisher` says what it means to
+        this reader that the publisher is lost: `"error"` or `"end"` (None: as the store has it)."""
+        return Cursor(self, lost_publisher=lost_publisher)
 
     def send(self, data: Any) -> None:
         """Adds one point or a batch, and returns at once; see `EventStream.send`."""

@@ -15,6 +15,7 @@ from blissdata.exceptions import (
     EndOfStream,
     PayloadError,
     StreamAbandonedError,
+    StreamDeletedError,
     StreamRewoundError,
 )
 from blissdata.streams.deadline import Deadline
@@ -29,6 +30,7 @@ from blissdata.streams.entries import (
 )
 from blissdata.streams.event_log import Arrivals, EventLog, Span, SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
+from blissdata.streams.heartbeat import LostPublisher
 from blissdata.streams.views import BaseView, EventRange
 
 __all__ = ["Cursor", "CursorGroup"]
@@ -73,16 +75,21 @@ class Cursor:
     (where to read next), `_hl_index` counts points (what `position` says).
     """
 
-    def __init__(self, stream: Followable) -> None:
+    def __init__(
+        self, stream: Followable, *, lost_publisher: LostPublisher | str | None = None
+    ) -> None:
+        """`lost_publisher` says what it means to this reader that the publisher is lost: `"error"` or
+        `"end"` (None: as the store has it)."""
         self._stream = stream
         self._hl_index = 0
         self._ll_index = 0
         self.ended = False
         """True once the last point was read."""
+        self._deleted: bool | None = None
         self.trouble: Exception | None = None
         """What went wrong in a read that gave other streams' points; raised by the next one."""
         self._events = stream.event_stream
-        self._watch = AbandonWatch(self.events.data_store)
+        self._watch = AbandonWatch(self.events.data_store, _choice(lost_publisher))
         self._entry_nbytes = 0
 
     @property
@@ -113,8 +120,9 @@ class Cursor:
         `last_only` jumps to the newest point. Waits for news, `timeout` [s] at most (0: for ever);
         `block=False` does not wait. None when the time is up. Raises `EndOfStream` after the last
         point, `StreamAbandonedError` (an `EndOfStream`) if the scan is closed but nobody sealed the
-        stream, `StreamVanishedError` if the scan was deleted, `StreamRewoundError` if the server
-        lost points that were read before.
+        stream, `StreamDeletedError` (an `EndOfStream`) if the scan was deleted, `StreamVanishedError`
+        if it was and the stream has no end, `StreamRewoundError` if the server lost points that were
+        read before, `PublisherLostError` while the publisher gives no sign of life.
         """
         deadline = Deadline.from_2x(block, timeout)
         if not self.ended:
@@ -122,15 +130,24 @@ class Cursor:
             if self in views:
                 return views[self]
         if self.ended:
-            raise EndOfStream(f"{self.events.what} was read to its end, {self._ll_index} events")
+            raise self._end()
         return None
+
+    def _end(self) -> EndOfStream:
+        """The error of who has read all. One round trip, the first time."""
+        if self._deleted is None:
+            self._deleted = bool(deleted_scans([self]))
+        text = f"{self.events.what} was read to its end, {self._ll_index} events"
+        if self._deleted:
+            return StreamDeletedError(f"{text}; but its scan was deleted, and these may not be all")
+        return EndOfStream(text)
 
     def __iter__(self) -> Iterator[BaseView]:
         """Views, as points come, until the stream ends."""
         while True:
             try:
                 view = self.read()
-            except StreamAbandonedError:
+            except (StreamAbandonedError, StreamDeletedError):
                 raise
             except EndOfStream:
                 return
@@ -253,10 +270,11 @@ class CursorGroup:
         streams: Iterable[Followable] | Mapping[str, Followable],
         *,
         begin_at: Mapping[str, int] | None = None,
+        lost_publisher: LostPublisher | str | None = None,
     ) -> None:
         """`begin_at` says, by key of a stream, from which index on it is read (default: from its
         first point on). Its first view may begin a little earlier, with the entry that holds that
-        point. One round trip if there are any, else none."""
+        point. One round trip if there are any, else none. `lost_publisher` as in `BaseStream.cursor`."""
         values = streams.values() if isinstance(streams, Mapping) else streams
         cursors = [Cursor(stream) for stream in values]
         beginning = [c for c in cursors if (begin_at or {}).get(c.stream.key)]
@@ -268,7 +286,9 @@ class CursorGroup:
                 f"A cursor group reads streams of one store, these are of {len(stores)} stores"
             )
         self._cursors = cursors
-        self._watch = AbandonWatch(cursors[0].events.data_store) if cursors else None
+        store = cursors[0].events.data_store if cursors else None
+        self._watch = None if store is None else AbandonWatch(store, _choice(lost_publisher))
+        self._deleted: frozenset[str] | None = None
         self._active_cursors = {cursor.stream.key: cursor for cursor in cursors}
 
     @property
@@ -284,7 +304,7 @@ class CursorGroup:
         """What came since the last read, for those streams that have news; see `Cursor.read`.
 
         Returns as soon as one stream has. Streams that end are dropped; `EndOfStream` once there is
-        none left. `{}` when the time is up.
+        none left (`StreamDeletedError` if a scan of theirs was deleted). `{}` when the time is up.
         """
         deadline = Deadline.from_2x(block, timeout)
         while True:
@@ -292,7 +312,7 @@ class CursorGroup:
                 del self._active_cursors[key]
             cursors = list(self._active_cursors.values())
             if not cursors or self._watch is None:
-                raise EndOfStream("All streams have been read until the end")
+                raise self._end()
             try:
                 views = _read(cursors, deadline, last_only, self._watch)
             except StreamAbandonedError as error:
@@ -303,14 +323,39 @@ class CursorGroup:
             if deadline.passed and not any(cursor.ended for cursor in cursors):
                 return {}
 
+    def _end(self) -> EndOfStream:
+        """The error of who has read all. One round trip, the first time."""
+        if self._deleted is None:
+            self._deleted = deleted_scans(self._cursors)
+        text = "All streams have been read until the end"
+        if self._deleted:
+            scans = ", ".join(sorted(self._deleted))
+            return StreamDeletedError(f"{text}; but {scans} was deleted, and these may not be all")
+        return EndOfStream(text)
+
     def __iter__(self) -> Iterator[dict[Followable, BaseView]]:
         """What comes, until every stream has ended."""
         while True:
             try:
                 views = self.read()
+            except StreamDeletedError:
+                raise
             except EndOfStream:
                 return
             yield views
+
+
+def deleted_scans(cursors: Sequence[Cursor]) -> frozenset[str]:
+    """The scans of these streams that were deleted. One round trip."""
+    keys = {key for cursor in cursors if (key := cursor.events.scan_key)}
+    if not keys:
+        return frozenset()
+    states = cursors[0].events.data_store.scan_states(sorted(keys))
+    return frozenset(key for key, state in states.items() if state is None)
+
+
+def _choice(lost_publisher: LostPublisher | str | None) -> LostPublisher | None:
+    return None if lost_publisher is None else LostPublisher(lost_publisher)
 
 
 def _begin(cursors: Sequence[Cursor], begin_at: Mapping[str, int]) -> None:
@@ -358,7 +403,7 @@ def _read(
             return {}
         if watch.due:
             _check(log, cursors, watch)
-        if deadline.passed:
+        if deadline.passed or any(cursor.ended for cursor in cursors):
             return {}
         if jumping:
             # Which event is newest is asked again above; this only waits for there to be one.
@@ -390,7 +435,7 @@ def _read_one(
                 return {}
         if watch.due:
             _check(log, [cursor], watch)
-        if deadline.passed:
+        if deadline.passed or cursor.ended:
             return {}
 
 
@@ -455,7 +500,7 @@ def _check(log: EventLog, cursors: Sequence[Cursor], watch: AbandonWatch) -> Non
     left = watch.abandoned([cursor.events for cursor in cursors])
     for cursor in cursors:
         cursor.ended = cursor.events in left
-    if left:
+    if left and not watch.by_choice:
         names = ", ".join(sorted(f"'{stream.name}'" for stream in left))
         raise StreamAbandonedError(
             f"Scan {left[0].scan_key} is closed, but nobody sealed {names}, or it expired before its "

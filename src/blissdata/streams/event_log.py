@@ -14,7 +14,7 @@ from blissdata.exceptions import PayloadError
 from blissdata.streams.durability import Durability
 from blissdata.streams.encoding.base import EncodedBatch
 from blissdata.streams.entries import Entry, Tail
-from blissdata.streams.heartbeat import Life
+from blissdata.streams.heartbeat import Life, LostPublisher
 
 __all__ = [
     "AppendRequest",
@@ -246,6 +246,11 @@ class StoreLike(Protocol):
     @property
     def publisher(self) -> PublisherLike:
         """The one publisher of this store in this process."""
+        ...
+
+    @property
+    def lost_publisher(self) -> LostPublisher:
+        """What a publisher that is lost means to readers, unless they choose."""
         ...
 
     def scan_states(self, keys: Sequence[str]) -> dict[str, int | None]:

@@ -5,6 +5,7 @@ Plugins receive an `EventStream`; `blissdata.streams.default.Stream` is the plai
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -40,10 +41,12 @@ from blissdata.streams.entries import (
     runs,
 )
 from blissdata.streams.event_log import EventLog, Span, SpanRequest, StoreLike
-from blissdata.streams.heartbeat import CLOSED, Life, Suspicion, publisher_lost
+from blissdata.streams.heartbeat import CLOSED, Life, LostPublisher, Suspicion, publisher_lost
 from blissdata.streams.sink import StreamSink
 
 __all__ = ["EventStream", "StreamModel"]
+
+_logger = logging.getLogger(__name__)
 
 WAIT_SLICE_S = 2.0
 """How long one call blocks on the server before scan and stream are looked at again [s]."""
@@ -307,7 +310,7 @@ class EventStream:
 
         Raises `StreamVanishedError` when the scan is deleted meanwhile, `StreamAbandonedError` when
         it was closed without sealing this stream, `PublisherLostError` while its publisher gives no
-        sign of life any more."""
+        sign of life any more (`StreamAbandonedError` where the store says that this is the end)."""
         deadline = Deadline.from_2x(True, timeout)
         watch = AbandonWatch(self._data_store)
         while not self.is_sealed():
@@ -317,7 +320,8 @@ class EventStream:
             if deadline.passed:
                 return self.is_sealed()
             if watch.due and watch.abandoned([self]) and not self.is_sealed():
-                raise StreamAbandonedError(f"{self.what}: the scan is closed, but nobody sealed it")
+                why = "its publisher is lost" if watch.by_choice else "the scan is closed"
+                raise StreamAbandonedError(f"{self.what}: {why}, but nobody sealed it")
         return True
 
     def __getitem__(self, selection: int | slice) -> Any:
@@ -485,8 +489,12 @@ class AbandonWatch:
     """Tells a reader that waits, or asks again and again, whether somebody may still write: looked
     at every few seconds without news."""
 
-    def __init__(self, data_store: StoreLike) -> None:
+    def __init__(self, data_store: StoreLike, lost_publisher: LostPublisher | None = None) -> None:
+        """`lost_publisher` is what one means that is lost; None: what the store says."""
         self._data_store = data_store
+        self._lost_publisher = lost_publisher or data_store.lost_publisher
+        self.by_choice = False
+        """True if the streams that were found abandoned are those of a publisher that is lost."""
         self._closed_before: set[str] = set()
         self._suspicion = Suspicion()
         self._told: frozenset[str] = frozenset()
@@ -507,7 +515,7 @@ class AbandonWatch:
         """Those of the streams, all at the end of what there is, whose scan is closed since the
         last look at least. One round trip. Raises `StreamVanishedError` for a scan that is gone, and
         `PublisherLostError` for one whose publisher gives no sign of life any more: where others are
-        waited for as well, only once."""
+        waited for as well, only once. Where that means the end, these are abandoned, too."""
         owned = {key: stream for stream in streams if (key := stream.scan_key)}
         if not owned:
             return []
@@ -521,19 +529,24 @@ class AbandonWatch:
         closed = {key for key, life in lives.items() if life.state and life.state >= CLOSED}
         confirmed = closed & self._closed_before
         self._closed_before = closed
-        ended = [stream for stream in streams if stream.scan_key in confirmed]
-        if not ended:
-            self._tell_of_lost(lives, owned)
-        return ended
+        self.by_choice = not confirmed
+        ended = confirmed or self._lost(lives, owned)
+        return [stream for stream in streams if stream.scan_key in ended]
 
-    def _tell_of_lost(self, lives: Mapping[str, Life], owned: Mapping[str, EventStream]) -> None:
+    def _lost(self, lives: Mapping[str, Life], owned: Mapping[str, EventStream]) -> frozenset[str]:
+        """The scans that are at their end because their publisher is lost."""
         lost = self._suspicion.lost(lives)
         self._told &= lost
         new = lost if len(lost) == len(owned) else lost - self._told
-        if new:
-            self._told |= new
-            key = min(new)
-            raise publisher_lost(owned[key].what, lives[key])
+        if not new:
+            return frozenset()
+        self._told |= new
+        key = min(new)
+        error = publisher_lost(owned[key].what, lives[key])
+        if self._lost_publisher is LostPublisher.ERROR:
+            raise error
+        _logger.warning("%s. It ends here, as was chosen", str(error).partition(". ")[0])
+        return new
 
 
 class _Undecodable(StreamEncoder):

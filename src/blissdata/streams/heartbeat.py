@@ -16,11 +16,21 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from blissdata.exceptions import PublisherLostError, StoreError
 
-__all__ = ["CLOSED", "LOST_AFTER_S", "PERIOD_S", "Heartbeat", "Life", "Suspicion", "publisher_lost"]
+__all__ = [
+    "CLOSED",
+    "LOST_AFTER_S",
+    "PERIOD_S",
+    "Heartbeat",
+    "Life",
+    "LostPublisher",
+    "Suspicion",
+    "publisher_lost",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -39,6 +49,16 @@ IDLE_S = 2.0
 
 CLOSING_S = 10.0
 """How long closing waits for a beat that is on its way [s]."""
+
+
+class LostPublisher(StrEnum):
+    """What a publisher that is lost means to who reads its streams."""
+
+    ERROR = "error"
+    """`PublisherLostError` is raised. Reading may be tried again: the publisher may come back."""
+
+    END = "end"
+    """Its streams end where they are."""
 
 
 @dataclass(frozen=True, slots=True)

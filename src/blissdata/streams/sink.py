@@ -46,6 +46,7 @@ from blissdata.exceptions import (
     StreamConflictError,
     StreamRewoundError,
     StreamSealedError,
+    StreamVanishedError,
 )
 from blissdata.streams.durability import Durability
 from blissdata.streams.encoding.base import EncodedBatch, StreamEncoder
@@ -478,7 +479,8 @@ class Publisher:
                 sink.sealed = lengths.get(sink.key, sink.sealed)
                 if sink.sealed is None and sink.failure is None:
                     sink.points = []  # it goes on: it could not be sealed
-        trouble = trouble or later
+        if not (tell_conflicts and isinstance(later, StreamVanishedError)):  # the scan's step tells
+            trouble = trouble or later
         if trouble is not None:
             raise trouble
         return [sink.sealed or 0 for sink in sinks]
@@ -501,7 +503,11 @@ class Publisher:
         if anywhere:
             outcomes |= self._seal_at_last(anywhere)
         lengths = {k: outcome for k, outcome in outcomes.items() if isinstance(outcome, int)}
-        errors += [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
+        errors += [
+            _unsealed(sinks[key], outcome)
+            for key, outcome in outcomes.items()
+            if isinstance(outcome, Exception)
+        ]
         for key, outcome in outcomes.items():
             if isinstance(outcome, PayloadError):  # somebody sealed it, in words nobody can read
                 lengths[key] = sinks[key].confirmed
@@ -844,7 +850,8 @@ def _explained(sink: StreamSink, error: Exception) -> Exception:
         explained = type(error)(message)
     except TypeError:
         explained = PublishError(message)
-    explained.__cause__ = error
+    if error.__traceback__ is not None:  # else the message has all of it
+        explained.__cause__ = error
     return explained
 
 
@@ -857,10 +864,17 @@ def _lost(sink: StreamSink, error: Exception) -> Exception:
     return explained
 
 
+def _unsealed(sink: StreamSink, error: Exception) -> Exception:
+    """The error of a stream that could not be sealed."""
+    if not isinstance(error, StreamVanishedError):
+        return error
+    return type(error)(f"{sink.what} cannot be sealed: {error}")
+
+
 def _again(error: Exception) -> Exception:
     """A fresh copy, so that raising it many times does not pile up tracebacks."""
     copy: Exception = type(error)(*error.args)
-    copy.__cause__ = error
+    copy.__cause__ = error.__cause__
     return copy
 
 

@@ -257,6 +257,8 @@ class MemoryBackend:
             there = [e for e in stream.entries if request.index <= e.index < request.end]
             if there and there == _entries(request)[-len(there) :]:  # the first may be trimmed
                 return request.end
+        if stream.sealed and request.scan_key is not None and not self._alive(request.scan_key):
+            return StreamVanishedError(f"{key}: its scan was deleted from the server")
         if stream.sealed:
             return StreamSealedError(f"{key}: it is sealed with {stream.end} points")
         if stream.end > request.index:

@@ -40,7 +40,7 @@ from blissdata.redis_engine.backends.replies import (
     to_tail,
 )
 from blissdata.redis_engine.backends.wire import LARGE, Arena, Command, Link, Wire, was_let_go
-from blissdata.redis_engine.keys import PROTOCOL
+from blissdata.redis_engine.keys import DELETION_GRACE_S, PROTOCOL
 from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
 from blissdata.streams.entries import MAX_INDEX, READ_LIMIT, Entry, Tail
 from blissdata.streams.event_log import (
@@ -343,6 +343,9 @@ class RedisEventLog:
                     outcome = self._settle_repeat(key, request, outcome)
             elif request.index:
                 outcome = self._settle_vanished(key, outcome)
+            if request.scan_key and isinstance(outcome, RedisSealedError):
+                with translated_errors(doing):
+                    outcome = self._settle_sealed(key, request.scan_key, outcome)
             if not isinstance(outcome, Exception):
                 outcome = late.get(request.durability, outcome)
             outcomes[key] = outcome
@@ -444,6 +447,12 @@ class RedisEventLog:
             f"{key}: the server has nothing at all: it was restarted without the data that it had "
             "confirmed, or was emptied"
         )
+
+    def _settle_sealed(self, key: str, scan_key: str, outcome: Exception) -> Exception:
+        """A stream that somebody else has sealed: did he delete the scan?"""
+        ttl = self._raw.execute_command("PTTL", scan_key)
+        gone = ttl == _NO_KEY or 0 <= ttl <= DELETION_GRACE_S * 1000
+        return _error(b"VANISHED", key, "") if gone else outcome
 
     def seal(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
         calls = [
@@ -737,8 +746,19 @@ _ERRORS = {
         RedisRewoundError,
         "the server has only {} points: it lost some that it had confirmed",
     ),
-    b"VANISHED": (RedisVanishedError, "its scan was deleted from the server"),
+    b"VANISHED": (
+        RedisVanishedError,
+        "its scan was deleted from the server, by somebody or by the memory tracker",
+    ),
 }
+_NO_KEY = -2
+"""What PTTL says of a key that is not there."""
+
+
+def _error(word: bytes, key: str, value: str) -> Exception:
+    error, text = _ERRORS[word]
+    outcome: Exception = error(f"{key}: {text.format(value)}")
+    return outcome
 
 
 def _outcome(key: str, reply: Any, doing: str) -> int | Exception:
@@ -749,6 +769,4 @@ def _outcome(key: str, reply: Any, doing: str) -> int | Exception:
         if not value.isdigit() or len(value) > MAX_DIGITS:
             return PayloadError(f"the seal of {key} says that it has {value[:40]!r} points")
         return int(value)
-    error, text = _ERRORS[word]
-    outcome: Exception = error(f"{key}: {text.format(value.decode())}")
-    return outcome
+    return _error(word, key, value.decode())

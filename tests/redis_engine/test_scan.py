@@ -36,6 +36,7 @@ from blissdata.streams import BaseStream
 from blissdata.streams.default import BrokenPluginStream, BrokenStream, Stream
 from blissdata.streams.encoding.json import JsonStreamEncoder
 from blissdata.testing import MemoryBackend
+from blissdata.testing.servers import TestServer
 
 IDENTITY = {"name": "ascan", "number": 1, "data_policy": "none"}
 
@@ -142,6 +143,31 @@ def test_a_step_that_somebody_else_took_is_explained(store: DataStore, scan: Sca
         scan.prepare()
     assert scan.state == ScanState.CLOSED  # it knows now
     scan.close()  # and has nothing left to do
+
+
+@pytest.mark.parametrize("step", ["stop", "close"])
+def test_a_server_that_forgot_steps_is_brought_up_to_date(
+    step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TestServer() as server, DataStore(server.url, init_db=True) as store:
+        scan = store.create_scan(IDENTITY)
+        scan.create_stream("s", dtype=float)
+        with server.client() as client:
+            client.save()
+        scan.prepare()
+        scan.start()
+        server.kill()
+        server.start()
+        reader = store.load_scan(scan.key)
+        assert reader.state == ScanState.CREATED
+        getattr(scan, step)()
+        assert "restarted from an older state" in caplog.text
+        assert reader.update()
+        assert reader.state == scan.state
+        assert reader.streams["s"].is_sealed()
+        scan.close()
+        reader.update(block=False)
+        assert reader.state == ScanState.CLOSED
 
 
 def test_what_went_wrong_with_points_is_raised_once_by_stop(store: DataStore, scan: Scan) -> None:

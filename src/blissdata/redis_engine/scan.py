@@ -494,21 +494,32 @@ class Scan:
 
     def _advance_on_server(self, target: ScanState, document: ScanDocument) -> str:
         """The id of the state event. A server that is away for a while is asked again, as for points;
-        a step whose reply was lost is recognised by what it left."""
-        catalog, asked = self._data_store.catalog, 0
+        a step whose reply was lost is recognised by what it left. A server that was restarted and has
+        lost steps is brought up to date: nobody else takes a scan back."""
+        catalog, asked, state = self._data_store.catalog, 0, int(self._state)
 
         def advance() -> str:
-            nonlocal asked
+            nonlocal asked, state
             asked += 1
             try:
-                return catalog.advance(self._key, self._state, target, document)
+                return catalog.advance(self._key, state, target, document)
             except UnauthorizeStateTransition:
-                if asked > 1:
-                    loaded = catalog.load(self._key)
-                    same = loaded.document.to_json() == document.to_json()
-                    if loaded.state == target and same:
-                        return loaded.state_id
-                raise
+                loaded = catalog.load(self._key)
+                same = loaded.document.to_json() == document.to_json()
+                if asked > 1 and loaded.state == target and same:
+                    return loaded.state_id
+                if loaded.state >= state:
+                    raise
+                _logger.warning(
+                    "The server says that scan %s is %s, and had confirmed that it was %s: it was "
+                    "restarted from an older state. It becomes %s now",
+                    self._key,
+                    known_state(self._key, loaded.state).name,
+                    self._state.name,
+                    target.name,
+                )
+                state = loaded.state
+                return catalog.advance(self._key, state, target, document)
 
         try:
             return self._data_store.publisher.persist(advance)

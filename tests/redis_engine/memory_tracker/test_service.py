@@ -1,6 +1,7 @@
 """The memory tracker as a program, beside real servers and real publishers.
 
 stdout      the lines that services read, in their form and order
+pins        a slow consumer misses nothing; past the operator's limit it is broken, and that is said
 memory      a publisher that sends more than the server holds never fails; the limit holds
 trouble     no memory limit, nobody there, server killed, server full; another tracker
 """
@@ -22,9 +23,10 @@ import numpy as np
 import pytest
 
 from blissdata import DataStore
-from blissdata.exceptions import IndexNoMoreThereError
+from blissdata.exceptions import IndexNoMoreThereError, PinBrokenError
 from blissdata.redis_engine.memory_tracker import program
-from blissdata.redis_engine.memory_tracker.options import Options
+from blissdata.redis_engine.memory_tracker.options import Options, PinLimit
+from blissdata.redis_engine.memory_tracker.report import Alarm, Next, Report
 from blissdata.redis_engine.memory_tracker.sizes import human_size
 from blissdata.testing.servers import StackServer, TestServer
 
@@ -320,6 +322,124 @@ def test_what_is_protected_is_not_forgotten_and_that_is_said(
         assert first[0] == 0
         scan.close()
         assert tracker.stop() == (0, "")
+
+
+# ------------------------------------------------------------------------------ pins
+
+
+@pytest.mark.parametrize("kind", ["plain", "stack"])
+def test_a_pinned_consumer_that_is_late_misses_nothing_and_the_publisher_waits(
+    kind: str, request: pytest.FixtureRequest, start: Start
+) -> None:
+    server: TestServer = request.getfixturevalue("server" if kind == "plain" else "stack_server")
+    total = 120  # MB
+    with (
+        DataStore(server.url, init_db=True, publish_timeout=LONG_S) as store,
+        DataStore(server.url) as elsewhere,
+        set_limit(server, "40mb"),
+    ):
+        tracker = start(server.url, "--protected-history", "0", "--pin-limit", "100%")
+        tracker.wait_for("^INIT . Pins are kept up to: always: publishers wait$")
+        with store.create_scan(IDENTITY) as scan:
+            stream = scan.create_stream("images", dtype="f8", shape=(1 << 17,))
+            scan.prepare()
+            reader = elsewhere.load_scan(scan.key)
+            seen: list[float] = []
+
+            def consume() -> None:
+                with reader.pin("writer") as pin:
+                    begun.set()
+                    tracker.wait_for("^Pin 'writer' of scan .* holds what is old enough")
+                    for view in reader.streams["images"].cursor():
+                        seen.extend(view.get_data()[:, 7])
+                        pin.move({"images": view.last_index + 1})
+
+            begun = threading.Event()
+            consumer = threading.Thread(target=consume)
+            consumer.start()
+            assert begun.wait(LONG_S)
+            for i in range(total):
+                stream.send(np.full(1 << 17, float(i)))
+            scan.close()
+            consumer.join(LONG_S)
+            assert not consumer.is_alive()
+        assert seen == list(range(total))
+        assert not tracker.said("BROKEN")
+        assert tracker.stop() == (0, "")
+
+
+def test_past_its_limit_a_pin_is_broken_and_everybody_is_told(
+    limited: TestServer, start: Start
+) -> None:
+    with DataStore(limited.url) as store:
+        tracker = start(limited.url, "--protected-history", "0", "--pin-limit", "85%")
+        tracker.wait_for("^INIT . Pins are kept up to: 85%$")
+        with store.create_scan(IDENTITY) as scan:
+            stream = scan.create_stream("images", dtype="f8", shape=(1 << 17,))
+            scan.prepare()
+            pin = scan.pin("slow")
+            for i in range(80):  # MB
+                stream.send(np.full(1 << 17, float(i)))
+                stream.join()
+            at = tracker.wait_for(f"^Pin 'slow' of scan {re.escape(scan.key)} is BROKEN")
+            assert tracker.lines[at - 1][0] == "CRITICAL"
+            with pytest.raises(PinBrokenError, match="images: 0 to"):
+                pin.sync()
+            (lost,) = pin.broken["images"]
+            assert lost[0] == 0
+            first: Any = stream[lost[1]]
+            assert first[0] == lost[1]
+            deadline = time.monotonic() + LONG_S
+            while True:
+                report = Report.from_texts(store.backend.pins.told())
+                if report is not None and any("BROKEN" in alarm.text for alarm in report.alarms):
+                    break
+                assert time.monotonic() < deadline
+            assert report.options.pin_limit == PinLimit(85)
+        assert tracker.stop() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "nbytes"),
+    [
+        ("90", PinLimit(90), 900),
+        ("12.5%", PinLimit(12.5), 125),
+        ("100%", PinLimit(100), float("inf")),
+        ("0", PinLimit(0), 0),
+        ("3kb", PinLimit(3072, percent=False), 3072),
+        ("2 GiB", PinLimit(2**31, percent=False), 2**31),
+        ("500b", PinLimit(500, percent=False), 500),
+    ],
+)
+def test_the_limit_for_pins_is_a_part_or_a_size(text: str, limit: PinLimit, nbytes: float) -> None:
+    assert PinLimit.of(text) == limit
+    assert limit.nbytes(1000) == nbytes
+    assert PinLimit.of(str(limit)) == limit
+
+
+@pytest.mark.parametrize("text", ["", "much", "101", "-1", "200%", "4gb%"])
+def test_what_is_no_limit_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program.main(["--redis-url", "redis://h", f"--pin-limit={text}"])
+    assert ended.value.code == 2
+    assert "--pin-limit" in capsys.readouterr().err
+
+
+def test_what_a_tracker_tells_is_read_again() -> None:
+    whole = Report(
+        12.5,
+        "process 1 on here",
+        Options(cleaning_threshold=70, pin_limit=PinLimit(4096, percent=False), yielding=True),
+        scans=3,
+        oldest=1.25,
+        next=Next(2.5, 7, ("esrf:scan:x",), 2),
+        foreign=11.0,
+        alarms=(Alarm(12.0, 'it is "full"'),),
+    )
+    for report in (whole, Report(1.0, "x", Options())):
+        assert Report.from_texts(report.as_texts()) == report
+    for texts in ({}, {"time": "1"}, whole.as_texts() | {"time": "x"}, {"time": "null"}):
+        assert Report.from_texts(texts) is None
 
 
 # ------------------------------------------------------------------------------ trouble

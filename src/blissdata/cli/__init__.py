@@ -24,7 +24,8 @@ examples:
   blissdata serve --background      the same, and give the prompt back
   blissdata status                  is it running, who uses it, how full is it
   blissdata stop                    stop it; the data are there again at the next start
-  blissdata track --redis-url URL   keep another server from filling up
+  blissdata track --url URL         keep another server from filling up
+  blissdata pins                    what must not be forgotten, and for whom
   blissdata demo                    publish a measured scan, follow it live, read it again
   blissdata ls                      which scans there are, the newest first
   blissdata show last               the newest: its header, its streams
@@ -82,6 +83,7 @@ def command_line_parser() -> argparse.ArgumentParser:
     from blissdata.cli import (
         completion,
         ls,
+        pins,
         record,
         replay,
         serve,
@@ -101,7 +103,20 @@ def command_line_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"blissdata {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, status, stop, track, ls, show, tail, where, replay, record, completion):
+    for command in (
+        serve,
+        status,
+        stop,
+        track,
+        pins,
+        ls,
+        show,
+        tail,
+        where,
+        replay,
+        record,
+        completion,
+    ):
         command.add_to(commands)
     commands.add_parser("demo", help="publish a measured scan, follow it live, read it again")
     return parser

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from blissdata.cli.text import age
+from blissdata.cli.text import age, moment, printable
+from blissdata.exceptions import BlissdataError
 
 if TYPE_CHECKING:
     from blissdata.redis_engine.local_server import ServerStatus
+    from blissdata.redis_engine.memory_tracker.health import Health, PinBehind
 
 __all__ = ["NOT_RUNNING", "add_to"]
 
 NOT_RUNNING = 3
 """The exit code when nobody answers, as service managers have it (LSB: program is not running)."""
 
+OBSERVER = "blissdata-local-status"
+"""Connections of this name do not count as somebody who uses a local server."""
+
+_DESCRIPTION = """\
+Look at a server; starts and changes nothing. Says how full it is, since when all points are there, what
+the memory tracker forgets next, which consumers pin what, and which publishers are dead; warns of what an
+operator should do something about. Without an address: $BLISSDATA_URL, else the store that the Beacon
+server at $BEACON_HOST names, else your local server."""
+
 _EXAMPLES = """\
 examples:
-  blissdata status                          your local server
+  blissdata status                          the server that DataStore() would use
   blissdata status --json | jq .clients     for scripts
-  blissdata status --directory /data/run7   the server that keeps its data there
-  blissdata status redis://host:6379        any server
+  blissdata status --json | jq -r '.warnings[]'
+  blissdata status --directory /data/run7   the local server that keeps its data there
+  blissdata status --url redis://host:6379  any server
 
 exit codes: 0 it is running, 3 it is not, 1 that could not be found out, 2 wrong usage
 """
@@ -32,12 +45,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "status",
         help="is it running, who uses it, how full is it",
-        description="Look at a server; starts and changes nothing.",
+        description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("url", nargs="?", metavar="URL", help="the address of a server")
+    which.add_argument("address", nargs="?", metavar="URL", help="the address of a server")
+    which.add_argument("--url", metavar="URL", help="the same, as other commands have it")
     which.add_argument("--directory", metavar="D", help="the local server with its data there")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=_run)
@@ -46,35 +60,143 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(arguments: argparse.Namespace) -> int:
     from blissdata.redis_engine import local_server
 
-    if arguments.url:
-        seen = local_server.url_status(arguments.url)
+    found = _address(arguments)
+    url: str | None
+    if isinstance(found, str):
+        seen, url = local_server.url_status(found), found
     else:
-        seen = local_server.status(arguments.directory)
-    print(json.dumps(seen.as_json(), indent=2) if arguments.json else _for_people(seen))
+        seen, url = local_server.status(found), local_server.address(found)
+    health, trouble = _health(url) if seen.running and seen.kind and url else (None, None)
+    said = _warnings(seen, health) if seen.running else []
+    if arguments.json:
+        print(json.dumps(_as_json(seen, health, trouble, said), indent=2))
+    else:
+        print(_for_people(seen, health, trouble, said))
     return 0 if seen.running else NOT_RUNNING
 
 
-def _for_people(seen: ServerStatus) -> str:
+def _address(arguments: argparse.Namespace) -> str | Path | None:
+    """A URL, or the directory of a local server's data; None: the user's own place."""
+    from blissdata.redis_engine.store import server_url
+
+    if arguments.directory is not None:
+        return Path(arguments.directory)
+    return server_url(arguments.address or arguments.url)
+
+
+def _health(url: str) -> tuple[Health | None, str | None]:
+    """How the server is kept; or why that could not be found out."""
+    from blissdata import DataStore
+    from blissdata.cli.overview import lost_publishers, quiet_library
+    from blissdata.redis_engine.memory_tracker.health import look
+
+    named = f"{url}{'&' if '?' in url else '?'}client_name={OBSERVER}"
+    try:
+        with quiet_library(), DataStore(named) as store:
+            return look(store, lost_publishers(store)), None
+    except BlissdataError as error:
+        return None, str(error)
+
+
+def _warnings(seen: ServerStatus, health: Health | None) -> list[str]:
+    from blissdata.redis_engine.memory_tracker.health import Setup, warnings
+
+    setup = Setup(seen.used_memory or 0, seen.maxmemory or 0, seen.policy, seen.append_only)
+    return warnings(setup, health)
+
+
+def _as_json(
+    seen: ServerStatus, health: Health | None, trouble: str | None, said: list[str]
+) -> dict[str, Any]:
+    keeping = None if health is None else health.as_json()
+    problem = {} if trouble is None else {"keeping_problem": trouble}
+    return {**seen.as_json(), "keeping": keeping, **problem, "warnings": said}
+
+
+def _for_people(
+    seen: ServerStatus, health: Health | None, trouble: str | None, said: list[str]
+) -> str:
     if not seen.running:
         where = seen.url or f"with data in {seen.data_directory}"
         return f"No server is running ({where})" + (f": {seen.problem}" if seen.problem else "")
-    memory = f"{_size(seen.used_memory)} of {_size(seen.maxmemory) if seen.maxmemory else 'any'}"
-    rows = {
-        "running": f"{seen.url} ({seen.version}, process {seen.pid})",
-        "stores": f"{seen.kind}: {seen.why}" if seen.kind else seen.why,
-        "TCP": _tcp(seen),
-        "Beacon": seen.beacon and f"answers at {seen.beacon}",
-        "data": seen.data_directory,
-        "log": seen.log,
-        "since": f"{age(seen.uptime_s or 0)} ago",
-        "clients": seen.clients,
-        "memory": memory,
-        "fsync": seen.fsync,
-        "stays": _stays(seen),
-    }
+    rows: list[tuple[str, Any]] = [
+        ("running", f"{seen.url} ({seen.version}, process {seen.pid})"),
+        ("stores", f"{seen.kind}: {seen.why}" if seen.kind else seen.why),
+        ("TCP", _tcp(seen)),
+        ("Beacon", seen.beacon and f"answers at {seen.beacon}"),
+        ("data", seen.data_directory),
+        ("log", seen.log),
+        ("since", f"{age(seen.uptime_s or 0)} ago"),
+        ("clients", seen.clients),
+        ("memory", _memory(seen)),
+        ("fsync", seen.fsync if seen.append_only else "never: no append-only file"),
+        ("stays", _stays(seen)),
+    ]
     if seen.data_directory and seen.supervisor_pid is None:
-        rows["supervisor"] = "none: it was killed; the next DataStore() or `serve` starts another"
-    return "\n".join(f"{name:<11}{value}" for name, value in rows.items() if value is not None)
+        why = "none: it was killed; the next DataStore() or `serve` starts another"
+        rows.append(("supervisor", why))
+    if health is not None:
+        rows += _keeping(health)
+    if trouble is not None:
+        rows.append(("keeping", f"cannot be looked at: {trouble}"))
+    rows += [("WARNING", text) for text in said]
+    return "\n".join(f"{name:<11}{printable(str(v))}" for name, v in rows if v is not None)
+
+
+def _memory(seen: ServerStatus) -> str:
+    used, limit = seen.used_memory or 0, seen.maxmemory
+    if not limit:
+        return f"{_size(used)} of any"
+    return f"{_size(used)} of {_size(limit)} ({100 * used / limit:.0f} %)"
+
+
+def _keeping(health: Health) -> list[tuple[str, Any]]:
+    """The rows about what keeps the server from filling up."""
+    report = health.report
+    rows: list[tuple[str, Any]] = []
+    if report is not None:
+        options = report.options
+        rows.append(
+            (
+                "tracker",
+                f"{report.who}, {age(health.now - report.time)} ago: follows {_counted(report.scans, 'scan')}, "
+                f"forgets from {options.cleaning_threshold:g} % of memory on, nothing younger than "
+                f"{options.protected_history:g} s, keeps pins up to {options.pin_limit}",
+            )
+        )
+    if health.oldest is not None:
+        since = f"{moment(health.oldest)} ({age(health.now - health.oldest)})"
+        rows.append(("history", f"every point since {since}"))
+    if report is not None and report.next is not None:
+        coming = report.next
+        scans = ", ".join(coming.scans) + (f" and {coming.more} more" if coming.more else "")
+        rows.append(
+            (
+                "goes next",
+                f"what came before {moment(coming.until)} ({age(health.now - coming.until)} ago) in "
+                f"{_counted(coming.streams, 'stream')}{f' of {scans}' if scans else ''}",
+            )
+        )
+    rows += [("pin", _pin(behind)) for behind in health.pins]
+    rows += [("lost", f"the publisher of {key}, {age(s)} ago") for key, s in health.dead.items()]
+    return rows
+
+
+def _pin(behind: PinBehind) -> str:
+    pin = behind.pin
+    far = (
+        "its scan cannot be read"
+        if behind.points is None
+        else f"{_counted(behind.points, 'point')} behind"
+    )
+    state = "lapsed" if pin.lapsed else ("its program is gone" if pin.silent else "")
+    return ", ".join(
+        filter(None, [f"{pin.name!r} of {pin.scan_key}: {far}", state, f"held by {pin.holder}"])
+    )
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _tcp(seen: ServerStatus) -> str | None:

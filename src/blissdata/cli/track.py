@@ -9,15 +9,17 @@ __all__ = ["add_to"]
 _DESCRIPTION = """\
 Keep a blissdata server from filling up: when its memory is used up to a threshold, the oldest points of
 all scans are forgotten (file-backed streams are then read from their files); closed scans expire; open
-scans in which nothing happens any more are closed and deleted.
+scans in which nothing happens any more are closed and deleted. What consumers pin stays until they have had
+it, while memory is below --pin-limit.
 
 A local server has its own. Several may run for one server: one works, the others stand by. The server
 needs a memory limit (`maxmemory`). It says what it does, round by round, until Ctrl-C."""
 
 _EXAMPLES = """\
 examples:
-  blissdata track --redis-url redis://host:6379
-  blissdata track --redis-url redis://host:6379 --protected-history 60 --cleaning-threshold 70
+  blissdata track --url redis://host:6379   (without: $BLISSDATA_URL, else your local server)
+  blissdata track --url redis://host:6379 --protected-history 60 --cleaning-threshold 70
+  blissdata track --url redis://host:6379 --pin-limit 95%
   memory_tracker --redis-url redis://host:6379      the same, under the name that blissdata 2.x has
 
 exit codes: 0 it was told to end, 1 it could not begin (the reason is printed), 2 wrong usage
@@ -35,7 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
+    add_arguments(parser, everywhere=True)
     parser.set_defaults(run=lambda arguments: _run(arguments, parser))
 
 

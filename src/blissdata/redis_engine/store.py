@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from blissdata.redis_engine.backends.abstract import Backend, Catalog, LoadedScan, PinState
     from blissdata.streams.event_log import EventLog
 
-__all__ = ["DataStore", "close_and_delete", "close_for_publisher", "reset_redis_db"]
+__all__ = ["DataStore", "close_and_delete", "close_for_publisher", "reset_redis_db", "server_url"]
 
 
 class DataStore:
@@ -386,19 +386,28 @@ def reset_redis_db(data_store: DataStore) -> None:
     data_store.backend.initialise()
 
 
-def _open(url: str | os.PathLike[str] | None, init_db: bool) -> Backend:
-    from blissdata.redis_engine.backends.connect import open_backend
-
+def server_url(url: str | os.PathLike[str] | None = None) -> str | Path | None:
+    """Where `DataStore(url)` looks for its server: a URL, the directory of an embedded server's data, or
+    None for the user's local server. Without `url` it asks the Beacon server, where there is one; one
+    round trip. Starts nothing."""
     if url is None:
         url = os.environ.get("BLISSDATA_URL") or None
     if url is None and os.environ.get("BEACON_HOST"):
         url = _ask_beacon()
-    if url is not None and not _is_directory(url):
-        return open_backend(str(url), prepare=init_db)
+    if url is None or not _is_directory(url):
+        return None if url is None else str(url)
+    return Path(url)
+
+
+def _open(url: str | os.PathLike[str] | None, init_db: bool) -> Backend:
+    from blissdata.redis_engine.backends.connect import open_backend
+
+    found = server_url(url)
+    if isinstance(found, str):
+        return open_backend(found, prepare=init_db)
     from blissdata.redis_engine import local_server
 
-    local_url = local_server.ensure_running(None if url is None else Path(url))
-    return open_backend(local_url, prepare=init_db, prepare_if_empty=True)
+    return open_backend(local_server.ensure_running(found), prepare=init_db, prepare_if_empty=True)
 
 
 def _ask_beacon() -> str:

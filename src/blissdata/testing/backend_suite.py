@@ -2693,6 +2693,7 @@ class UpkeepTests(BackendKit):
 
     def test_the_journal_gives_what_was_recorded_oldest_first(self, upkeep: Upkeep) -> None:
         assert upkeep.records() == []
+        assert upkeep.newest_record() is None
         before = time.time()
         idents = [upkeep.record({"s": i, "sealed": MAX_INDEX}) for i in range(5)]
         found = upkeep.records()
@@ -2702,6 +2703,7 @@ class UpkeepTests(BackendKit):
         ]
         assert all(abs(record.time - before) < 3600 for record in found)
         assert [record.time for record in found] == sorted(record.time for record in found)
+        assert upkeep.newest_record() == found[-1].time
 
     def test_the_journal_is_read_in_parts(self, upkeep: Upkeep) -> None:
         idents = [upkeep.record({"s": i}) for i in range(5)]

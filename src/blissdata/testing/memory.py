@@ -439,6 +439,10 @@ class _MemoryUpkeep:
         found = [r for r in self._server.journal if _order(r.ident) > _order(after)]
         return found[:count]
 
+    def newest_record(self) -> float | None:
+        self._server.check()
+        return self._server.journal[-1].time if self._server.journal else None
+
     def forget_records(self, until: str) -> int:
         self._server.check()
         before = self._server.journal

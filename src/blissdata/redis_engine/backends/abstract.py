@@ -298,6 +298,11 @@ class Upkeep(Protocol):
         """The oldest records after that id, at most `count`, oldest first."""
         ...
 
+    def newest_record(self) -> float | None:
+        """When the newest record was written, on the server's clock, Unix time [s]; None: there is
+        none."""
+        ...
+
     def forget_records(self, until: str) -> int:
         """Forgets the records up to that id (inclusive) and gives how many went."""
         ...

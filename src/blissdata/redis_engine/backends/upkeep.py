@@ -85,6 +85,11 @@ class RedisUpkeep:
             found = self._raw.execute_command("XRANGE", TRACKING, f"({after}", "+", *limit)
         return [_record(ident.decode(), fields) for ident, fields in found]
 
+    def newest_record(self) -> float | None:
+        with translated_errors("asking for the newest record of the journal"):
+            found = self._raw.execute_command("XREVRANGE", TRACKING, "+", "-", "COUNT", 1)
+        return _record(found[0][0].decode(), ()).time if found else None
+
     def forget_records(self, until: str) -> int:
         ms, _, n = until.partition("-")
         after = f"{ms}-{int(n or 0) + 1}"

@@ -11,6 +11,7 @@ package is cheap; the Redis client is imported when a server is spoken to.
 
 from blissdata.redis_engine.local_server.control import (
     ServerStatus,
+    address,
     ensure_running,
     serve,
     status,
@@ -23,6 +24,7 @@ __all__ = [
     "IDLE_S",
     "ServerOptions",
     "ServerStatus",
+    "address",
     "ensure_running",
     "serve",
     "status",

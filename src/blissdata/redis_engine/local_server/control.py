@@ -22,7 +22,7 @@ from blissdata.redis_engine.local_server.options import ServerOptions
 from blissdata.redis_engine.local_server.place import Place, StartedBy, unlock
 from blissdata.redis_engine.local_server.supervisor import Supervisor
 
-__all__ = ["ServerStatus", "ensure_running", "serve", "status", "stop", "url_status"]
+__all__ = ["ServerStatus", "address", "ensure_running", "serve", "status", "stop", "url_status"]
 
 POLL_S = 0.02
 """How often we look at what another process is doing, where nothing can wake us [s]."""
@@ -61,6 +61,10 @@ class ServerStatus:
     """[bytes]"""
     maxmemory: int | None = None
     """[bytes]; 0: no limit."""
+    policy: str | None = None
+    """What it does at its memory limit, `noeviction` or what it evicts."""
+    append_only: bool | None = None
+    """Whether it writes what it gets into a file."""
     fsync: str | None = None
     """When data reach the disk: always, everysec or no."""
     port: int | None = None
@@ -223,6 +227,13 @@ def status(directory: Path | str | None = None) -> ServerStatus:
     )
 
 
+def address(directory: Path | str | None = None) -> str | None:
+    """The URL of the user's local server, or of the private one in `directory`, if it serves; with its
+    password, to be shown only through `client.redacted`. Starts nothing. A round trip."""
+    place = Place.of(directory)
+    return _url_if_serving(place) if place.exists() else None
+
+
 def url_status(url: str) -> ServerStatus:
     """What the server at a URL is doing. A few round trips; raises `StoreError` for a URL that is
     none, or if the server refuses to say."""
@@ -254,6 +265,8 @@ def _look_at(url: str) -> dict[str, Any]:
         "clients": clients,
         "used_memory": int(info["used_memory"]),
         "maxmemory": int(settings["maxmemory"]),
+        "policy": info.get("maxmemory_policy"),
+        "append_only": bool(int(info.get("aof_enabled", 0))),
         "fsync": settings["appendfsync"],
         "port": int(settings["port"]),
         "uptime_s": int(info["uptime_in_seconds"]),

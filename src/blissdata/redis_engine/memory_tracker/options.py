@@ -90,11 +90,18 @@ class Options:
                 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options, in this order."""
+def add_arguments(parser: argparse.ArgumentParser, *, everywhere: bool = False) -> None:
+    """The options, in this order. `everywhere`: the server is found as other commands find it, where
+    none is given."""
     default = Options()
     parser.add_argument(
-        "--redis-url", required=True, metavar="URL", help="the server, redis://host:port"
+        *(["--url"] if everywhere else []),
+        "--redis-url",
+        dest="redis_url",
+        required=not everywhere,
+        metavar="URL",
+        help="the server, redis://host:port"
+        + (" (default: $BLISSDATA_URL, else your local server)" if everywhere else ""),
     )
     for name, value, unit, what in (
         ("cleaning-threshold", default.cleaning_threshold, "%", "use of memory to begin at"),

@@ -220,8 +220,9 @@ class Service:
         self._note(Alarm(info.time, text % what))
 
     def _note(self, alarm: Alarm) -> None:
-        """The same one again takes the place of that before."""
-        others = [known for known in self._alarms if known.text != alarm.text]
+        """The same one again, though of other numbers, takes the place of that before."""
+        what = alarm.text.partition(": ")[0]
+        others = [known for known in self._alarms if known.text.partition(": ")[0] != what]
         self._alarms = [*others, alarm][-MOST_ALARMS:]
 
     def _say_what_is_held(self, error: NoFreeableMemoryError, info: ServerInfo) -> None:

@@ -61,6 +61,9 @@ RECORDS_AT_ONCE = 100
 NAMED_SCANS = 5
 """So many scans are named of those whose points go first."""
 
+PIN_SLICE_PERCENT = 5.0
+"""Which part of the time, at most, is forgotten at once past pins [%]: no more than need be."""
+
 HELD_RECORDS = 1000
 """About so many records of what pins hold are remembered one by one; older ones are joined."""
 
@@ -558,7 +561,8 @@ class MemoryTracker:
         self._look_at_pins()
         aged = self._aged()
         positions = {} if past_pins else self._positions()
-        found = plan(aged, protected_history, self._slice, positions, self._gone)
+        part = min(self._slice, PIN_SLICE_PERCENT) if past_pins else self._slice
+        found = plan(aged, protected_history, part, positions, self._gone)
         if found is None:
             raise self._nothing_to_free(aged, protected_history, past_pins)
         pins = [pin for pin in self._all_pins if past_pins or pin not in self._pins]

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from io import FileIO
 from math import prod
@@ -62,6 +62,9 @@ MOST_LOOKS = 16
 
 Spans = list[tuple[int, int]]
 """Rows from … to (exclusive)."""
+
+_FOR_EVER = (DataFileRefusedError, DataFileContentError)
+"""What is wrong with a file that waiting does not mend."""
 
 _SWMR_MARK = 0x04
 _WRITE_MARKS = 0x01 | _SWMR_MARK
@@ -308,6 +311,9 @@ class Extent:
 
     why: str | None = None
     """Why some are not there."""
+
+    lost: Spans = field(default_factory=list)
+    """Rows that cannot come: what holds them is refused, or is something else."""
 
 
 class CheckedDataset:
@@ -657,13 +663,14 @@ class CheckedDataset:
     def _external_extent(
         self, shape: tuple[int, ...], files: Sequence[tuple[str, int, int]]
     ) -> Extent:
-        there, why = 0, None
+        there, why, lost = 0, None, False
         for name, offset, size in files:
             path = self._raw_path(name)
             try:
                 found = max(0, os.stat(self._file.roots.real_path(path)).st_size - offset)
             except DataFileError as error:
                 why = f"{self._what} has its data in another file: {error}"
+                lost = isinstance(error, _FOR_EVER)
                 break
             except OSError as error:
                 why = f"{self._what}: its raw file {path} has just gone: {error.strerror}"
@@ -672,7 +679,8 @@ class CheckedDataset:
             if size not in _UNLIMITED and found < size:
                 break
         stop = min(shape[0], there // max(1, prod(shape[1:]) * self.dtype.itemsize))
-        return Extent([(0, stop)] if stop else [], why)
+        rest = [(stop, shape[0])] if lost and stop < shape[0] else []
+        return Extent([(0, stop)] if stop else [], why, rest)
 
     def _read_raw(self, name: str, offset: int, into: memoryview) -> None:
         path = self._raw_path(name)
@@ -721,7 +729,7 @@ class CheckedDataset:
         return rows
 
     def _virtual_extent(self, shape: tuple[int, ...]) -> Extent:
-        covered, lacking = np.zeros(shape[0], bool), np.zeros(shape[0], bool)
+        covered, lacking, lost = (np.zeros(shape[0], bool) for _ in range(3))
         why = None
         for source in self._guard(self._dataset.virtual_sources):
             target = _grid(source.vspace, shape, self._what)
@@ -731,10 +739,9 @@ class CheckedDataset:
                 lacking[rows[~self._rows_of_source(source, target)]] = True
             except DataFileError as error:
                 lacking[rows] = True
+                lost[rows] |= isinstance(error, _FOR_EVER)
                 why = why or f"{self._what}: virtual source: {error}"
-        there = np.concatenate(([False], covered & ~lacking, [False]))
-        edges = np.flatnonzero(there[1:] != there[:-1])
-        return Extent([(int(a), int(b)) for a, b in edges.reshape(-1, 2)], why)
+        return Extent(_spans(covered & ~lacking), why, _spans(lost))
 
     def _rows_of_source(self, source: Any, target: _Grid) -> np.ndarray[Any, Any]:
         """For each row of the target's grid, whether the source has what belongs there."""
@@ -856,6 +863,13 @@ def _is_locked(found: os.stat_result) -> bool:
             return any("WRITE" in line and f"{inode} " in line for line in lines)
     except OSError:  # no such list here
         return False
+
+
+def _spans(there: np.ndarray[Any, Any]) -> Spans:
+    """Where it is True."""
+    padded = np.concatenate(([False], there, [False]))
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _filled(rows: np.ndarray[Any, Any], fill: Any) -> np.ndarray[Any, Any]:

@@ -143,6 +143,10 @@ def make_old(path: Path) -> None:
     os.utime(path, (an_hour_ago, an_hour_ago))
 
 
+of_files = pytest.mark.parametrize("store", ["memory"], indirect=True)
+"""For tests of what is in files: which server there is makes no difference."""
+
+
 # ------------------------------------------------------------------------------ what it is
 
 
@@ -402,32 +406,170 @@ def test_something_else_is_never_taken_for_the_points(
     refused(lambda: stream[:], DataFileContentError, words)
 
 
-@pytest.mark.parametrize("what", ["outside", "symlink", "link in the file", "relative", "FIFO"])
-def test_a_file_outside_the_roots_is_not_opened(
-    store: DataStore, tmp_path: Path, acquire: Acquire, what: str
-) -> None:
-    outside = tmp_path / "secret.h5"
-    save(outside)
+def virtual(path: Path, source: str) -> None:
+    """A file of which the points are those of another file."""
+    layout = h5py.VirtualLayout((20,), "f8")
+    layout[:] = h5py.VirtualSource(source, DATA_PATH, (20,))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset(DATA_PATH, layout)
+
+
+def raw(path: Path, source: str) -> None:
+    """A file of which the points are bytes in another file."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset(DATA_PATH, (20,), "f8", external=[(source, 0, 160)])
+
+
+def linked(path: Path, source: str) -> None:
+    """A file that leads to another one."""
+    with h5py.File(path, "w") as file:
+        file[DATA_PATH] = h5py.ExternalLink(source, DATA_PATH)
+
+
+def led_by_a_symlink(make: Callable[[Path, str], None], path: Path, target: Path) -> None:
+    """What the file names lies beside it, but is a symlink."""
+    (path.parent / "beside").symlink_to(target)
+    make(path, "beside")
+
+
+REFUSED: dict[str, Callable[[Path, Path], object]] = {
+    "symlink": lambda path, secret: path.symlink_to(secret),
+    "external link": lambda path, secret: linked(path, "../secret.h5"),
+    "external link, absolute": lambda path, secret: linked(path, str(secret)),
+    "external link to a symlink": lambda path, secret: led_by_a_symlink(linked, path, secret),
+    "virtual source": lambda path, secret: virtual(path, "../secret.h5"),
+    "virtual source, a symlink": lambda path, secret: led_by_a_symlink(virtual, path, secret),
+    "raw file": lambda path, secret: raw(path, "/etc/passwd"),
+    "raw file, a symlink": lambda path, secret: led_by_a_symlink(raw, path, secret),
+    "directory": lambda path, secret: path.mkdir(),
+    "FIFO": lambda path, secret: os.mkfifo(path),
+    "symlink to a device": lambda path, secret: path.symlink_to("/dev/zero"),
+}
+
+
+@of_files
+@pytest.mark.parametrize("what", REFUSED)
+def test_nothing_outside_the_roots_is_opened(store: DataStore, tmp_path: Path, what: str) -> None:
+    save(tmp_path / "secret.h5")
     below = tmp_path / "data"
     below.mkdir()
     path = below / "scan.h5"
-    named = str(path)
-    if what == "outside":
-        named = str(outside)
-    elif what == "symlink":
-        path.symlink_to(outside)
-    elif what == "link in the file":
-        with h5py.File(path, "w") as file:
-            file[DATA_PATH] = h5py.ExternalLink("../secret.h5", DATA_PATH)
-    elif what == "relative":
-        named = "scan.h5"
+    REFUSED[what](path, tmp_path / "secret.h5")
+    made = Acquisition(store, path).trim(8)
+    stream = made.reader()
+    stream.file_timeout = None  # it is not waited for
+    for read in (lambda: stream[3], lambda: stream[:], lambda: stream.cursor().read().get_data()):
+        refused(read, DataFileRefusedError, str(path))
+    found = stream.availability()
+    assert (found.file, found.gone) == (between(0, 0), between(0, 8))
+    with pytest.raises(IndexNoMoreThereError):
+        stream.wait_available(3)
+    made.close()
+
+
+@of_files
+@pytest.mark.parametrize("make", [linked, virtual, raw], ids=["link", "virtual source", "raw file"])
+def test_what_a_file_points_at_is_read_where_it_is_below_the_roots(
+    acquire: Acquire, path: Path, make: Callable[[Path, str], None]
+) -> None:
+    target = path.with_name("target")
+    if make is raw:
+        POINTS.tofile(target)
     else:
-        os.mkfifo(path)
-    made = Acquisition(store, path, file_path=named).trim(8)
+        save(target)
+    make(path, "target")
+    stream = acquire().trim(8).reader()
+    np.testing.assert_array_equal(stream[:], POINTS)
+    assert stream.availability().file == between(0, 20)
+    target.unlink()
+    hdf5_handles.close_files()
+    refused(lambda: stream[3], DataFileMissingError, "target")
+    assert stream.availability().file == between(0, 0)
+
+
+@of_files
+@pytest.mark.parametrize("named", ["scan.h5", "../data/scan.h5", "", "/"])
+def test_a_path_that_names_no_file_is_refused(store: DataStore, tmp_path: Path, named: str) -> None:
+    made = Acquisition(store, tmp_path / "scan.h5", file_path=named or "./").trim(8)
     stream = made.reader()
     stream.file_timeout = None
     refused(lambda: stream[3], DataFileRefusedError)
     made.close()
+
+
+@of_files
+def test_a_file_that_becomes_something_else_is_refused(acquire: Acquire, path: Path) -> None:
+    save(path)
+    stream = acquire().trim(8).reader()
+    stream.file_timeout = None
+    assert stream[3] == POINTS[3]
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    refused(lambda: stream[3], DataFileRefusedError, "/etc/passwd")
+    path.unlink()
+    os.mkfifo(path)
+    refused(lambda: stream[3], DataFileRefusedError, "FIFO")
+
+
+@pytest.mark.parametrize("selection", [0, 9, slice(None), slice(2, 11), slice(0, 20, 3)], ids=str)
+def test_points_may_be_trimmed_between_len_and_the_read(
+    acquire: Acquire, path: Path, selection: Any
+) -> None:
+    save(path)
+    made = acquire()
+    stream = made.reader()
+    assert len(stream) == 20
+    made.trim(12)
+    np.testing.assert_array_equal(stream[selection], POINTS[selection])
+
+
+@of_files
+@pytest.mark.parametrize("selection", [slice(None), slice(2, 11), slice(0, 20, 3)], ids=str)
+def test_points_may_be_trimmed_in_the_middle_of_a_read(
+    acquire: Acquire, path: Path, store: DataStore, monkeypatch: pytest.MonkeyPatch, selection: Any
+) -> None:
+    """Between the entry that holds the first point and those behind it: what one command still found is
+    gone before the next one, and a part of what is left has holes."""
+    save(path)
+    made = acquire()
+    stream = made.reader()
+    really = store.event_log.span
+
+    def with_a_hole(requests: Any) -> Any:
+        ((tail, entries),) = really(requests)
+        kept = [e for e in entries if e.index <= requests[0].start or e.index >= 8]
+        return [(tail, kept)]
+
+    monkeypatch.setattr(store.event_log, "span", with_a_hole)
+    np.testing.assert_array_equal(stream[selection], POINTS[selection])
+
+
+def test_points_may_expire_in_the_middle_of_a_blocking_read(
+    plain_store: DataStore, path: Path, background: ThreadPoolExecutor
+) -> None:
+    """The reader waits at index 20. When it is woken, 20 to 25 have come and gone."""
+    points = np.arange(28, dtype=np.float64) ** 2 + 1
+    made = Acquisition(plain_store, path, points[:20])
+    save(path, points)
+    cursor = made.reader().cursor()
+    first = cursor.read()
+    assert first is not None
+    assert first.last_index == 19
+    waiting = background.submit(cursor.read, timeout=30)
+    both = plain_store._redis.pipeline(transaction=True)
+    for index in range(20, 28, 2):
+        both.xadd(
+            made.stream.key,
+            {"payload": points[index : index + 2].tobytes(), "len": 2},
+            id=f"{index}-1",
+        )
+    both.xtrim(made.stream.key, minid="26-1", approximate=False)
+    both.execute()
+    view = waiting.result(30)
+    assert (view.index, len(view)) == (20, 8)
+    np.testing.assert_array_equal(view.get_data(), points[20:])
+    made.stream.event_stream.sink._end = 28  # the publisher learns of it
+    plain_store.delete_scan(made.scan.key, force=True)
 
 
 def test_roots_may_be_given_or_named_by_the_environment(
@@ -503,6 +645,23 @@ def test_zeros_at_the_end_of_a_file_in_the_making_may_not_be_written_yet(
         file[DATA_PATH].resize((8,))
         file[DATA_PATH][5:] = points[5:8]
     np.testing.assert_array_equal(stream[:5], points[:5])
+
+
+@of_files
+def test_zeros_before_other_points_are_written(acquire: Acquire, path: Path) -> None:
+    """A stretch of zeros that fills chunks is readable as soon as something was written behind it."""
+    points = np.array([*[0.0] * 12, *range(13, 21)])
+    with h5py.File(path, "w") as file:
+        saved = file.create_dataset(DATA_PATH, (11,), "f8", maxshape=(None,), chunks=(4,))
+        saved[:] = points[:11]
+    stream = acquire(points).trim(20).reader()
+    refused(lambda: stream[0], DataFileIncompleteError, "nobody has written")
+    with h5py.File(path, "a") as file:
+        file[DATA_PATH].resize((14,))
+        file[DATA_PATH][11:] = points[11:14]
+    np.testing.assert_array_equal(stream[:14], points[:14])
+    assert stream[2] == 0
+    assert stream.availability().file == between(0, 14)
 
 
 WRITER = """
@@ -641,6 +800,7 @@ def test_points_are_in_memory_in_the_file_or_in_both(acquire: Acquire, path: Pat
     assert (file.path, file.item, file.why) == (str(path), DATA_PATH, None)
 
 
+@of_files
 def test_what_is_not_in_the_file_yet_is_pending_while_the_scan_runs(
     acquire: Acquire, path: Path
 ) -> None:
@@ -660,6 +820,7 @@ def test_what_is_not_in_the_file_yet_is_pending_while_the_scan_runs(
     assert stream.availability().pending == between(5, 8)
 
 
+@of_files
 def test_what_is_said_of_a_file_is_what_a_read_gives(acquire: Acquire, path: Path) -> None:
     """Holes, places that nobody wrote, zeros: whatever is said to be in the file can be read."""
     points = POINTS.copy()
@@ -683,6 +844,7 @@ def test_what_is_said_of_a_file_is_what_a_read_gives(acquire: Acquire, path: Pat
     assert stream.availability().file == between(0, 20)
 
 
+@of_files
 def test_a_file_that_is_something_else_has_nothing(acquire: Acquire, path: Path) -> None:
     save(path, POINTS.astype("f4"))
     found = acquire().trim(8).reader().availability()
@@ -690,6 +852,7 @@ def test_a_file_that_is_something_else_has_nothing(acquire: Acquire, path: Path)
     assert "float32" in str(found.files[0].why)
 
 
+@of_files
 def test_a_file_outside_the_roots_is_not_looked_into(
     store: DataStore, tmp_path: Path, acquire: Acquire
 ) -> None:
@@ -703,6 +866,7 @@ def test_a_file_outside_the_roots_is_not_looked_into(
     made.close()
 
 
+@of_files
 def test_a_file_is_looked_at_by_who_asks_often_now_and_then(
     acquire: Acquire, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -717,6 +881,7 @@ def test_a_file_is_looked_at_by_who_asks_often_now_and_then(
     assert stream.availability().file == between(0, 20)  # who asks for one stream wants to know
 
 
+@of_files
 def test_a_file_that_does_not_change_is_not_read_again(
     acquire: Acquire, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -747,6 +912,7 @@ def test_points_are_waited_for_until_they_are_in_the_file(
     assert in_file.result(60).file == between(0, 20)
 
 
+@of_files
 def test_points_that_nobody_writes_any_more_are_waited_for_a_little(
     acquire: Acquire, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -766,6 +932,7 @@ def test_points_that_nobody_writes_any_more_are_waited_for_a_little(
         stream.wait_available(range(20), timeout=0)
 
 
+@of_files
 def test_waiting_for_a_file_asks_the_server_seldom(
     acquire: Acquire, store: DataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -774,10 +941,11 @@ def test_waiting_for_a_file_asks_the_server_seldom(
     really = store.event_log.bounds
     monkeypatch.setattr(store.event_log, "bounds", lambda keys: asked.append(keys) or really(keys))
     with pytest.raises(DataTimeoutError):
-        stream.wait_available(3, "file", timeout=1)
-    assert len(asked) <= 2
+        stream.wait_available(3, "file", timeout=0.5)
+    assert len(asked) <= 1
 
 
+@of_files
 def test_a_stream_that_names_no_file_has_no_points_in_one(store: DataStore, path: Path) -> None:
     definition = Hdf5BackedStream.make_definition("diode", path, DATA_PATH, "f8")
     definition.info["data_path"] = None

@@ -57,8 +57,9 @@ class _Seen:
     being_written: bool = False
     """Whether somebody may be writing it."""
 
-    refused: bool = False
-    """True if it can never be this stream's data, or is not to be opened."""
+    lost: Ranges = NOTHING
+    """Points that cannot come: the file can never be this stream's, or is not to be opened, or a file
+    that it leads to."""
 
     why: str | None = None
     """Why not all is there."""
@@ -133,16 +134,16 @@ class FileSource:
         missing = Ranges.between(0, END) - seen.there
         if events.sealed:
             missing &= Ranges.between(0, events.length)
-        may_come = not seen.refused and (seen.being_written or not events.sealed)
+        coming = missing - seen.lost if seen.being_written or not events.sealed else NOTHING
         return Holding(
             Place.FILE,
             seen.there,
-            missing if may_come else NOTHING,
+            coming,
             self._file_path,
             self._data_path,
             seen.why if missing & Ranges.between(0, events.length) else None,
             looked_at=True,
-            may_pass=not seen.refused,
+            may_pass=not seen.lost,
         )
 
     def _look(self, now: float, before: _Seen | None) -> _Seen:
@@ -159,11 +160,11 @@ class FileSource:
                 why = extent.why or f"it has {_counted(there)}"
                 writing = file.anything_being_written()
                 stamp = file.stamp if dataset.is_within(file) else ()
-                return _Seen(now, there, writing, False, why, stamp)
+                return _Seen(now, there, writing, Ranges(tuple(extent.lost)), why, stamp)
         except _MAY_PASS as error:
             return _Seen(now, being_written=isinstance(error, DataFileBusyError), why=str(error))
         except DataFileError as error:
-            return _Seen(now, refused=True, why=str(error))
+            return _Seen(now, lost=Ranges.between(0, END), why=str(error))
 
     def _read(self, start: int, stop: int) -> Array:
         before: Array | None = None

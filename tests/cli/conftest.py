@@ -16,7 +16,7 @@ import pytest
 from blissdata import DataStore
 from blissdata.cli import main
 
-PROGRAM = [sys.executable, "-c", "import sys; from blissdata.cli import main; sys.exit(main())"]
+SOURCE = "import sys; from blissdata.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def start(store: DataStore) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts the program in a process of its own; what still runs at the end is killed."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(*argv: str, **options: Any) -> subprocess.Popen[str]:
+    def start(*argv: str, prelude: str = "", **options: Any) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(
-            [*PROGRAM, *argv],
+            [sys.executable, "-c", f"{prelude}\n{SOURCE}", *argv],
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 — some runners ignore it
             **{**pipes, "env": {**os.environ, "PYTHONDEVMODE": "1"}, **options},
         )

@@ -21,6 +21,7 @@ import pytest
 from blissdata import DataStore, Scan
 from blissdata.cli import tail
 from blissdata.exceptions import IndexNoMoreThereError
+from blissdata.streams import heartbeat
 from blissdata.testing.servers import TestServer
 
 NPOINTS = 200
@@ -270,6 +271,67 @@ def test_a_scan_that_vanishes_is_exit_code_3(
     assert process.returncode in (1, 3)  # deleted, or a server that lost its points
     assert err.startswith("blissdata: ")
     assert "Traceback" not in err
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds become hundredths."""
+    for module in ("streams.cursor", "streams.event_stream", "redis_engine.scan"):
+        monkeypatch.setattr(f"blissdata.{module}.WAIT_SLICE_S", 0.02)
+    monkeypatch.setattr(heartbeat, "LOST_AFTER_S", 0.1)
+    monkeypatch.setattr(tail, "LOOK_S", 0.02)
+    monkeypatch.setattr(tail, "QUIET_S", 0.3)
+
+
+@pytest.mark.parametrize("state", ["created", "started", "all streams sealed"])
+@pytest.mark.parametrize(("option", "code"), [((), 1), (("--end-if-lost",), 0)], ids=str)
+def test_a_publisher_that_is_lost_is_exit_code_1_or_an_end_by_choice(
+    run: Callable, store: DataStore, impatient: None, state: str, option: tuple[str], code: int
+) -> None:
+    scan = new_scan(store)
+    if state != "created":
+        diode = scan.create_stream("diode", dtype="f8")
+        scan.prepare()
+        scan.start()
+        diode.send(1.0)
+        diode.join()
+    if state == "all streams sealed":
+        diode.seal()
+    store.heartbeat.close()
+    shown = run("tail", "last", *option)
+    assert shown.code == code
+    assert shown.out == ("" if state == "created" else "diode[0]  1.0\n")
+    assert "no sign of life" in shown.err
+    assert scan.key in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("state", ["created", "started", "all streams sealed"])
+def test_a_publisher_of_which_nothing_is_known_is_mentioned_once(
+    start: Callable[..., subprocess.Popen[str]],
+    store: DataStore,
+    server: TestServer,
+    state: str,
+) -> None:
+    scan = new_scan(store)
+    if state != "created":
+        diode = scan.create_stream("diode", dtype="f8")
+        scan.prepare()
+        scan.start()
+    if state == "all streams sealed":
+        diode.seal()
+    store.heartbeat.close()
+    with server.client() as client:  # as if it were published by 2.x
+        assert client.delete(*client.scan_iter("*pulse*")) == 1
+    quick = "from blissdata.cli import tail; tail.QUIET_S, tail.LOOK_S = 0.1, 0.02"
+    process = start("tail", "last", prelude=quick)
+    first = process.stderr.readline()
+    assert "gives no signs of life" in first
+    assert "--timeout" in first
+    assert scan.key in first
+    scan.close()
+    assert process.wait(20) == 0
+    assert process.stderr.read() == ""
 
 
 def test_a_stream_that_nobody_sealed_is_mentioned(

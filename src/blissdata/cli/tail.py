@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from blissdata.cli.text import plain, points, printable, span_text
 from blissdata.exceptions import (
     EndOfStream,
     IndexNoMoreThereError,
+    PublisherLostError,
     ScanNotFoundError,
+    StreamDeletedError,
     StreamError,
 )
 
@@ -44,9 +47,13 @@ examples:
   blissdata tail last diode --json | jq .data
                                             one object per line: stream, index, data
   blissdata tail next --timeout 60          give up when nothing comes for a minute
+  blissdata tail last --end-if-lost         a publisher that was killed is an end like any other
 
 in JSON, NaN and infinities are null, complex numbers [real, imaginary]; points that have left the
 server's memory are one object {"stream": …, "index": first, "expired": how many}
+
+A publisher that was killed, or is cut off, is noticed within seconds. One of blissdata 2.x gives no
+signs of life: after half a minute without news stderr says so, and the command waits on.
 
 exit codes: 0 the scan (or the streams asked for) ended, 1 failed (stderr says why) or its publisher is
 lost, 2 wrong usage, 3 no such scan or stream, or deleted meanwhile, 4 --timeout passed, 130 Ctrl-C
@@ -57,6 +64,9 @@ LINES_AT_ONCE = 1000
 
 LOOK_S = 2.0
 """How often the state of a scan is looked at that waits for its end [s]; a change wakes earlier."""
+
+QUIET_S = 30.0
+"""After so long without news it is mentioned if nobody can tell whether the publisher still lives [s]."""
 
 Line = tuple[int, str]
 """The index of the point it is about, and the text."""
@@ -87,6 +97,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--json", action="store_true", help="one JSON object per line and point")
     parser.add_argument(
         "--timeout", type=seconds, metavar="S", help="give up after S seconds without news"
+    )
+    parser.add_argument(
+        "--end-if-lost",
+        action="store_true",
+        help="end well (exit code 0) if the publisher is lost; stderr says so",
     )
     add_server_option(parser)
     parser.set_defaults(run=_run)
@@ -157,25 +172,69 @@ def _run(arguments: argparse.Namespace) -> int:
     with quiet_library(), DataStore(arguments.url) as store:
         key = wait_for(store, arguments.scan, arguments.timeout, note)
         scan = load(store, key)
-        _wait_started(scan, arguments.timeout)
-        title = f"{scan.identity.get('name')} {scan.identity.get('number')}"
-        with progress_line(printable(title), npoints_of(scan.info)) as line:
-            _follow(store, scan, arguments, line)
+        quiet = _Quiet(store, key, note)
+        try:
+            _wait_started(scan, arguments.timeout, quiet)
+            title = f"{scan.identity.get('name')} {scan.identity.get('number')}"
+            with progress_line(printable(title), npoints_of(scan.info)) as line:
+                quiet.say = line.say
+                _follow(store, scan, arguments, line, quiet)
+        except PublisherLostError as error:
+            if not arguments.end_if_lost:
+                raise
+            note(error)
     return 0
 
 
-def _wait_started(scan: Scan, timeout: float | None) -> None:
+class _Quiet:
+    """Says once, after a while without news, that nobody can tell whether the publisher still lives."""
+
+    def __init__(self, store: DataStore, key: str, say: Callable[[str], None]) -> None:
+        self.say = say
+        self._store = store
+        self._key = key
+        self._since = time.monotonic()
+        self._said = False
+
+    def news(self) -> None:
+        """Something came."""
+        self._since = time.monotonic()
+
+    def look(self) -> None:
+        """Nothing came. One round trip at most."""
+        if self._said or time.monotonic() - self._since < QUIET_S:
+            return
+        from blissdata import ScanState
+
+        self.news()
+        life = self._store.scan_lives([self._key])[self._key]
+        if life.state is not None and life.state < ScanState.CLOSED and life.silence is None:
+            self._said = True
+            self.say(
+                f"nothing came from scan {self._key} for {QUIET_S:g} s, and its publisher gives no signs "
+                "of life (blissdata 2.x gives none), so nobody can tell whether it still runs. Waiting "
+                "on; --timeout gives up, Ctrl-C ends this"
+            )
+
+
+def _wait_started(scan: Scan, timeout: float | None, quiet: _Quiet) -> None:
     """Until STARTED a publisher may add streams that readers do not know of yet."""
     from blissdata import ScanState
 
-    if not scan.wait_state(ScanState.STARTED, timeout):
-        raise TimeUpError(
-            f"Scan {scan.key} did not start in {timeout:g} s, it is {scan.state.name}"
-        )
+    while not scan.wait_state(ScanState.STARTED, LOOK_S if timeout is None else timeout):
+        if timeout is not None:
+            raise TimeUpError(
+                f"Scan {scan.key} did not start in {timeout:g} s, it is {scan.state.name}"
+            )
+        quiet.look()
 
 
 def _follow(
-    store: DataStore, scan: Scan, arguments: argparse.Namespace, line: ProgressLine
+    store: DataStore,
+    scan: Scan,
+    arguments: argparse.Namespace,
+    line: ProgressLine,
+    quiet: _Quiet,
 ) -> None:
     """Prints what comes until the scan ends, or the streams that were asked for. Streams that
     become known only when the scan stops are read then."""
@@ -198,7 +257,7 @@ def _follow(
             group = CursorGroup(added)
             if only_new:
                 _skip_to_now(group)
-            _print_all(scan, group, lines, arguments.timeout, line)
+            _print_all(scan, group, lines, arguments.timeout, line, quiet)
             _say_unsealed(store, added, line.say)
         only_new = False
         if arguments.streams or scan.state >= ScanState.STOPPED:
@@ -208,7 +267,7 @@ def _follow(
             if arguments.streams or set(scan.streams) <= followed:
                 return
         else:
-            _wait_for_change(scan, arguments.timeout)
+            _wait_for_change(scan, arguments.timeout, quiet)
 
 
 def _readable(
@@ -237,18 +296,29 @@ def _skip_to_now(group: CursorGroup) -> None:
 
 
 def _print_all(
-    scan: Scan, group: CursorGroup, lines: Lines, timeout: float | None, line: ProgressLine
+    scan: Scan,
+    group: CursorGroup,
+    lines: Lines,
+    timeout: float | None,
+    line: ProgressLine,
+    quiet: _Quiet,
 ) -> None:
     while True:
         try:
-            views = group.read(block=timeout != 0, timeout=timeout or 0)
+            views = group.read(block=timeout != 0, timeout=timeout or LOOK_S)
+        except StreamDeletedError:
+            raise
         except EndOfStream:
             return
-        if not views:
+        if views:
+            quiet.news()
+            for chunk in chunks(merged(lines(stream.name, view) for stream, view in views.items())):
+                line.print(chunk)
+            line.at(max(group.position.values()))
+        elif timeout is None:
+            quiet.look()
+        else:
             raise TimeUpError(f"Nothing new came from scan {scan.key} in {timeout:g} s")
-        for chunk in chunks(merged(lines(stream.name, view) for stream, view in views.items())):
-            line.print(chunk)
-        line.at(max(group.position.values()))
 
 
 def _say_unsealed(
@@ -265,6 +335,7 @@ def _say_unsealed(
             say(f"the scan is closed, but nobody sealed '{name}': there may have been more points")
 
 
-def _wait_for_change(scan: Scan, timeout: float | None) -> None:
+def _wait_for_change(scan: Scan, timeout: float | None, quiet: _Quiet) -> None:
     if timeout == 0 or (not scan.update(timeout=timeout or LOOK_S) and timeout is not None):
         raise TimeUpError(f"Nothing new came from scan {scan.key} in {timeout:g} s")
+    quiet.look()

@@ -54,6 +54,10 @@ class WrongError(Exception):
     """It was written down what is wrong."""
 
 
+class RewoundError(Exception):
+    """The stream is shorter than it was: seen by who reads slices, whom no cursor tells."""
+
+
 def is_passing(error) -> bool:
     names = {cls.__name__ for cls in type(error).__mro__}
     passing = {"ConnectionError", "TimeoutError", "ServerBusyError"}
@@ -139,6 +143,12 @@ def by_group(streams, following) -> None:
             following[name].end() if over else following[name].told(error)
 
 
+def check_length(stream, at) -> None:
+    length = insist(len, stream)
+    if length < at:
+        raise RewoundError(f"sealed with {length} points, {at} were read")
+
+
 def by_slices(streams, following) -> None:
     lost = None
     for name, stream in streams.items():
@@ -152,12 +162,13 @@ def by_slices(streams, following) -> None:
                     state.take(state.at, data)
                     k = random.randrange(state.at)  # one that was read already is still the same
                     again = insist(stream.__getitem__, slice(k, k + 1))
-                    if state.author.check(k, again) is not None or len(again) != 1:
+                    if not len(again):
+                        raise RewoundError(f"index {k} was read before")
+                    if state.author.check(k, again) is not None:
                         say("wrong", state.key, name, k, "another point than before")
                         raise WrongError
                 elif insist(stream.is_sealed) and len(stream) <= state.at:
-                    if len(stream) < state.at:
-                        say("told", state.key, name, "Rewound", f"sealed with {len(stream)} points")
+                    check_length(stream, state.at)
                     state.end()
                     break
                 elif lost is not None:
@@ -173,9 +184,15 @@ def by_slices(streams, following) -> None:
                 if type(error).__name__ == "PublisherLostError":
                     lost = error
             else:
-                rest = insist(stream.__getitem__, slice(state.at, None))
-                state.take(state.at, rest)
-                state.end()
+                try:
+                    rest = insist(stream.__getitem__, slice(state.at, None))
+                    state.take(state.at, rest)
+                    check_length(stream, state.at)
+                    state.end()
+                except WrongError:
+                    pass
+                except Exception as later:
+                    state.told(later)
 
 
 def follow(store, key) -> None:

@@ -288,6 +288,35 @@ def test_another_choice_is_refused(store: DataStore, lost: str) -> None:
         DataStore(backend=store.backend, lost_publisher="wait")
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["a cursor", "a group"])
+def test_a_reader_whose_every_wait_is_cut_off_is_told_all_the_same(
+    store: DataStore, lost: str, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    streams = store.load_scan(lost).streams
+    reader = CursorGroup(streams) if together else streams["x"].cursor()
+    for _ in range(4):  # all that there is
+        reader.read(block=False)
+    whole = type(store.event_log).read
+
+    def cut_off(self: Any, positions: Any, *, wait: float = 0.0, **limits: Any) -> Any:
+        if wait > 0:
+            raise StoreConnectionError("cut")
+        return whole(self, positions, wait=wait, **limits)
+
+    monkeypatch.setattr(type(store.event_log), "read", cut_off)
+
+    def told() -> bool:
+        try:
+            reader.read(timeout=LONG_S)
+        except StoreConnectionError:
+            return False
+        except PublisherLostError:
+            return True
+        pytest.fail("there was news")
+
+    until(told)
+
+
 def test_a_time_limit_comes_before_the_news_of_a_loss(store: DataStore, lost: str) -> None:
     cursor = store.load_scan(lost).streams["x"].cursor()
     cursor.read()

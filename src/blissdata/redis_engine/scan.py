@@ -523,9 +523,12 @@ class Scan:
 
         try:
             return self._data_store.publisher.persist(advance)
-        except ScanNotFoundError:
+        except ScanNotFoundError as error:
             self._is_gone()
-            raise
+            raise ScanNotFoundError(
+                f"Scan {self._key} cannot become {target.name}: the server has it no more. Somebody "
+                "deleted it, or the server was restarted from an older state"
+            ) from error
         except UnauthorizeStateTransition as error:
             self._follow_the_server()
             raise UnauthorizeStateTransition(

@@ -391,7 +391,7 @@ def _read(
         views = _jump(log, jumping, last_only) if jumping else {}
         if reading:
             # Streams to jump in are asked at once, and so are the others if there is trouble to tell.
-            at_once = jumping or len(newest_only) < len(cursors)
+            at_once = jumping or len(newest_only) < len(cursors) or watch.due
             wait = 0.0 if at_once else deadline.remaining(WAIT_SLICE_S)
             views |= _collect(log, reading, last_only, wait)
         if before != [cursor.event_index for cursor in cursors]:
@@ -419,7 +419,7 @@ def _read_one(
     key, nbytes = cursor.events.key, cursor.nbytes_wanted
     while True:
         before = cursor.event_index
-        wait = deadline.remaining(WAIT_SLICE_S)
+        wait = 0.0 if watch.due else deadline.remaining(WAIT_SLICE_S)
         count = cursor.entries_wanted(1)
         found = log.read({key: before}, wait=wait, max_entries=count, nbytes=nbytes).get(key)
         if found is not None:

@@ -508,7 +508,8 @@ class AbandonWatch:
 
     @property
     def due(self) -> bool:
-        """True when it is time to look."""
+        """True when it is time to look: before one waits any more, since a wait that ends in a lost
+        connection, again and again, would never come to it."""
         return time.monotonic() - self._since >= WAIT_SLICE_S
 
     def abandoned(self, streams: Sequence[EventStream]) -> list[EventStream]:
@@ -518,6 +519,7 @@ class AbandonWatch:
         waited for as well, only once. Where that means the end, these are abandoned, too."""
         owned = {key: stream for stream in streams if (key := stream.scan_key)}
         if not owned:
+            self._since = time.monotonic()
             return []
         lives = self._data_store.scan_lives(list(owned))
         for key, life in lives.items():

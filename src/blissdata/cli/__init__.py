@@ -1,6 +1,6 @@
 """`blissdata` on the command line: one file per subcommand.
 
-`serve`, `status`, `stop` and `track` work with the core dependencies alone; others name the extra that they
+`serve`, `status`, `stop`, `track` and `write` work with the core dependencies alone; others name the extra that they
 miss. What was asked for goes to stdout, what went wrong to stderr as one message; a traceback is a
 fault of ours.
 """
@@ -26,6 +26,7 @@ examples:
   blissdata stop                    stop it; the data are there again at the next start
   blissdata track --url URL         keep another server from filling up
   blissdata pins                    what must not be forgotten, and for whom
+  blissdata write --roots /data     write every scan into its HDF5 file, as it comes
   blissdata demo                    publish a measured scan, follow it live, read it again
   blissdata ls                      which scans there are, the newest first
   blissdata show last               the newest: its header, its streams
@@ -93,6 +94,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         tail,
         track,
         where,
+        write,
     )
 
     parser = argparse.ArgumentParser(
@@ -109,6 +111,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         stop,
         track,
         pins,
+        write,
         ls,
         show,
         tail,

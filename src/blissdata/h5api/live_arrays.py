@@ -49,6 +49,7 @@ __all__ = [
     "Written",
     "gathered",
     "lengths",
+    "text_of_point",
 ]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -357,7 +358,7 @@ class StreamArray(LiveArray):
         if not self._is_text:
             return np.asarray(points)
         found = np.empty(len(points), self._dtype)
-        found[:] = [_text(point) for point in points]
+        found[:] = [text_of_point(point) for point in points]
         return found
 
     def follow(self, patience: Patience, start: int = 0) -> Iterator[Any]:
@@ -541,7 +542,7 @@ def _text_dtype() -> np.dtype[Any]:
     return TEXT
 
 
-def _text(point: Any) -> bytes:
+def text_of_point(point: Any) -> bytes:
     """A point that is no number: a scan is its key, other values are their JSON."""
     text = point.key if hasattr(point, "key") else json.dumps(point)
     return str(text).encode()

@@ -544,4 +544,15 @@ def _from_mapping(scan: Scan, entry: str) -> dict[str, Any]:
     group, mistakes = read_mapping(scan.info["mapping"], f"/{entry}")
     for mistake in mistakes:
         _logger.warning("Scan %s, info['mapping']: %s", scan.key, mistake)
-    return {entry: group.model_dump(mode="json")}
+    found = group.model_dump(mode="json")
+    _end(found, scan)
+    return {entry: found}
+
+
+def _end(entry: dict[str, Any], scan: Scan) -> None:
+    """An NXentry that has ended has `end_time` (NeXus, NXentry): who follows a file knows by it that
+    nothing more comes. People who write a mapping leave it to us."""
+    ended = scan.info.get("end_time") if scan.state == ScanState.CLOSED else None
+    is_entry = entry.get("attributes", {}).get("NX_class") == "NXentry"
+    if is_entry and isinstance(ended, str) and "\0" not in ended:
+        entry.setdefault("children", {}).setdefault("end_time", ended)

@@ -1,0 +1,665 @@
+"""One scan on its way into its files: read as it comes, written in pieces, committed every second.
+
+    scan ── plan ──▶ items                                 again whenever the layout changes
+     └─ streams ── cursors ──▶ held ──▶ appended ──▶ committed ──▶ pin moves on
+
+Only what is committed is given free on the server, so that a follower that is killed goes on where its
+last commit ended: the lengths of the datasets in the file say where that was.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from blissdata.exceptions import (
+    BlissdataError,
+    EndOfStream,
+    IndexNoMoreThereError,
+    PinError,
+    PinGoneError,
+    PublisherLostError,
+    ScanNotFoundError,
+    StoreConnectionError,
+    StreamVanishedError,
+)
+from blissdata.h5api.live_arrays import text_of_point
+from blissdata.h5api.live_scans import entries_of
+from blissdata.h5map.data_items import TEXT
+from blissdata.h5map.mistakes import Mistake
+from blissdata.redis_engine.scan import Scan, ScanState
+from blissdata.streams.cursor import CursorGroup
+from blissdata.writer.images import saved_images
+from blissdata.writer.plan import Pace, Plan, Points, plan_of
+
+if TYPE_CHECKING:
+    from blissdata.redis_engine.pins import Pin
+    from blissdata.streams import BaseStream, BaseView
+    from blissdata.writer.files import OpenFiles
+    from blissdata.writer.nexus import Entry, NexusFile
+
+__all__ = ["PIN", "Follower", "Outcome", "Progress", "files_of"]
+
+_logger = logging.getLogger(__name__)
+
+PIN = "writer"
+"""Name of the pin by which points stay on the server until they are in the file."""
+
+COMMIT_S = 1.0
+"""How often what was written becomes visible, at most [s]."""
+
+COMMIT_SHARE = 10
+"""Committing takes no more than one part in so many of the time."""
+
+HELD_NBYTES = 1 << 24
+"""How much is held of points before they are written [bytes]."""
+
+LOOK_S = 1.0
+"""How long one wait lasts at most, before the scan and the orders are looked at [s]."""
+
+AWAY_S = 1.0
+"""Pause while the server does not answer [s]."""
+
+IMAGES_S = 10.0
+"""How long files that a detector saves are waited for after the scan has ended [s]."""
+
+Outcome: TypeAlias = Literal["waiting", "writing", "written", "failed", "stopped", "nothing"]
+"""How far a scan is. `stopped`: the writer was told to end, and will go on; `nothing`: there is nothing
+to be written."""
+
+
+@dataclass
+class Progress:
+    """How far one scan is, for whoever asks; the follower alone changes it."""
+
+    scan: str
+    """Key of the scan."""
+
+    number: Any = None
+    """Its number."""
+
+    files: list[str] = field(default_factory=list)
+    """Where it is written, as `file::/entry`."""
+
+    outcome: Outcome = "waiting"
+
+    points: int = 0
+    """Points written so far, of all streams."""
+
+    behind: int = 0
+    """Points that were published and are not written yet."""
+
+    reason: str = ""
+    """Why it failed."""
+
+    remarks: list[str] = field(default_factory=list)
+    """Items that were left out, and why."""
+
+    since: float = field(default_factory=time.time)
+    """When it began [Unix time, s]."""
+
+
+@dataclass
+class _Target:
+    """One entry in one file."""
+
+    name: str
+    """The file, as the scan names it."""
+
+    file: NexusFile
+    entry: Entry
+    plan: Plan
+
+
+class _Ended(Exception):  # noqa: N818 — no error
+    """The writer was told to end."""
+
+
+class Follower:
+    """Writes one scan; `run` returns when that is done, has failed, or `stop` is set."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        files: OpenFiles,
+        stop: threading.Event,
+        pin: Pin | None = None,
+        say: Callable[[str], None] = _logger.info,
+    ) -> None:
+        """`scan` is loaded for reading; `files` gives files to be written; `pin` is the scan's pin, if
+        it is taken already."""
+        self._scan = scan
+        self._files = files
+        self._stop = stop
+        self._pin = pin
+        self._say = say
+        self._targets: dict[str, _Target] = {}
+        self._held: dict[str, list[Any]] = {}
+        self._held_nbytes = 0
+        self._dirty = False
+        self._committed_at = time.monotonic()
+        self._pause = COMMIT_S
+        self._failures: dict[str, str] = {}
+        self._broken: set[str] = set()
+        self._planned: tuple[Any, ...] | None = None
+        self._points: dict[str, Points] = {}
+        self._images: set[str] = set()
+        self.progress = Progress(scan.key, scan.identity.get("number"))
+        """How far it is."""
+        self.reached: list[tuple[BaseStream, int]] = []
+        """Streams, and up to where their points are committed."""
+
+    # ------------------------------------------------------------------------------ the whole
+
+    def run(self) -> Progress:
+        """Follows the scan to its end. Whatever goes wrong is in the progress that it gives."""
+        try:
+            self._follow()
+        except _Ended:
+            self.progress.outcome = "stopped"
+        except BlissdataError as error:
+            self._fail(str(error))
+        except OSError as error:
+            self._fail(self._told(error))
+        except Exception as error:
+            _logger.exception("Scan %s: a fault of this program", self._scan.key)
+            self._fail(f"a fault of this program: {type(error).__name__}: {error}")
+        finally:
+            for target in self._targets.values():
+                self._files.give_back(target.file)
+        return self.progress
+
+    def _follow(self) -> None:
+        self._wait_for(ScanState.PREPARED)
+        if self._scan.state == ScanState.CLOSED and not self._scan.stream_names:
+            self._be_done("nothing")
+            return
+        if not self._open():
+            return
+        self.progress.outcome = "writing"
+        self._say(f"writing {self._where()} (scan {self._scan.key})")
+        while True:
+            state = self._scan.state
+            self._read_streams()
+            if state == ScanState.CLOSED:
+                break
+            self._commit()
+            self._wait_for_news(state)
+            self._carry_out()
+        self._finish()
+
+    def _open(self) -> bool:
+        """Opens the files; False if all is there already."""
+        wanted = files_of(self._scan)
+        if not wanted:
+            self._be_done("nothing")
+            return False
+        if self._pin is None:
+            self._take_pin()
+        self._look_at_streams()
+        pace, finished = Pace.from_info(self._scan.info), 0
+        for name, layouts in wanted.items():
+            for entry, layout in layouts.items():
+                file = self._files.take(name)
+                with file.use():
+                    if file.state_of(entry, self._scan.key) == "SUCCEEDED":
+                        self._files.give_back(file)
+                        finished += 1
+                        continue
+                    try:
+                        made = file.entry(entry, self._scan.key, self._points, pace)
+                    except BaseException:
+                        self._files.give_back(file)
+                        raise
+                    plan = plan_of(entry, layout, set(self._scan.stream_names))
+                    self._targets[f"{name}::/{entry}"] = _Target(name, file, made, plan)
+        self.progress.files = list(self._targets)
+        if not self._targets:
+            self._be_done("written" if finished else "nothing")
+            return False
+        self._carry_out()
+        self._commit(now=True)
+        return True
+
+    def _where(self) -> str:
+        return ", ".join(self._targets)
+
+    # ------------------------------------------------------------------------------ items
+
+    def _look_at_streams(self) -> None:
+        """What the streams are in a file."""
+        for name, stream in self._scan.streams.items():
+            if name in self._points or name in self._images:
+                continue
+            try:
+                if saved_images(stream.info, 0, "/") is not None:
+                    self._images.add(name)
+                elif stream.dtype == object:
+                    self._points[name] = Points(TEXT)
+                else:
+                    self._points[name] = Points(stream.dtype, tuple(stream.shape))
+            except Exception as error:  # noqa: BLE001 — a plugin may be missing, or fail in any way
+                self._failures.setdefault(name, f"stream {name!r} cannot be read: {error}")
+
+    def _carry_out(self) -> None:
+        """Makes the items that the layout asks for now."""
+        layouts = files_of(self._scan)
+        planned = (self._scan.state == ScanState.CLOSED, list(self._scan.stream_names), layouts)
+        if planned == self._planned:
+            return
+        self._planned = planned
+        self._look_at_streams()
+        remarks: list[str] = []
+        for where, target in self._targets.items():
+            layout = layouts.get(target.name, {}).get(target.entry.name)
+            if layout is not None:
+                target.plan = plan_of(target.entry.name, layout, set(self._scan.stream_names))
+            with target.file.use():
+                mistakes = target.entry.carry_out(target.plan, later=[_end_time(target)])
+            file = where.rpartition("::")[0]
+            remarks += [str(one.of_file(file)) for one in [*target.plan.mistakes, *mistakes]]
+        for remark in remarks:
+            if remark not in self.progress.remarks:
+                _logger.warning("Scan %s: left out: %s", self._scan.key, remark)
+        self.progress.remarks = remarks
+        self._dirty = True
+
+    # ------------------------------------------------------------------------------ points
+
+    def _read_streams(self) -> None:
+        """Reads and writes until every stream has ended, or the scan has made a step."""
+        begin = self._positions()
+        streams = [self._scan.streams[name] for name in begin if name not in self._broken]
+        if not streams:
+            return
+        group = self._group(streams, begin)
+        state, looked = self._scan.state, time.monotonic()
+        while True:
+            self._check_orders()
+            try:
+                views = group.read(timeout=max(self._until_commit(), 0.001))
+            except EndOfStream:
+                break
+            except (StoreConnectionError, StreamVanishedError) as error:
+                self._away(error)
+                continue
+            except Exception as error:  # noqa: BLE001 — a stream's trouble costs that stream
+                streams = self._without_broken(streams, error)
+                if not streams:
+                    break
+                self._write_held()
+                group = self._group(streams, self._positions())
+                continue
+            for stream, view in views.items():
+                self._take(stream, view)
+            if self._held_nbytes >= HELD_NBYTES:
+                self._write_held()
+            if self._until_commit() <= 0:
+                self._commit()
+            if time.monotonic() - looked >= LOOK_S:
+                looked = time.monotonic()
+                if self._update() and self._scan.state != state:
+                    state = self._scan.state
+                    self._carry_out()
+                    if any(name not in begin for name in self._positions()):
+                        break  # there are new streams: read them as well
+        self._write_held()
+
+    def _group(self, streams: Sequence[BaseStream], begin: Mapping[str, int]) -> CursorGroup:
+        positions = {stream.key: begin[stream.name] for stream in streams}
+        while True:
+            try:
+                return CursorGroup(streams, begin_at=positions)
+            except StoreConnectionError as error:
+                self._away(error)
+
+    def _positions(self) -> dict[str, int]:
+        """By name of each stream that is written point by point, the next point to be written."""
+        found: dict[str, int] = {}
+        for target, name, _, length in self._datasets():
+            del target
+            found[name] = min(length, found.get(name, length))
+        return found
+
+    def _datasets(self) -> Iterable[tuple[_Target, str, str, int]]:
+        """Every growing dataset: its target, its stream, its path, its length."""
+        for target in self._targets.values():
+            lengths = target.entry.lengths()
+            for name, paths in target.plan.streams.items():
+                for path in paths:
+                    if path in lengths:
+                        yield target, name, path, lengths[path]
+
+    def _take(self, stream: Any, view: BaseView) -> None:
+        """Holds the points of a view."""
+        points = self._points[stream.name]
+        for start, block in self._blocks(stream, view):
+            if block is None or not len(block):
+                continue
+            is_text = points.dtype.kind == "O"
+            kept = [text_of_point(point) for point in block] if is_text else block
+            self._held.setdefault(stream.name, []).append((start, kept))
+            self._held_nbytes += len(block) * max(points.nbytes, 1)
+            if points.nbytes * len(block) >= HELD_NBYTES:
+                self._write_held()
+
+    def _blocks(self, stream: Any, view: BaseView) -> Iterable[tuple[int, Any]]:
+        """The view's points in blocks, each with its first index; a gap where they are gone."""
+        try:
+            yield view.index, view.get_data()
+            return
+        except IndexNoMoreThereError as error:
+            gone, why = _first_there(view), str(error)
+        if gone:
+            first, last = view.index, view.index + gone - 1
+            self._failures.setdefault(
+                f"{stream.name} {first}",
+                f"points {first} to {last} of stream {stream.name!r} were gone before they could be "
+                f"written: {why}",
+            )
+        if gone < len(view):
+            yield view.index + gone, view.get_data(gone)
+
+    def _write_held(self) -> None:
+        """Writes what is held into the files."""
+        if not self._held:
+            return
+        held, self._held, self._held_nbytes = self._held, {}, 0
+        for target in self._targets.values():
+            with target.file.use():
+                lengths = target.entry.lengths()
+                for name, paths in target.plan.streams.items():
+                    for path in paths:
+                        if name in held and path in lengths:
+                            _append(target.entry, path, lengths[path], held[name])
+        self._dirty = True
+
+    # ------------------------------------------------------------------------------ committing
+
+    def _until_commit(self) -> float:
+        """How long until the next commit is due [s]."""
+        if not (self._dirty or self._held):
+            return LOOK_S
+        return min(self._committed_at + self._pause - time.monotonic(), LOOK_S)
+
+    def _commit(self, *, now: bool = False) -> None:
+        """Makes visible what was written, and gives it free on the server."""
+        self._write_held()
+        if self._dirty or now:
+            began = time.monotonic()
+            for file in {id(t.file): t.file for t in self._targets.values()}.values():
+                with file.use():
+                    file.commit()
+            self._dirty = False
+            self._committed_at = time.monotonic()
+            self._pause = max(COMMIT_S, COMMIT_SHARE * (self._committed_at - began))
+            self._move_pin()
+
+    def _take_pin(self) -> None:
+        try:
+            self._pin = self._scan.pin(PIN, lasting=True)
+        except BlissdataError as error:
+            if isinstance(error, ScanNotFoundError):
+                raise
+            _logger.warning(
+                "Scan %s cannot be pinned, its points may be gone before they are written: %s",
+                self._scan.key,
+                error,
+            )
+
+    def _move_pin(self) -> None:
+        positions = self._positions()
+        self.progress.points = sum(positions.values())
+        self.reached = [(self._scan.streams[name], index) for name, index in positions.items()]
+        if self._pin is None or not positions:
+            return
+        try:
+            self._pin.move(positions)
+        except PinGoneError:
+            self._pin = None
+            with suppress(BlissdataError):
+                self._take_pin()
+        except PinError as error:
+            _logger.warning("Scan %s: %s", self._scan.key, error)
+        except KeyError:  # a stream that the server tells of at the next step only
+            pass
+
+    # ------------------------------------------------------------------------------ the end
+
+    def _finish(self) -> None:
+        """The scan is closed, and everything is read."""
+        self._carry_out()
+        for target in self._targets.values():
+            with target.file.use():
+                self._put_images(target)
+                self._set_stream_attributes(target)
+                target.entry.tidy(target.plan)
+        self._dirty = True
+        self._commit()
+        failed = bool(self._failures)
+        for target in self._targets.values():
+            with target.file.use():
+                self._set_end_time(target)
+                target.entry.tidy(target.plan)
+                target.entry.set_state("FAILED" if failed else "SUCCEEDED")
+        self._commit(now=True)
+        for target in self._targets.values():
+            with target.file.use():
+                target.file.sync()
+        if failed:
+            self.progress.outcome = "failed"
+            self.progress.reason = "; ".join(self._failures.values())
+            self._say(f"FAILED {self._where()}: {self.progress.reason}")
+        else:
+            self._be_done("written")
+            self._say(f"written {self._where()}: {self.progress.points} points")
+
+    def _be_done(self, outcome: Outcome) -> None:
+        self.progress.outcome = outcome
+        self.progress.behind = 0
+        if self._pin is not None:
+            try:
+                self._pin.release()
+            except BlissdataError as error:
+                _logger.warning("The pin of scan %s is not released: %s", self._scan.key, error)
+
+    def _set_end_time(self, target: _Target) -> None:
+        """The last thing in an entry: who follows the file knows by it that nothing more comes."""
+        path = _end_time(target)
+        if any(step.path == path for step in target.plan.steps):
+            target.entry.carry_out(
+                Plan(
+                    target.plan.entry,
+                    tuple(step for step in target.plan.steps if step.path == path),
+                    (),
+                )
+            )
+            return
+        said = self._scan.info.get("end_time")
+        now = datetime.datetime.now(datetime.UTC).astimezone().isoformat()
+        target.plan = target.entry.with_end_time(
+            target.plan, said if isinstance(said, str) and said else now
+        )
+
+    def _set_stream_attributes(self, target: _Target) -> None:
+        for step in target.plan.steps:
+            for attribute, name in getattr(step, "attribute_streams", {}).items():
+                try:
+                    stream = self._scan.streams[name]
+                    points = stream[0 : len(stream)]
+                    if stream.dtype == object:
+                        value = np.array([text_of_point(one) for one in points], dtype=TEXT)
+                    else:
+                        value = np.asarray(points)
+                    target.entry.set_attribute(step.path, attribute, value)
+                except Exception as error:  # noqa: BLE001 — whatever it is, it costs this attribute
+                    mistake = Mistake(step.path, str(error), attribute=attribute)
+                    self._failures[str(mistake)] = str(mistake)
+
+    def _put_images(self, target: _Target) -> None:
+        """Puts datasets together of images that a detector saved."""
+        directory = os.path.dirname(target.file.real_path)
+        for name, paths in target.plan.streams.items():
+            if name not in self._images:
+                continue
+            stream = self._scan.streams[name]
+            try:
+                points = Points(stream.dtype, tuple(stream.shape))
+                sources = saved_images(stream.info, len(stream), directory) or []
+                for path in paths:
+                    target.entry.images(path, points, sources, target.plan)
+                missing = self._missing_files(directory, sources)
+                if missing:
+                    self._failures[name] = f"images of stream {name!r} are not there: {missing}"
+            except BlissdataError as error:
+                self._failures[name] = f"images of stream {name!r}: {error}"
+
+    def _missing_files(self, directory: str, sources: Sequence[tuple[str, str, int]]) -> str:
+        """Waits for the detector's files for a while; the first one that is not there."""
+        deadline = time.monotonic() + IMAGES_S
+        for name, _, _ in sources:
+            path = os.path.join(directory, name)
+            while not os.path.exists(path):
+                if time.monotonic() >= deadline:
+                    return path
+                if self._stop.wait(0.1):
+                    raise _Ended
+        return ""
+
+    def _fail(self, reason: str) -> None:
+        """Tells why, here, in the file if that is possible, and holds the points on the server."""
+        self.progress.outcome = "failed"
+        self.progress.reason = reason
+        for target in self._targets.values():
+            with suppress(Exception), target.file.use():
+                target.entry.set_state("FAILED")
+                target.file.commit()
+        if self._pin is None:
+            with suppress(BlissdataError):
+                self._take_pin()
+        where = self._where() or ", ".join(files_of(self._scan)) or "nowhere"
+        self._say(f"FAILED {where} (scan {self._scan.key}): {reason}")
+
+    def _told(self, error: OSError) -> str:
+        where = self._where() or ", ".join(files_of(self._scan))
+        return f"{where}: {error.strerror or error}"
+
+    # ------------------------------------------------------------------------------ waiting
+
+    def _wait_for(self, state: ScanState) -> None:
+        while self._scan.state < state:
+            self._wait_for_news(self._scan.state)
+
+    def _wait_for_news(self, state: ScanState) -> None:
+        """Until the scan has made another step."""
+        while self._scan.state == state:
+            self._check_orders()
+            self._update(wait=LOOK_S)
+
+    def _update(self, wait: float | None = None) -> bool:
+        """Looks what the scan is; True if it has made a step. A scan that left the server is an error
+        once all is read that there is."""
+        try:
+            return self._scan.update(block=wait is not None, timeout=wait or 0)
+        except PublisherLostError:  # the memory tracker closes it in the end
+            return False
+        except StoreConnectionError as error:
+            self._away(error)
+            return False
+
+    def _away(self, error: Exception) -> None:
+        """The server does not answer: it will."""
+        if isinstance(error, StreamVanishedError):
+            raise ScanNotFoundError(
+                f"Scan {self._scan.key} was deleted before it was written"
+            ) from error
+        _logger.warning("%s", error)
+        if self._stop.wait(AWAY_S):
+            self._end()
+
+    def _check_orders(self) -> None:
+        if self._stop.is_set():
+            self._end()
+
+    def _end(self) -> None:
+        self._commit()
+        raise _Ended
+
+    def _without_broken(self, streams: Sequence[BaseStream], error: Exception) -> list[BaseStream]:
+        """Those streams that can be read. What is wrong with the others is kept."""
+        _logger.debug("looking which stream this is of: %s", error)
+        self._write_held()
+        positions = self._positions()
+        sound = []
+        for stream in streams:
+            try:
+                CursorGroup([stream], begin_at={stream.key: positions[stream.name]}).read(
+                    block=False
+                )
+            except (EndOfStream, StoreConnectionError):
+                sound.append(stream)
+            except Exception as trouble:  # noqa: BLE001 — kept, and told in the end
+                self._broken.add(stream.name)
+                self._failures[stream.name] = f"stream {stream.name!r}: {trouble}"
+            else:
+                sound.append(stream)
+        return sound
+
+
+# ---------------------------------------------------------------------------------- small rules
+
+
+def files_of(scan: Scan) -> dict[str, dict[str, Any]]:
+    """The layouts of a scan's entries, by file and name of the entry."""
+    maps = scan.info.get("h5maps")
+    names = [str(name) for name in maps] if isinstance(maps, Mapping) else []
+    own = scan.identity.get("path")
+    if isinstance(own, str) and own and own not in names:
+        names.append(own)
+    found = {name: entries_of(scan, name) for name in names}
+    return {name: entries for name, entries in found.items() if entries}
+
+
+def _end_time(target: _Target) -> str:
+    return f"/{target.entry.name}/end_time"
+
+
+def _append(entry: Entry, path: str, length: int, held: Sequence[tuple[int, Any]]) -> None:
+    """Adds what the dataset does not have yet; fill values stand for what nobody has."""
+    blocks: list[Any] = []
+    for start, block in held:
+        if start + len(block) <= length:
+            continue
+        if start > length:
+            if blocks:
+                entry.append(path, blocks)
+                blocks = []
+            entry.skip(path, start - length)
+            length = start
+        blocks.append(block[length - start :])
+        length = start + len(block)
+    if blocks:
+        entry.append(path, blocks)
+
+
+def _first_there(view: BaseView) -> int:
+    """How many points at the start of a view are gone."""
+    low, high = 0, len(view)
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            view.get_data(middle, middle + 1)
+        except IndexNoMoreThereError:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,52 @@
+"""Where the images of a stream are that its detector saves: parts of HDF5 files, to be put together. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from blissdata.lima.layout import LimaLayout
+
+__all__ = ["ImageSource", "saved_images"]
+
+ImageSource: TypeAlias = tuple[str, str, int]
+"""Where consecutive images are: file, dataset, and how many from its first on."""
+
+
+def saved_images(info: Mapping[str, Any], frames: int, directory: str) -> list[ImageSource] | None:
+    """The sources of the first `frames` images of a stream with that info; files below `directory`
+    are named from there. None if a detector does not save them as HDF5: they must be copied."""
+    lima_info = info.get("lima_info")
+    if not isinstance(lima_info, Mapping):
+        return None
+    try:
+        layout = LimaLayout.from_info(lima_info)
+        if layout.files is None or not layout.files.format.upper().startswith("HDF5"):
+            return None
+        if not layout.files.data_path:
+            return None
+        return _sources(layout, layout.files.frames, frames, directory)
+    except (ValueError, RuntimeError):
+        return None
+
+
+def _sources(layout: LimaLayout, per_file: int, frames: int, directory: str) -> list[ImageSource]:
+    found: list[ImageSource] = []
+    frame = 0
+    while frame < frames:
+        reference = layout.reference(frame)
+        place = layout.place(frame)
+        left = [frames - frame, per_file - reference.index]
+        if layout.per_acquisition:
+            left.append(layout.per_acquisition - place.index)
+        number = min(left)
+        name = _from(directory, reference.file_path)
+        found.append((name, str(reference.data_path), number))
+        frame += number
+    return found
+
+
+def _from(directory: str, path: str) -> str:
+    inside = directory.rstrip("/") + "/"
+    return os.path.relpath(path, directory) if path.startswith(inside) else path

@@ -1,0 +1,683 @@
+"""The file of some scans, as HDF5: the calls of h5py that carry out a plan.
+
+    NexusFile      one file, open for writing; opened again it goes on where its last commit ended
+     └ Entry       one scan in it: items as its plan has them, points appended, `end_time` last
+
+What readers see is what the last `commit` made of it; see `writer.committed_file`. Besides the layout
+the file holds marks, attributes whose names begin with `blissdata_`: of the root, that this writer began
+it; of an entry, which scan it is of and how far it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import h5py
+import numpy as np
+
+from blissdata.exceptions import (
+    DataFileError,
+    FileWriteError,
+    FileWriteRefusedError,
+    MissingExtraError,
+)
+from blissdata.h5map.data_items import TEXT
+from blissdata.h5map.mistakes import Mistake
+from blissdata.writer.committed_file import CommittedFile
+from blissdata.writer.plan import (
+    Compression,
+    ExternalLinkStep,
+    GroupStep,
+    LinkStep,
+    Pace,
+    Plan,
+    Points,
+    RawStep,
+    Step,
+    StreamStep,
+    ValueStep,
+    VirtualStep,
+    storage_of,
+)
+
+if TYPE_CHECKING:
+    from blissdata.data_roots import DataRoots
+    from blissdata.h5map.hdf5_items import SpaceSelection
+    from blissdata.writer.images import ImageSource
+
+__all__ = ["MARK", "MARKS", "Entry", "EntryState", "NexusFile"]
+
+MARKS = "blissdata_"
+"""The names of all marks begin so."""
+
+MARK = "blissdata_writer"
+"""Attribute of the root: this writer began the file; its value is the version of these rules."""
+
+SCAN_MARK = "blissdata_scan"
+"""Attribute of an entry: key of its scan."""
+
+STATE_MARK = "blissdata_state"
+"""Attribute of an entry: an `EntryState`."""
+
+EntryState: TypeAlias = Literal["RUNNING", "SUCCEEDED", "FAILED"]
+
+LIBVER = ("v110", "v110")
+"""The format: its index of chunks grows without moving what is there, and all metadata carry checksums."""
+
+
+class NexusFile:
+    """One HDF5 file below the roots, which scans share: see `use`.
+
+    Raises `FileWriteRefusedError` for a path that may not be written: relative, outside the roots, a
+    file that this writer did not begin, one that somebody else writes; other `OSError`s as they come."""
+
+    def __init__(self, path: str, roots: DataRoots, compression: Compression = "auto") -> None:
+        self.path = path
+        """As the scan names it."""
+        self.roots = roots
+        """Below which it is, and whatever it points at."""
+        self._lock = threading.RLock()
+        self._broken = ""
+        self._compression: Compression = compression
+        self.real_path = _writable(roots, path)
+        """Where it is."""
+        self.is_new = not os.path.lexists(self.real_path)
+        """True if it was not there before."""
+        self._disk, self._file = self._begin() if self.is_new else self._resume()
+        self._grown: dict[int, _Growing] = {}
+        self._growing: set[_Growing] = set()
+
+    def _begin(self) -> tuple[CommittedFile, h5py.File]:
+        os.makedirs(os.path.dirname(self.real_path), exist_ok=True)
+        disk = CommittedFile.begin(self.real_path)
+        try:
+            file = h5py.File(disk, "w", libver=LIBVER, fs_strategy="none", track_order=True)
+            file.attrs["NX_class"] = "NXroot"
+            file.attrs["creator"] = f"blissdata {metadata.version('blissdata')}"
+            file.attrs[MARK] = 1
+        except BaseException:
+            disk.abandon()
+            disk.close()
+            raise
+        return disk, file
+
+    def _resume(self) -> tuple[CommittedFile, h5py.File]:
+        try:
+            disk = CommittedFile.resume(self.real_path)
+        except FileWriteRefusedError as error:
+            raise FileWriteRefusedError(f"{self.path} stays as it is: {error}") from error
+        try:
+            file = h5py.File(disk, "r+", libver=LIBVER)
+            if MARK not in file.attrs:
+                file.close()
+                raise FileWriteRefusedError(
+                    f"{self.path} stays as it is: this writer did not begin it. Move it away, or save "
+                    "the scan to another file"
+                )
+        except BaseException:
+            disk.abandon()
+            disk.close()
+            raise
+        return disk, file
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[NexusFile]:
+        """Nobody else uses the file meanwhile. What the disk refuses breaks it: it then stays as its last
+        commit left it, and every further use raises `FileWriteError`."""
+        with self._lock:
+            if self._broken:
+                raise FileWriteError(self._broken)
+            try:
+                yield self
+            except FileWriteRefusedError:
+                raise
+            except Exception as error:
+                if not self.is_refused(error):
+                    raise
+                why = self._disk.trouble or error
+                self._broken = f"{self.path} cannot be written: {getattr(why, 'strerror', why)}"
+                raise FileWriteError(self._broken) from error
+
+    @property
+    def file(self) -> h5py.File:
+        """The file for h5py."""
+        return self._file
+
+    @property
+    def written(self) -> int:
+        """How much went to the disk [bytes]."""
+        return self._disk.written
+
+    def entry(self, name: str, scan: str, streams: Mapping[str, Points], pace: Pace) -> Entry:
+        """The entry of that scan, new or as it was left; `streams` are what the scan's streams are
+        in a file. Raises `FileWriteRefusedError` if the name is another scan's."""
+        found = self._file.get(name)
+        if found is None:
+            found = self._file.create_group(name, track_order=True)
+            found.attrs[SCAN_MARK] = scan
+            found.attrs[STATE_MARK] = "RUNNING"
+            self._file.attrs["default"] = name
+        owner = found.attrs.get(SCAN_MARK) if isinstance(found, h5py.Group) else None
+        if owner != scan:
+            raise FileWriteRefusedError(
+                f"{self.path}::/{name} stays as it is: it is of "
+                f"{'nobody knows which scan' if owner is None else f'scan {owner}'}"
+            )
+        return Entry(self, found, streams, pace, self._compression)
+
+    def state_of(self, name: str, scan: str) -> str | None:
+        """How far the entry of that scan is; None if there is none."""
+        found = self._file.get(name)
+        if not isinstance(found, h5py.Group) or found.attrs.get(SCAN_MARK) != scan:
+            return None
+        return str(found.attrs.get(STATE_MARK))
+
+    def is_refused(self, error: Exception) -> bool:
+        """True if it is the disk that raised the error."""
+        of_the_disk = isinstance(error, OSError) and _is_of_the_disk(error)
+        return self._disk.trouble is not None or of_the_disk
+
+    def grew(self, dataset: _Growing) -> None:
+        """Remembers that the dataset has points which no commit has made visible."""
+        self._growing.add(dataset)
+
+    def commit(self) -> None:
+        """Makes all changes visible. Raises `OSError`; readers then still see the last commit."""
+        if not self._disk.is_there():
+            raise FileWriteError(f"{self.path} was removed or replaced while it was written")
+        self._file.flush()
+        growing = list(self._growing)
+        invisible = {one.open_chunk for one in growing if one.open_chunk is not None}
+        self._disk.commit(invisible, {one.address for one in growing})
+        for one in growing:
+            one.committed()
+        self._growing.clear()
+
+    def sync(self) -> None:
+        """Waits until the disk has what was committed."""
+        self._disk.sync()
+
+    def close(self) -> None:
+        """Closes it; what is not committed is lost. Repeatable."""
+        with self._lock:
+            self._disk.abandon()
+            with contextlib.suppress(Exception):  # whatever HDF5 says, nothing of it is written
+                self._file.close()
+            self._disk.close()
+
+
+class Entry:
+    """One scan in a file, which whoever calls has in use."""
+
+    def __init__(
+        self,
+        file: NexusFile,
+        group: h5py.Group,
+        streams: Mapping[str, Points],
+        pace: Pace,
+        compression: Compression,
+    ) -> None:
+        self._file = file
+        self._group = group
+        self._streams = streams
+        self._pace = pace
+        self._compression: Compression = compression
+        self._growing: dict[str, _Growing] = {}
+        self.name: str = group.name.strip("/")
+        """Its name."""
+
+    # ------------------------------------------------------------------------------ items
+
+    def carry_out(self, plan: Plan, *, later: Iterable[str] = ()) -> list[Mistake]:
+        """Makes what the plan asks for and is not there yet, except the items at the paths `later`.
+        What cannot be made is left out and told of; trouble with the disk is raised (`OSError`)."""
+        mistakes = []
+        left_out = set(later)
+        for step in plan.steps:
+            if step.path in left_out:
+                continue
+            try:
+                self._make(step)
+            except OSError as error:
+                if not isinstance(error, DataFileError) and self._file.is_refused(error):
+                    raise
+                mistakes.append(Mistake(step.path, _told(error)))
+            except (ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
+                if self._file.is_refused(error):
+                    raise
+                mistakes.append(Mistake(step.path, _told(error)))
+        return mistakes
+
+    def _make(self, step: Step) -> None:
+        parent, _, name = step.path.rpartition("/")
+        owner = self._file.file[parent or "/"]
+        match step:
+            case LinkStep():
+                _set_link(owner, name, h5py.SoftLink(step.target))
+                return
+            case ExternalLinkStep():
+                self._require_inside(step.file)
+                _set_link(owner, name, h5py.ExternalLink(step.file, step.target))
+                return
+            case GroupStep():
+                item = _own(owner, name, h5py.Group) or owner.create_group(name, track_order=True)
+            case ValueStep():
+                item = _set_value(owner, name, step.value)
+            case StreamStep():
+                item = self._stream_dataset(owner, name, step)
+            case RawStep():
+                item = self._raw_dataset(owner, name, step)
+            case VirtualStep():
+                item = self._virtual_dataset(owner, name, step)
+        if item is not None:
+            for attribute, value in step.attributes.items():
+                _set_attribute(item, attribute, value)
+
+    def _stream_dataset(self, owner: h5py.Group, name: str, step: StreamStep) -> Any:
+        points = self._streams.get(step.stream)
+        if points is None:  # nothing is known of it before it has ended
+            return _own(owner, name, h5py.Dataset)
+        dataset = _own(owner, name, h5py.Dataset)
+        if dataset is None:
+            dataset = self._new_dataset(owner, name, points)
+        if step.path not in self._growing:
+            self._growing[step.path] = _Growing(dataset, points)
+        return dataset
+
+    def _new_dataset(self, owner: h5py.Group, name: str, points: Points) -> h5py.Dataset:
+        storage = storage_of(points, self._pace, self._compression)
+        dtype, inner = _on_disk(points)
+        # A fixed dimension of 0 takes no chunk.
+        maxshape = (None, *(n or None for n in inner))
+        return owner.create_dataset(
+            name,
+            shape=(0, *inner),
+            maxshape=maxshape,
+            dtype=dtype,
+            chunks=storage.chunks,
+            track_order=True,
+            **_filters(storage.compression),
+        )
+
+    def _raw_dataset(self, owner: h5py.Group, name: str, step: RawStep) -> h5py.Dataset:
+        for file, _, _ in step.files:
+            self._require_inside(file)
+        external = [
+            (file, offset, h5py.h5f.UNLIMITED if size is None else size)
+            for file, offset, size in step.files
+        ]
+        there = _own(owner, name, h5py.Dataset)
+        if there is not None:
+            if there.external == external and (there.shape, there.dtype) == (
+                step.shape,
+                step.dtype,
+            ):
+                return there
+            del owner[name]
+        return owner.create_dataset(
+            name, step.shape, step.dtype, external=external, track_order=True
+        )
+
+    def _virtual_dataset(self, owner: h5py.Group, name: str, step: VirtualStep) -> h5py.Dataset:
+        for source in step.sources:
+            self._require_inside(source.src_file)
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        for source in step.sources:
+            creation.set_virtual(
+                _space(source.vspace, step.shape),
+                source.src_file.encode(),
+                source.src_dataset.encode(),
+                _space(source.src_space, None),
+            )
+        return _new_virtual(owner, name, step.shape, step.dtype, creation)
+
+    def images(self, path: str, points: Points, sources: Sequence[ImageSource], plan: Plan) -> None:
+        """Makes the dataset at that path of the plan out of images that a detector saved."""
+        for file, _, _ in sources:
+            self._require_inside(file)
+        parent, _, name = path.rpartition("/")
+        total = sum(number for _, _, number in sources)
+        shape = (total, *points.shape)
+        owner = self._file.file[parent]
+        attributes = next(s.attributes for s in plan.steps if s.path == path)  # type: ignore[union-attr]
+        if not sources:
+            made = _own(owner, name, h5py.Dataset) or self._new_dataset(owner, name, points)
+            for attribute, value in attributes.items():
+                _set_attribute(made, attribute, value)
+            return
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        at = 0
+        for file, dataset, number in sources:
+            ours = h5py.h5s.create_simple(shape)
+            ours.select_hyperslab((at, *(0 for _ in points.shape)), (number, *points.shape))
+            theirs = h5py.h5s.create_simple((number, *points.shape))
+            creation.set_virtual(ours, file.encode(), dataset.encode(), theirs)
+            at += number
+        made = _new_virtual(owner, name, shape, points.dtype, creation)
+        for attribute, value in attributes.items():
+            _set_attribute(made, attribute, value)
+
+    def with_end_time(self, plan: Plan, time: str) -> Plan:
+        """Adds the time at which the scan ended, which the layout does not have; the plan with it."""
+        if str(self._group.attrs.get("NX_class")) != "NXentry":
+            return plan
+        step = ValueStep(f"/{self.name}/end_time", value=np.array(time.encode(), TEXT))
+        whole = Plan(plan.entry, (*plan.steps, step), plan.mistakes)
+        if "end_time" not in self._group:
+            self._make(step)
+        return whole
+
+    def set_attribute(self, path: str, name: str, value: Any) -> None:
+        """An attribute of the item at that path."""
+        _set_attribute(self._file.file[path], name, np.asarray(value))
+
+    def _require_inside(self, name: str) -> None:
+        """Raises `DataFileRefusedError` for a file outside the roots."""
+        if name != ".":
+            directory = os.path.dirname(self._file.real_path)
+            self._file.roots.place(os.path.join(directory, name))
+
+    # ------------------------------------------------------------------------------ points
+
+    def lengths(self) -> dict[str, int]:
+        """How many points the growing datasets have, by path."""
+        return {path: one.length for path, one in self._growing.items()}
+
+    def append(self, path: str, blocks: Sequence[Any]) -> None:
+        """Adds points to the dataset at that path: arrays, or lists for text and points that vary in
+        shape."""
+        dataset = self._growing[path]
+        dataset.append(blocks)
+        self._file.grew(dataset)
+
+    def skip(self, path: str, number: int) -> None:
+        """Leaves out so many points, which nobody has any more: fill values stand for them."""
+        dataset = self._growing[path]
+        dataset.skip(number)
+        self._file.grew(dataset)
+
+    # ------------------------------------------------------------------------------ the end
+
+    def tidy(self, plan: Plan) -> None:
+        """Removes what the plan does not have, and gives the rest the order that it has."""
+        wanted: dict[str, list[str]] = {}
+        attributes: dict[str, set[str]] = {}
+        for step in plan.steps:
+            parent, _, name = step.path.rpartition("/")
+            wanted.setdefault(parent, []).append(name)
+            if not isinstance(step, LinkStep | ExternalLinkStep):
+                attributes[step.path] = {*step.attributes, *step.attribute_streams}
+        for path, names in attributes.items():
+            item = self._file.file.get(path)
+            if item is None:
+                continue
+            for name in list(item.attrs):
+                if name not in names and not name.startswith(MARKS):
+                    del item.attrs[name]
+            if isinstance(item, h5py.Group):
+                _in_order(item, wanted.get(path, []))
+
+    def set_state(self, state: EntryState) -> None:
+        """Marks how far it is."""
+        if self._group.attrs.get(STATE_MARK) != state:
+            self._group.attrs[STATE_MARK] = state
+
+
+class _Growing:
+    """A dataset that points are added to."""
+
+    def __init__(self, dataset: h5py.Dataset, points: Points) -> None:
+        self._dataset = dataset
+        self._points = points
+        self._id = dataset.id
+        self._rows = dataset.chunks[0]
+        shape = dataset.shape
+        plain = dataset.compression is None and not dataset.id.get_create_plist().get_nfilters()
+        self._direct = plain and dataset.chunks[1:] == shape[1:] and points.dtype.kind in "biufc"
+        self.length: int = shape[0]
+        """How many points it has."""
+        self.address: int = h5py.h5o.get_info(dataset.id).addr
+        """Offset of the block that says how long it is."""
+        self.open_chunk: int | None = None
+        """Offset of the chunk of which readers see only the first points."""
+        self._number_of_open: int | None = None
+        self.committed()
+
+    def append(self, blocks: Sequence[Any]) -> None:
+        """Adds points."""
+        if self._points.dtype.kind not in "biufc" or self._points.varies:
+            self._append_objects(blocks)
+            return
+        block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        start, stop = self.length, self.length + len(block)
+        if stop == start:
+            return
+        self._id.set_extent((stop, *self._dataset.shape[1:]))
+        at = start
+        if self._direct and self._points.nbytes:
+            # Whole chunks go to the file as they are.
+            head = min(-start % self._rows, len(block))
+            whole = (len(block) - head) // self._rows
+            if head:
+                self._dataset[start : start + head] = block[:head]
+            at = start + head
+            if whole:
+                block = np.ascontiguousarray(block, self._dataset.dtype)
+                zeros = (0,) * (block.ndim - 1)
+                for i in range(whole):
+                    low = head + i * self._rows
+                    self._id.write_direct_chunk((at, *zeros), block[low : low + self._rows])
+                    at += self._rows
+        if at < stop:
+            self._dataset[at:stop] = block[at - start :]
+        self.length = stop
+
+    def _append_objects(self, blocks: Sequence[Any]) -> None:
+        points = [point for block in blocks for point in block]
+        if not points:
+            return
+        stored = np.empty(len(points), self._dataset.dtype)
+        if self._points.varies and len(self._points.shape) > 1:
+            for i, point in enumerate(points):
+                stored[i] = (point.shape, np.ravel(point))
+        else:
+            for i, point in enumerate(points):
+                stored[i] = point
+        start, stop = self.length, self.length + len(points)
+        self._id.set_extent((stop,))
+        # h5py's own indexing takes arrays of one length for one array.
+        there = self._id.get_space()
+        there.select_hyperslab((start,), (len(points),))
+        here = h5py.h5s.create_simple((len(points),))
+        self._id.write(here, there, stored, h5py.h5t.py_create(stored.dtype))
+        self.length = stop
+
+    def skip(self, number: int) -> None:
+        """Makes it longer by points that are fill values."""
+        self.length += number
+        self._id.set_extent((self.length, *self._dataset.shape[1:]))
+
+    def committed(self) -> None:
+        """Takes note that readers see all points."""
+        number = self.length // self._rows if self._direct and self.length % self._rows else None
+        if number == self._number_of_open:
+            return
+        self._number_of_open = number
+        self.open_chunk = None
+        if number is not None:
+            at = (number * self._rows, *(0 for _ in self._dataset.shape[1:]))
+            self.open_chunk = self._id.get_chunk_info_by_coord(at).byte_offset
+
+
+# ---------------------------------------------------------------------------------- small rules
+
+
+def _writable(roots: DataRoots, path: str) -> str:
+    try:
+        return roots.place(path)
+    except DataFileError as error:
+        raise FileWriteRefusedError(f"{path} is not written: {error}") from error
+
+
+def _is_of_the_disk(error: OSError) -> bool:
+    """True if the system said so; HDF5's own errors have no number."""
+    return error.errno is not None
+
+
+def _told(error: Exception) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return text or type(error).__name__
+
+
+def _own(owner: h5py.Group, name: str, kind: type) -> Any:
+    """The item of that name if it is there and of that kind; anything else there is removed."""
+    link = owner.get(name, getlink=True)
+    if link is None:
+        return None
+    if isinstance(link, h5py.HardLink):
+        item = owner[name]
+        if isinstance(item, kind):
+            return item
+    del owner[name]
+    return None
+
+
+def _set_link(owner: h5py.Group, name: str, link: h5py.SoftLink | h5py.ExternalLink) -> None:
+    there = owner.get(name, getlink=True)
+    if there is not None:
+        if type(there) is type(link) and vars(there) == vars(link):
+            return
+        del owner[name]
+    owner[name] = link
+
+
+def _set_value(owner: h5py.Group, name: str, value: Any) -> h5py.Dataset:
+    there = _own(owner, name, h5py.Dataset)
+    if there is not None:
+        if _same(there, value):
+            return there
+        attributes = dict(there.attrs.items())
+        del owner[name]
+        made = owner.create_dataset(name, data=value, track_order=True)
+        for attribute, one in attributes.items():
+            made.attrs[attribute] = one
+        return made
+    return owner.create_dataset(name, data=value, track_order=True)
+
+
+def _same(dataset: h5py.Dataset, value: Any) -> bool:
+    if dataset.chunks is not None or (dataset.shape, dataset.dtype) != (value.shape, value.dtype):
+        return False
+    return _equal(np.asarray(dataset[()]), value)
+
+
+def _equal(found: Any, value: Any) -> bool:
+    if found.dtype.kind == "O" or found.dtype.names:
+        return bool(found.tolist() == value.tolist())
+    return bool(found.tobytes() == value.tobytes())
+
+
+def _set_attribute(item: h5py.HLObject, name: str, value: Any) -> None:
+    if name in item.attrs:
+        there = item.attrs.get_id(name)
+        if (there.shape, there.dtype) == (value.shape, value.dtype):
+            found = np.asarray(item.attrs[name], value.dtype)
+            if _equal(_texts(found), _texts(value)):
+                return
+    item.attrs.create(name, value, dtype=value.dtype)
+
+
+def _texts(array: Any) -> Any:
+    if array.dtype.kind != "O":
+        return array
+    found = np.empty(array.shape, object)
+    found.reshape(-1)[:] = [
+        one.decode() if isinstance(one, bytes) else one for one in array.reshape(-1).tolist()
+    ]
+    return found
+
+
+def _on_disk(points: Points) -> tuple[Any, tuple[int, ...]]:
+    """dtype and shape of a point in the file: HDF5 has lists of any length, but no arrays of any
+    shape, so that these have their shape beside their elements."""
+    if not points.varies:
+        return points.dtype, points.shape
+    elements = h5py.vlen_dtype(points.dtype)
+    if len(points.shape) == 1:
+        return elements, ()
+    return np.dtype([("shape", "i8", (len(points.shape),)), ("data", elements)]), ()
+
+
+def _filters(compression: Literal["gzip", "bitshuffle"] | None) -> dict[str, Any]:
+    if compression is None:
+        return {}
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    try:
+        import hdf5plugin
+    except ImportError as error:
+        raise MissingExtraError(
+            'Compression with bitshuffle needs hdf5plugin: pip install "blissdata[files]"'
+        ) from error
+    return dict(hdf5plugin.Bitshuffle())
+
+
+def _space(selection: SpaceSelection, shape: tuple[int, ...] | None) -> Any:
+    ones = [1] * len(selection.start)
+    stride, block = selection.stride or ones, selection.block or ones
+    if shape is None:
+        shape = tuple(
+            start + (count - 1) * step + size if count and size else start
+            for start, step, count, size in zip(
+                selection.start, stride, selection.count, block, strict=True
+            )
+        )
+    space = h5py.h5s.create_simple(shape)
+    if prod(selection.count) * prod(block):
+        space.select_hyperslab(
+            tuple(selection.start), tuple(selection.count), tuple(stride), tuple(block)
+        )
+    else:
+        space.select_none()
+    return space
+
+
+def _new_virtual(
+    owner: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any, creation: Any
+) -> h5py.Dataset:
+    if name in owner:
+        del owner[name]
+    # The order of attributes is kept as everywhere else.
+    creation.set_attr_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
+    space = h5py.h5s.create_simple(shape)
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    return h5py.Dataset(h5py.h5d.create(owner.id, name.encode(), kind, space, creation))
+
+
+def _in_order(group: h5py.Group, wanted: Sequence[str]) -> None:
+    """Links are kept in the order in which they were made; those that come too early are made anew."""
+    there = list(group)
+    for name in there:
+        if name not in wanted:
+            del group[name]
+    there = [name for name in there if name in wanted]
+    order = [name for name in wanted if name in set(there)]
+    same = 0
+    while same < len(there) and there[same] == order[same]:
+        same += 1
+    for name in order[same:]:
+        # What stands behind the common beginning goes to the end, one after the other.
+        free = _free_name(group, name)
+        group.move(name, free)
+        group.move(free, name)
+
+
+def _free_name(group: h5py.Group, name: str) -> str:
+    candidates: Iterator[str] = (f"{name}~{i}" for i in range(10**6))
+    return next(one for one in candidates if group.get(one, getlink=True) is None)

@@ -6,8 +6,13 @@ this file object, which lets new bytes through and holds back every change of ol
     bytes     0 ──────────── end of the last commit ─────────────▶
     write     held in memory   │ straight to the disk: nobody refers to it yet
     commit    1. what is held goes into a journal beside the file
-              2. then to its place; the blocks that make new points visible are the last
+              2. then to its place: where chunks are, then how long datasets are, then the root
               3. the journal is emptied
+
+A reader that has the file open meanwhile finds at each of these writes either what was, or more points
+than there were: the root group is replaced as a whole (`root`), and nothing that the old one leads to is
+moved, removed or used again. The superblock promises a little more than there is, so that a reader may
+follow a dataset that grew after it had opened the file.
 
 A program that is killed before 1 is complete leaves the last commit; after it, whoever opens the file
 next to write finishes 2. The journal is a hidden file beside the file. Its lock keeps a second writer
@@ -37,8 +42,9 @@ PAGE = 4096
 
 JOURNAL_MAGIC = b"blissdata journal 1\n"
 
-_HEAD = struct.Struct("<QQQ")
-"""After the magic: inode of the file, number of blocks, bytes of all of them with their heads."""
+_HEAD = struct.Struct("<QQQQ")
+"""After the magic: inode of the file, where what was committed ends, number of blocks, bytes of all of
+them with their heads."""
 
 _BLOCK = struct.Struct("<QQ")
 """Before each block: where it belongs, and how long it is."""
@@ -47,8 +53,22 @@ _CHECK = struct.Struct("<I")
 """At the end: CRC 32 of all before."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_SUPERBLOCK_SIZE = 48
 _END_OF_FILE = slice(28, 36)
-"""Where superblocks of version 2 and 3 say where the file ends (HDF5 File Format Specification, II.A)."""
+_ROOT = slice(36, 44)
+_CHECKSUM = slice(44, 48)
+"""What superblocks of version 2 and 3 hold, and where (HDF5 File Format Specification, II.A)."""
+
+_OBJECT_HEADERS = (b"OHDR", b"OCHK")
+"""How blocks begin that say how long a dataset is (the same, IV.A)."""
+
+LEAST_AHEAD = 1 << 20
+MOST_AHEAD = 1 << 30
+"""How much more than there is the superblock promises while the file is written [bytes]: the disk has
+a hole there, and readers may follow what comes meanwhile."""
+
+AHEAD = 4
+"""So many times what came since the commit before."""
 
 
 class CommittedFile:
@@ -66,6 +86,12 @@ class CommittedFile:
         self._blocks: dict[int, int] = {}
         self._new_path: str | None = None
         self._abandoned = False
+        self._root: int | None = None
+        self._shown_root: bytes = b""
+        self._ahead = LEAST_AHEAD
+        self._can_be_sparse = True
+        self.has_committed = False
+        """True once something was committed."""
         self.trouble: OSError | None = None
         """What the disk refused; HDF5 may tell of it in words of its own."""
         self.written = 0
@@ -95,6 +121,15 @@ class CommittedFile:
         file._new_path = new
         return file
 
+    @property
+    def root(self) -> int | None:
+        """Address of the group that the next commit makes the root; None: HDF5's own."""
+        return self._root
+
+    @root.setter
+    def root(self, address: int) -> None:
+        self._root = address
+
     @classmethod
     def resume(cls, path: str) -> CommittedFile:
         """A file that is there, as its last commit left it. What a writer that was killed had begun
@@ -110,7 +145,14 @@ class CommittedFile:
                     raise FileWriteRefusedError(f"{path} is no regular file")
                 _lock_shared(descriptor, path)
                 journal.finish(descriptor)
-                return cls(path, descriptor, journal, _end_of_file(descriptor, path))
+                head = _superblock(descriptor, path)
+                end = journal.end or _end_of(head)
+                file = cls(path, descriptor, journal, end)
+                file._shown_root = head[_ROOT]
+                # HDF5 shall go on where the points end.
+                file._hold(0, memoryview(_with(head, end, head[_ROOT])))
+                file._blocks.clear()
+                return file
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -125,7 +167,7 @@ class CommittedFile:
         start = {
             os.SEEK_SET: 0,
             os.SEEK_CUR: self._position,
-            os.SEEK_END: os.fstat(self._fd).st_size,
+            os.SEEK_END: 0 if self._fd < 0 else os.fstat(self._fd).st_size,
         }
         self._position = start[whence] + offset
         return self._position
@@ -143,7 +185,7 @@ class CommittedFile:
     def readinto(self, into: Any) -> int:
         """What was written, committed or not; 0 behind the end."""
         start, view = self._position, memoryview(into).cast("B")
-        found = 0
+        found = len(view) if self._fd < 0 else 0
         while found < len(view):
             n = os.preadv(self._fd, [view[found:]], start + found)
             if not n:
@@ -177,8 +219,15 @@ class CommittedFile:
         """Makes the file as long as that, but never shorter than it was committed."""
         wanted = self._position if size is None else size
         if not self._abandoned and wanted > os.fstat(self._fd).st_size:
-            os.ftruncate(self._fd, wanted)
+            self._lengthen(wanted)
         return wanted
+
+    def _lengthen(self, size: int) -> None:
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            self.trouble = error
+            raise
 
     def flush(self) -> None:
         """Nothing: see `commit`."""
@@ -204,32 +253,64 @@ class CommittedFile:
 
     # ------------------------------------------------------------------------------ committing
 
-    def commit(self, invisible: Collection[int] = (), last: Collection[int] = ()) -> None:
+    def commit(self, invisible: Collection[int] = (), *, final: bool = False) -> None:
         """Makes everything that was written what readers see. Whoever opened the file before goes on
         seeing what was there.
 
         `invisible` are the offsets of blocks that may be changed at once, for readers do not look at
-        what changes in them; `last` those of blocks that make others visible. Raises `OSError`; the
-        file then stays as it was, and `resume` finishes what was begun."""
+        what changes in them; `final` promises no more than there is. Raises `OSError`; the file then
+        stays as it was, and `resume` finishes what was begun."""
         if self._abandoned:
             raise FileWriteError(f"{self.path} was given up; nothing more is written to it")
         blocks = self._held_blocks()
-        early = [start for start in blocks if start in invisible]
-        for start in early:
+        for start in [start for start in blocks if start in invisible]:
             self._put(start, blocks.pop(start))
-        if blocks:
-            ordered = sorted(blocks.items(), key=lambda block: (block[0] in last, block[0]))
-            if self._new_path is None:
-                self.written += self._journal.write(os.fstat(self._fd).st_ino, ordered)
-            for start, data in ordered:
-                self._put(start, data)
-            if self._new_path is None:
-                self._journal.empty()
+        first = bytes(blocks.pop(0, b""))
+        if len(first) > _SUPERBLOCK_SIZE:
+            blocks[_SUPERBLOCK_SIZE] = first[_SUPERBLOCK_SIZE:]
+        head = first[:_SUPERBLOCK_SIZE] or os.pread(self._fd, _SUPERBLOCK_SIZE, 0)
+        _require_superblock(head, self.path)
+        end = max(_end_of(head), self._committed)
+        root = head[_ROOT] if self._root is None else self._root.to_bytes(8, "little")
+        shown_end = end if final else end + self._choose_ahead(end)
+        ordered = sorted(blocks.items(), key=lambda block: (_is_header(block[1]), block[0]))
+        new = _with(head, shown_end, root)
+        if self._shown_root and self._shown_root != root:
+            ordered.insert(0, (0, _with(head, shown_end, self._shown_root)))
+            ordered.append((0, new))
+        else:
+            ordered.insert(0, (0, new))
+        if self._new_path is None:
+            self.written += self._journal.write(os.fstat(self._fd).st_ino, end, ordered)
+        for start, data in ordered:
+            self._put(start, data)
+        self._journal.empty(end)
+        self._journal.needed = not final
         self._pages.clear()
         self._blocks.clear()
-        self._committed = max(self._committed, _end_of_file(self._fd, self.path))
+        self._committed, self._shown_root, self.has_committed = end, root, True
+        # HDF5 is told of the true end, should it ever ask.
+        self._hold(0, memoryview(_with(head, end, root)))
+        self._blocks.clear()
+        if final:
+            os.ftruncate(self._fd, end)
         if self._new_path is not None:
             self._appear(self._new_path)
+
+    def _choose_ahead(self, end: int) -> int:
+        """How much to promise; the file is made as long."""
+        if not self._can_be_sparse:
+            self._lengthen(max(end, os.fstat(self._fd).st_size))
+            return 0
+        self._ahead = min(
+            max(AHEAD * (end - self._committed), self._ahead // 2, LEAST_AHEAD), MOST_AHEAD
+        )
+        try:
+            os.ftruncate(self._fd, max(end + self._ahead, os.fstat(self._fd).st_size))
+        except OSError:  # a disk without holes, or a limit
+            self._can_be_sparse = False
+            return self._choose_ahead(end)
+        return self._ahead
 
     def _held_blocks(self) -> dict[int, Buffer]:
         """What is held, as HDF5 wrote it: blocks by their offsets, none inside another."""
@@ -259,6 +340,12 @@ class CommittedFile:
         self._new_path = None
         _lock_shared(self._fd, self.path)
 
+    def finish(self) -> None:
+        """The superblock promises no more than there is from now on; what is not committed is lost."""
+        self._pages.clear()
+        self._blocks.clear()
+        self.commit(final=True)
+
     def sync(self) -> None:
         """Waits until the disk has what was committed."""
         if not self._abandoned:
@@ -283,9 +370,6 @@ class CommittedFile:
         """Gives the file free for others; what is not committed is lost. Repeatable."""
         if self._fd < 0:
             return
-        if not self._abandoned and self._new_path is None:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self._committed)
         os.close(self._fd)
         self._fd = -1
         if self._new_path is not None:
@@ -300,6 +384,11 @@ class _Journal:
     def __init__(self, path: str, descriptor: int) -> None:
         self._path = path
         self._fd = descriptor
+        self._inode = 0
+        self.end = 0
+        """Where what was committed ends; 0: the superblock says so."""
+        self.needed = False
+        """True if it says more than the file itself."""
 
     @classmethod
     def locked(cls, path: str) -> _Journal:
@@ -323,7 +412,7 @@ class _Journal:
                 raise
             os.close(descriptor)  # it was removed just now by the one that had it
 
-    def write(self, inode: int, blocks: Iterable[tuple[int, Buffer]]) -> int:
+    def write(self, inode: int, end: int, blocks: Iterable[tuple[int, Buffer]]) -> int:
         """Keeps the changes; they are there completely or not at all. How much that was [bytes]."""
         parts: list[Buffer] = []
         count = 0
@@ -331,11 +420,12 @@ class _Journal:
             parts += [_BLOCK.pack(start, len(data)), data]
             count += 1
         size = sum(map(len, parts))
-        parts.insert(0, JOURNAL_MAGIC + _HEAD.pack(inode, count, size))
+        parts.insert(0, JOURNAL_MAGIC + _HEAD.pack(inode, end, count, size))
         check = 0
         for part in parts:
             check = zlib.crc32(part, check)
         parts.append(_CHECK.pack(check))
+        self._inode = inode
         at = 0
         try:
             for some in _batches(parts):
@@ -343,47 +433,55 @@ class _Journal:
                 _write_all(self._fd, at, joined)
                 at += len(joined)
         except BaseException:
-            self.empty()
+            self.empty(self.end)
             raise
         return at
 
-    def empty(self) -> None:
-        """Forgets them."""
-        os.ftruncate(self._fd, 0)
+    def empty(self, end: int) -> None:
+        """Forgets them; `end` is where what was committed ends now."""
+        self.end = end
+        content = JOURNAL_MAGIC + _HEAD.pack(self._inode, end, 0, 0)
+        with contextlib.suppress(OSError):  # the superblock will do
+            os.ftruncate(self._fd, 0)
+            _write_all(self._fd, 0, content + _CHECK.pack(zlib.crc32(content)))
 
     def finish(self, descriptor: int) -> None:
         """Makes the changes that are there completely in the file, and forgets them."""
-        for start, data in self._read(os.fstat(descriptor).st_ino):
+        self._inode = os.fstat(descriptor).st_ino
+        blocks = self._read()
+        self.needed = bool(self.end)
+        for start, data in blocks:
             _write_all(descriptor, start, data)
-        self.empty()
+        self.empty(self.end)
 
-    def _read(self, inode: int) -> Iterator[tuple[int, bytes]]:
+    def _read(self) -> list[tuple[int, bytes]]:
         size = os.fstat(self._fd).st_size
         head_size = len(JOURNAL_MAGIC) + _HEAD.size
-        if size < head_size + _CHECK.size:
-            return
         content = os.pread(self._fd, size, 0)
-        if not content.startswith(JOURNAL_MAGIC):
-            return
-        owner, count, nbytes = _HEAD.unpack_from(content, len(JOURNAL_MAGIC))
-        end = head_size + nbytes
-        if owner != inode or end + _CHECK.size > len(content):
-            return
-        if zlib.crc32(memoryview(content)[:end]) != _CHECK.unpack_from(content, end)[0]:
-            return
+        if size < head_size + _CHECK.size or not content.startswith(JOURNAL_MAGIC):
+            return []
+        owner, end, count, nbytes = _HEAD.unpack_from(content, len(JOURNAL_MAGIC))
+        stop = head_size + nbytes
+        if owner != self._inode or stop + _CHECK.size > len(content):
+            return []
+        if zlib.crc32(memoryview(content)[:stop]) != _CHECK.unpack_from(content, stop)[0]:
+            return []
+        found = []
         at = head_size
         for _ in range(count):
             start, length = _BLOCK.unpack_from(content, at)
             at += _BLOCK.size
-            yield start, content[at : at + length]
+            found.append((start, content[at : at + length]))
             at += length
+        self.end = end
+        return found
 
     def close(self) -> None:
         """Gives it free; removes it, if nothing is left to do."""
         if self._fd < 0:
             return
         with contextlib.suppress(OSError):
-            if not os.fstat(self._fd).st_size and _is_at(self._path, self._fd):
+            if not self.needed and _is_at(self._path, self._fd):
                 os.unlink(self._path)
         os.close(self._fd)
         self._fd = -1
@@ -443,11 +541,69 @@ def _lock_shared(descriptor: int, path: str) -> None:
             raise
 
 
-def _end_of_file(descriptor: int, path: str) -> int:
-    """Where HDF5 says that the file ends."""
-    head = os.pread(descriptor, 48, 0)
+def _superblock(descriptor: int, path: str) -> bytes:
+    head = os.pread(descriptor, _SUPERBLOCK_SIZE, 0)
+    _require_superblock(head, path)
+    return head
+
+
+def _require_superblock(head: bytes, path: str) -> None:
     if len(head) < 48 or head[:8] != _SIGNATURE or head[8] not in (2, 3) or head[9] != 8:
         raise FileWriteRefusedError(
             f"{path} is not an HDF5 file as this writer makes them: it will not change it"
         )
+
+
+def _end_of(head: bytes) -> int:
+    """Where HDF5 says that the file ends."""
     return int.from_bytes(head[_END_OF_FILE], "little")
+
+
+def _with(head: bytes, end: int, root: bytes) -> bytes:
+    """The superblock with that end, and that root."""
+    changed = bytearray(head)
+    changed[_END_OF_FILE] = end.to_bytes(8, "little")
+    changed[_ROOT] = root
+    changed[_CHECKSUM] = lookup3(bytes(changed[: _CHECKSUM.start])).to_bytes(4, "little")
+    return bytes(changed)
+
+
+def _is_header(block: Buffer) -> bool:
+    return bytes(block[:4]) in _OBJECT_HEADERS
+
+
+def lookup3(data: bytes) -> int:
+    """The checksum of HDF5's metadata: Bob Jenkins' lookup3, `hashlittle`, in the public domain."""
+    a = b = c = (0xDEADBEEF + len(data)) & _32
+    at = 0
+    while len(data) - at > 12:
+        x, y, z = struct.unpack_from("<III", data, at)
+        a, b, c = _mixed((a + x) & _32, (b + y) & _32, (c + z) & _32)
+        at += 12
+    rest = data[at:]
+    if not rest:
+        return c
+    x, y, z = struct.unpack("<III", rest.ljust(12, b"\0"))
+    return _finally((a + x) & _32, (b + y) & _32, (c + z) & _32)
+
+
+_32 = 0xFFFFFFFF
+
+
+def _turned(x: int, k: int) -> int:
+    return (x << k | x >> (32 - k)) & _32
+
+
+def _mixed(a: int, b: int, c: int) -> tuple[int, int, int]:
+    for k in (4, 6, 8, 16, 19, 4):
+        a = ((a - c) & _32) ^ _turned(c, k)
+        c = (c + b) & _32
+        a, b, c = b, c, a
+    return a, b, c
+
+
+def _finally(a: int, b: int, c: int) -> int:
+    for k in (14, 11, 25, 16, 4, 14, 24):
+        c = ((c ^ b) - _turned(b, k)) & _32
+        a, b, c = b, c, a
+    return b

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -39,7 +39,16 @@ from blissdata.h5map.mistakes import Mistake
 from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.cursor import CursorGroup
 from blissdata.writer.images import saved_images
-from blissdata.writer.plan import Pace, Plan, Points, plan_of
+from blissdata.writer.plan import (
+    ExternalLinkStep,
+    LinkStep,
+    Pace,
+    Plan,
+    Points,
+    Step,
+    ValueStep,
+    plan_of,
+)
 
 if TYPE_CHECKING:
     from blissdata.redis_engine.pins import Pin
@@ -441,16 +450,14 @@ class Follower:
         for target in self._targets.values():
             with target.file.use():
                 self._put_images(target)
-                self._set_stream_attributes(target)
-                target.entry.tidy(target.plan)
-        self._dirty = True
-        self._commit()
+                self._put_attributes(target)
+                target.entry.carry_out(target.plan, later=[_end_time(target)])
+        self._commit(now=True)
         failed = bool(self._failures)
         for target in self._targets.values():
             with target.file.use():
-                self._set_end_time(target)
-                target.entry.tidy(target.plan)
-                target.entry.set_state("FAILED" if failed else "SUCCEEDED")
+                self._put_end_time(target)
+                target.entry.carry_out(target.plan, state="FAILED" if failed else "SUCCEEDED")
         self._commit(now=True)
         for target in self._targets.values():
             with target.file.use():
@@ -472,38 +479,39 @@ class Follower:
             except BlissdataError as error:
                 _logger.warning("The pin of scan %s is not released: %s", self._scan.key, error)
 
-    def _set_end_time(self, target: _Target) -> None:
-        """The last thing in an entry: who follows the file knows by it that nothing more comes."""
+    def _put_end_time(self, target: _Target) -> None:
+        """The last thing in an entry: who follows the file knows by it that nothing more comes. An
+        entry whose layout has none gets it all the same, or its readers would wait for ever."""
         path = _end_time(target)
-        if any(step.path == path for step in target.plan.steps):
-            target.entry.carry_out(
-                Plan(
-                    target.plan.entry,
-                    tuple(step for step in target.plan.steps if step.path == path),
-                    (),
-                )
-            )
+        if not target.plan.is_nxentry or any(step.path == path for step in target.plan.steps):
             return
         said = self._scan.info.get("end_time")
         now = datetime.datetime.now(datetime.UTC).astimezone().isoformat()
-        target.plan = target.entry.with_end_time(
-            target.plan, said if isinstance(said, str) and said else now
-        )
+        text = said if isinstance(said, str) and said and "\0" not in said else now
+        step = ValueStep(path, value=np.array(text.encode(), TEXT))
+        target.plan = replace(target.plan, steps=(*target.plan.steps, step))
 
-    def _set_stream_attributes(self, target: _Target) -> None:
-        for step in target.plan.steps:
-            for attribute, name in getattr(step, "attribute_streams", {}).items():
-                try:
-                    stream = self._scan.streams[name]
-                    points = stream[0 : len(stream)]
-                    if stream.dtype == object:
-                        value = np.array([text_of_point(one) for one in points], dtype=TEXT)
-                    else:
-                        value = np.asarray(points)
-                    target.entry.set_attribute(step.path, attribute, value)
-                except Exception as error:  # noqa: BLE001 — whatever it is, it costs this attribute
-                    mistake = Mistake(step.path, str(error), attribute=attribute)
-                    self._failures[str(mistake)] = str(mistake)
+    def _put_attributes(self, target: _Target) -> None:
+        """Attributes that are streams have their values now."""
+        steps = [self._with_stream_attributes(step) for step in target.plan.steps]
+        target.plan = replace(target.plan, steps=tuple(steps))
+
+    def _with_stream_attributes(self, step: Step) -> Step:
+        if isinstance(step, LinkStep | ExternalLinkStep) or not step.attribute_streams:
+            return step
+        values = dict(step.attributes)
+        for attribute, name in step.attribute_streams.items():
+            try:
+                stream = self._scan.streams[name]
+                points = stream[0 : len(stream)]
+                if stream.dtype == object:
+                    values[attribute] = np.array([text_of_point(one) for one in points], TEXT)
+                else:
+                    values[attribute] = np.asarray(points)
+            except Exception as error:  # noqa: BLE001 — whatever it is, it costs this attribute
+                mistake = Mistake(step.path, str(error), attribute=attribute)
+                self._failures[str(mistake)] = str(mistake)
+        return replace(step, attributes=values)
 
     def _put_images(self, target: _Target) -> None:
         """Puts datasets together of images that a detector saved."""
@@ -516,7 +524,7 @@ class Follower:
                 points = Points(stream.dtype, tuple(stream.shape))
                 sources = saved_images(stream.info, len(stream), directory) or []
                 for path in paths:
-                    target.entry.images(path, points, sources, target.plan)
+                    target.entry.images(path, points, sources)
                 missing = self._missing_files(directory, sources)
                 if missing:
                     self._failures[name] = f"images of stream {name!r} are not there: {missing}"
@@ -541,7 +549,7 @@ class Follower:
         self.progress.reason = reason
         for target in self._targets.values():
             with suppress(Exception), target.file.use():
-                target.entry.set_state("FAILED")
+                target.entry.carry_out(target.plan, state="FAILED")
                 target.file.commit()
         if self._pin is None:
             with suppress(BlissdataError):

@@ -14,6 +14,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -27,7 +28,6 @@ from blissdata.exceptions import (
     FileWriteRefusedError,
     MissingExtraError,
 )
-from blissdata.h5map.data_items import TEXT
 from blissdata.h5map.mistakes import Mistake
 from blissdata.writer.committed_file import CommittedFile
 from blissdata.writer.plan import (
@@ -67,6 +67,9 @@ STATE_MARK = "blissdata_state"
 
 EntryState: TypeAlias = Literal["RUNNING", "SUCCEEDED", "FAILED"]
 
+ROOM_NBYTES = 256
+"""Room in the header of a dataset for attributes that come later, and what HDF5 adds [bytes]."""
+
 LIBVER = ("v110", "v110")
 """The format: its index of chunks grows without moving what is there, and all metadata carry checksums."""
 
@@ -90,8 +93,13 @@ class NexusFile:
         self.is_new = not os.path.lexists(self.real_path)
         """True if it was not there before."""
         self._disk, self._file = self._begin() if self.is_new else self._resume()
-        self._grown: dict[int, _Growing] = {}
         self._growing: set[_Growing] = set()
+        self._entries: dict[str, h5py.Group] = {name: self._file[name] for name in self._file}
+        self._root: h5py.Group = self._file["/"]
+        self._default = ""
+        self._replaced: list[h5py.Group] = []
+        self._is_rebuilt = self.is_new
+        self._is_closed = False
 
     def _begin(self) -> tuple[CommittedFile, h5py.File]:
         os.makedirs(os.path.dirname(self.real_path), exist_ok=True)
@@ -157,26 +165,52 @@ class NexusFile:
     def entry(self, name: str, scan: str, streams: Mapping[str, Points], pace: Pace) -> Entry:
         """The entry of that scan, new or as it was left; `streams` are what the scan's streams are
         in a file. Raises `FileWriteRefusedError` if the name is another scan's."""
-        found = self._file.get(name)
-        if found is None:
-            found = self._file.create_group(name, track_order=True)
-            found.attrs[SCAN_MARK] = scan
-            found.attrs[STATE_MARK] = "RUNNING"
-            self._file.attrs["default"] = name
-        owner = found.attrs.get(SCAN_MARK) if isinstance(found, h5py.Group) else None
+        found = self._entries.get(name)
+        owner = scan if found is None else found.attrs.get(SCAN_MARK)
         if owner != scan:
             raise FileWriteRefusedError(
                 f"{self.path}::/{name} stays as it is: it is of "
                 f"{'nobody knows which scan' if owner is None else f'scan {owner}'}"
             )
-        return Entry(self, found, streams, pace, self._compression)
+        return Entry(self, name, scan, found, streams, pace, self._compression)
 
     def state_of(self, name: str, scan: str) -> str | None:
         """How far the entry of that scan is; None if there is none."""
-        found = self._file.get(name)
-        if not isinstance(found, h5py.Group) or found.attrs.get(SCAN_MARK) != scan:
+        found = self._entries.get(name)
+        if found is None or found.attrs.get(SCAN_MARK) != scan:
             return None
         return str(found.attrs.get(STATE_MARK))
+
+    def new_group(self) -> h5py.Group:
+        """A group that is nowhere in the file yet."""
+        return self._file.create_group(None, track_order=True)
+
+    def put(self, name: str, group: h5py.Group) -> None:
+        """The group is the entry of that name from the next commit on."""
+        before = self._entries.get(name)
+        if before is None:
+            self._default = name
+        else:
+            self._replaced.append(before)
+        self._entries[name] = group
+        self._is_rebuilt = True
+
+    def _rebuild(self) -> None:
+        """Makes the root anew: readers have either the one or the other."""
+        root = self.new_group()
+        for name in self._root.attrs:
+            if name != "default":
+                _copy_attribute(self._root, root, name)
+        default = self._default or self._root.attrs.get("default")
+        if default:
+            root.attrs["default"] = default
+        for name, group in self._entries.items():
+            root[name] = group
+        # HDF5 removes what nobody can reach any more once it is let go of: readers still can.
+        self._replaced.append(self._root)
+        self._root = root
+        self._disk.root = h5py.h5o.get_info(root.id).addr
+        self._is_rebuilt = False
 
     def is_refused(self, error: Exception) -> bool:
         """True if it is the disk that raised the error."""
@@ -187,14 +221,16 @@ class NexusFile:
         """Remembers that the dataset has points which no commit has made visible."""
         self._growing.add(dataset)
 
-    def commit(self) -> None:
+    def commit(self, *, final: bool = False) -> None:
         """Makes all changes visible. Raises `OSError`; readers then still see the last commit."""
         if not self._disk.is_there():
             raise FileWriteError(f"{self.path} was removed or replaced while it was written")
+        if self._is_rebuilt:
+            self._rebuild()
         self._file.flush()
         growing = list(self._growing)
         invisible = {one.open_chunk for one in growing if one.open_chunk is not None}
-        self._disk.commit(invisible, {one.address for one in growing})
+        self._disk.commit(invisible, final=final)
         for one in growing:
             one.committed()
         self._growing.clear()
@@ -206,6 +242,10 @@ class NexusFile:
     def close(self) -> None:
         """Closes it; what is not committed is lost. Repeatable."""
         with self._lock:
+            if not (self._broken or self._is_closed) and self._disk.has_committed:
+                with contextlib.suppress(OSError):  # it is as the last commit left it
+                    self._disk.finish()
+            self._is_closed = True
             self._disk.abandon()
             with contextlib.suppress(Exception):  # whatever HDF5 says, nothing of it is written
                 self._file.close()
@@ -213,90 +253,120 @@ class NexusFile:
 
 
 class Entry:
-    """One scan in a file, which whoever calls has in use."""
+    """One scan in a file, which whoever calls has in use.
+
+    Its groups are never changed: they are made anew, and take over the datasets that there are."""
 
     def __init__(
         self,
         file: NexusFile,
-        group: h5py.Group,
+        name: str,
+        scan: str,
+        group: h5py.Group | None,
         streams: Mapping[str, Points],
         pace: Pace,
         compression: Compression,
     ) -> None:
+        self.name = name
+        """Its name."""
         self._file = file
-        self._group = group
+        self._scan = scan
         self._streams = streams
         self._pace = pace
         self._compression: Compression = compression
         self._growing: dict[str, _Growing] = {}
-        self.name: str = group.name.strip("/")
-        """Its name."""
+        self._datasets: dict[str, h5py.Dataset] = {} if group is None else _datasets(group, name)
+        self._made: dict[str, Step] = {}
 
     # ------------------------------------------------------------------------------ items
 
-    def carry_out(self, plan: Plan, *, later: Iterable[str] = ()) -> list[Mistake]:
-        """Makes what the plan asks for and is not there yet, except the items at the paths `later`.
-        What cannot be made is left out and told of; trouble with the disk is raised (`OSError`)."""
-        mistakes = []
+    def carry_out(
+        self, plan: Plan, *, later: Iterable[str] = (), state: EntryState = "RUNNING"
+    ) -> list[Mistake]:
+        """Makes the entry what the plan asks for, but for the items at the paths `later`, and marks how
+        far it is. What cannot be made is left out and told of; trouble with the disk is raised."""
+        mistakes: list[Mistake] = []
         left_out = set(later)
+        top = self._file.new_group()
+        top.attrs[SCAN_MARK] = self._scan
+        top.attrs[STATE_MARK] = state
+        groups = {f"/{self.name}": top}
         for step in plan.steps:
-            if step.path in left_out:
+            parent, _, name = step.path.rpartition("/")
+            if step.path in left_out or (parent and parent not in groups):
                 continue
             try:
-                self._make(step)
-            except OSError as error:
+                self._make(step, groups.get(parent), name, groups)
+            except _OF_ITEMS as error:
                 if not isinstance(error, DataFileError) and self._file.is_refused(error):
                     raise
                 mistakes.append(Mistake(step.path, _told(error)))
-            except (ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
-                if self._file.is_refused(error):
-                    raise
-                mistakes.append(Mistake(step.path, _told(error)))
+        self._file.put(self.name, top)
         return mistakes
 
-    def _make(self, step: Step) -> None:
-        parent, _, name = step.path.rpartition("/")
-        owner = self._file.file[parent or "/"]
+    def _make(
+        self, step: Step, owner: h5py.Group | None, name: str, groups: dict[str, h5py.Group]
+    ) -> None:
+        item: Any
         match step:
-            case LinkStep():
-                _set_link(owner, name, h5py.SoftLink(step.target))
+            case GroupStep():
+                if owner is not None:
+                    groups[step.path] = owner.create_group(name, track_order=True)
+                for attribute, value in step.attributes.items():
+                    _set_attribute(groups[step.path], attribute, value)
                 return
+            case LinkStep():
+                item = h5py.SoftLink(step.target)
             case ExternalLinkStep():
                 self._require_inside(step.file)
-                _set_link(owner, name, h5py.ExternalLink(step.file, step.target))
-                return
-            case GroupStep():
-                item = _own(owner, name, h5py.Group) or owner.create_group(name, track_order=True)
-            case ValueStep():
-                item = _set_value(owner, name, step.value)
-            case StreamStep():
-                item = self._stream_dataset(owner, name, step)
-            case RawStep():
-                item = self._raw_dataset(owner, name, step)
-            case VirtualStep():
-                item = self._virtual_dataset(owner, name, step)
-        if item is not None:
-            for attribute, value in step.attributes.items():
-                _set_attribute(item, attribute, value)
+                item = h5py.ExternalLink(step.file, step.target)
+            case _:
+                item = self._dataset(step)
+        if item is not None and owner is not None:
+            owner[name] = item
 
-    def _stream_dataset(self, owner: h5py.Group, name: str, step: StreamStep) -> Any:
-        points = self._streams.get(step.stream)
-        if points is None:  # nothing is known of it before it has ended
-            return _own(owner, name, h5py.Dataset)
-        dataset = _own(owner, name, h5py.Dataset)
-        if dataset is None:
-            dataset = self._new_dataset(owner, name, points)
-        if step.path not in self._growing:
-            self._growing[step.path] = _Growing(dataset, points)
+    def _dataset(self, step: ValueStep | StreamStep | RawStep | VirtualStep) -> Any:
+        there = self._datasets.get(step.path)
+        if isinstance(step, StreamStep):
+            dataset = self._stream_dataset(step, there)
+        elif there is not None and self._is_as_planned(step, there):
+            dataset = there
+        elif isinstance(step, ValueStep):
+            dataset = self._file.file.create_dataset(None, data=step.value, track_order=True)
+        elif isinstance(step, RawStep):
+            dataset = self._raw_dataset(step)
+        else:
+            dataset = self._virtual_dataset(step)
+        if dataset is not None:
+            _set_attributes(dataset, step.attributes)
+            self._datasets[step.path] = dataset
+            self._made[step.path] = step
         return dataset
 
-    def _new_dataset(self, owner: h5py.Group, name: str, points: Points) -> h5py.Dataset:
+    def _is_as_planned(self, step: ValueStep | RawStep | VirtualStep, there: h5py.Dataset) -> bool:
+        if isinstance(step, ValueStep):
+            return _same(there, step.value)
+        made = self._made.get(step.path)
+        return type(made) is type(step) and replace(made, attributes=step.attributes) == step
+
+    def _stream_dataset(self, step: StreamStep, there: h5py.Dataset | None) -> Any:
+        points = self._streams.get(step.stream)
+        if points is None:  # nothing is known of it before it has ended
+            return there
+        if there is None or there.chunks is None:
+            there = self._new_dataset(points)
+            self._growing.pop(step.path, None)
+        if step.path not in self._growing:
+            self._growing[step.path] = _Growing(there, points)
+        return there
+
+    def _new_dataset(self, points: Points) -> h5py.Dataset:
         storage = storage_of(points, self._pace, self._compression)
         dtype, inner = _on_disk(points)
         # A fixed dimension of 0 takes no chunk.
         maxshape = (None, *(n or None for n in inner))
-        return owner.create_dataset(
-            name,
+        dataset = self._file.file.create_dataset(
+            None,
             shape=(0, *inner),
             maxshape=maxshape,
             dtype=dtype,
@@ -304,27 +374,21 @@ class Entry:
             track_order=True,
             **_filters(storage.compression),
         )
+        _leave_room(dataset)
+        return dataset
 
-    def _raw_dataset(self, owner: h5py.Group, name: str, step: RawStep) -> h5py.Dataset:
+    def _raw_dataset(self, step: RawStep) -> h5py.Dataset:
         for file, _, _ in step.files:
             self._require_inside(file)
         external = [
             (file, offset, h5py.h5f.UNLIMITED if size is None else size)
             for file, offset, size in step.files
         ]
-        there = _own(owner, name, h5py.Dataset)
-        if there is not None:
-            if there.external == external and (there.shape, there.dtype) == (
-                step.shape,
-                step.dtype,
-            ):
-                return there
-            del owner[name]
-        return owner.create_dataset(
-            name, step.shape, step.dtype, external=external, track_order=True
+        return self._file.file.create_dataset(
+            None, step.shape, step.dtype, external=external, track_order=True
         )
 
-    def _virtual_dataset(self, owner: h5py.Group, name: str, step: VirtualStep) -> h5py.Dataset:
+    def _virtual_dataset(self, step: VirtualStep) -> h5py.Dataset:
         for source in step.sources:
             self._require_inside(source.src_file)
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -335,22 +399,16 @@ class Entry:
                 source.src_dataset.encode(),
                 _space(source.src_space, None),
             )
-        return _new_virtual(owner, name, step.shape, step.dtype, creation)
+        return _new_virtual(self._file.file, step.shape, step.dtype, creation)
 
-    def images(self, path: str, points: Points, sources: Sequence[ImageSource], plan: Plan) -> None:
-        """Makes the dataset at that path of the plan out of images that a detector saved."""
+    def images(self, path: str, points: Points, sources: Sequence[ImageSource]) -> None:
+        """Puts the dataset at that path together of images that a detector saved."""
         for file, _, _ in sources:
             self._require_inside(file)
-        parent, _, name = path.rpartition("/")
-        total = sum(number for _, _, number in sources)
-        shape = (total, *points.shape)
-        owner = self._file.file[parent]
-        attributes = next(s.attributes for s in plan.steps if s.path == path)  # type: ignore[union-attr]
         if not sources:
-            made = _own(owner, name, h5py.Dataset) or self._new_dataset(owner, name, points)
-            for attribute, value in attributes.items():
-                _set_attribute(made, attribute, value)
+            self._datasets[path] = self._new_dataset(points)
             return
+        shape = (sum(number for _, _, number in sources), *points.shape)
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         at = 0
         for file, dataset, number in sources:
@@ -359,23 +417,7 @@ class Entry:
             theirs = h5py.h5s.create_simple((number, *points.shape))
             creation.set_virtual(ours, file.encode(), dataset.encode(), theirs)
             at += number
-        made = _new_virtual(owner, name, shape, points.dtype, creation)
-        for attribute, value in attributes.items():
-            _set_attribute(made, attribute, value)
-
-    def with_end_time(self, plan: Plan, time: str) -> Plan:
-        """Adds the time at which the scan ended, which the layout does not have; the plan with it."""
-        if str(self._group.attrs.get("NX_class")) != "NXentry":
-            return plan
-        step = ValueStep(f"/{self.name}/end_time", value=np.array(time.encode(), TEXT))
-        whole = Plan(plan.entry, (*plan.steps, step), plan.mistakes)
-        if "end_time" not in self._group:
-            self._make(step)
-        return whole
-
-    def set_attribute(self, path: str, name: str, value: Any) -> None:
-        """An attribute of the item at that path."""
-        _set_attribute(self._file.file[path], name, np.asarray(value))
+        self._datasets[path] = _new_virtual(self._file.file, shape, points.dtype, creation)
 
     def _require_inside(self, name: str) -> None:
         """Raises `DataFileRefusedError` for a file outside the roots."""
@@ -402,32 +444,6 @@ class Entry:
         dataset.skip(number)
         self._file.grew(dataset)
 
-    # ------------------------------------------------------------------------------ the end
-
-    def tidy(self, plan: Plan) -> None:
-        """Removes what the plan does not have, and gives the rest the order that it has."""
-        wanted: dict[str, list[str]] = {}
-        attributes: dict[str, set[str]] = {}
-        for step in plan.steps:
-            parent, _, name = step.path.rpartition("/")
-            wanted.setdefault(parent, []).append(name)
-            if not isinstance(step, LinkStep | ExternalLinkStep):
-                attributes[step.path] = {*step.attributes, *step.attribute_streams}
-        for path, names in attributes.items():
-            item = self._file.file.get(path)
-            if item is None:
-                continue
-            for name in list(item.attrs):
-                if name not in names and not name.startswith(MARKS):
-                    del item.attrs[name]
-            if isinstance(item, h5py.Group):
-                _in_order(item, wanted.get(path, []))
-
-    def set_state(self, state: EntryState) -> None:
-        """Marks how far it is."""
-        if self._group.attrs.get(STATE_MARK) != state:
-            self._group.attrs[STATE_MARK] = state
-
 
 class _Growing:
     """A dataset that points are added to."""
@@ -439,11 +455,10 @@ class _Growing:
         self._rows = dataset.chunks[0]
         shape = dataset.shape
         plain = dataset.compression is None and not dataset.id.get_create_plist().get_nfilters()
-        self._direct = plain and dataset.chunks[1:] == shape[1:] and points.dtype.kind in "biufc"
+        numbers = points.dtype.kind in "biufc" and not points.varies
+        self._direct = plain and numbers and dataset.chunks[1:] == shape[1:]
         self.length: int = shape[0]
         """How many points it has."""
-        self.address: int = h5py.h5o.get_info(dataset.id).addr
-        """Offset of the block that says how long it is."""
         self.open_chunk: int | None = None
         """Offset of the chunk of which readers see only the first points."""
         self._number_of_open: int | None = None
@@ -535,40 +550,44 @@ def _told(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _own(owner: h5py.Group, name: str, kind: type) -> Any:
-    """The item of that name if it is there and of that kind; anything else there is removed."""
-    link = owner.get(name, getlink=True)
-    if link is None:
-        return None
-    if isinstance(link, h5py.HardLink):
-        item = owner[name]
-        if isinstance(item, kind):
-            return item
-    del owner[name]
-    return None
+_OF_ITEMS = (OSError, ValueError, TypeError, KeyError, RuntimeError, OverflowError)
+"""What h5py raises where an item cannot be made as it is asked for."""
 
 
-def _set_link(owner: h5py.Group, name: str, link: h5py.SoftLink | h5py.ExternalLink) -> None:
-    there = owner.get(name, getlink=True)
-    if there is not None:
-        if type(there) is type(link) and vars(there) == vars(link):
-            return
-        del owner[name]
-    owner[name] = link
+def _datasets(group: h5py.Group, name: str) -> dict[str, h5py.Dataset]:
+    """Every dataset in an entry of that name, by path; links are not followed."""
+    found: dict[str, h5py.Dataset] = {}
+    waiting = [(f"/{name}", group)]
+    while waiting:
+        path, item = waiting.pop()
+        for child in item:
+            if isinstance(item.get(child, getlink=True), h5py.HardLink):
+                there = item[child]
+                if isinstance(there, h5py.Group):
+                    waiting.append((f"{path}/{child}", there))
+                elif isinstance(there, h5py.Dataset):
+                    found[f"{path}/{child}"] = there
+    return found
 
 
-def _set_value(owner: h5py.Group, name: str, value: Any) -> h5py.Dataset:
-    there = _own(owner, name, h5py.Dataset)
-    if there is not None:
-        if _same(there, value):
-            return there
-        attributes = dict(there.attrs.items())
-        del owner[name]
-        made = owner.create_dataset(name, data=value, track_order=True)
-        for attribute, one in attributes.items():
-            made.attrs[attribute] = one
-        return made
-    return owner.create_dataset(name, data=value, track_order=True)
+def _leave_room(dataset: h5py.Dataset) -> None:
+    """What is added to its header later shall not make that a chain of several blocks, of which
+    readers could see one without the other."""
+    dataset.attrs["room"] = np.zeros(ROOM_NBYTES, "u1")
+    del dataset.attrs["room"]
+
+
+def _copy_attribute(source: h5py.Group, target: h5py.Group, name: str) -> None:
+    there = source.attrs.get_id(name)
+    target.attrs.create(name, source.attrs[name], there.shape, there.dtype)
+
+
+def _set_attributes(item: h5py.HLObject, wanted: Mapping[str, Any]) -> None:
+    for name in list(item.attrs):
+        if name not in wanted:
+            del item.attrs[name]
+    for name, value in wanted.items():
+        _set_attribute(item, name, value)
 
 
 def _same(dataset: h5py.Dataset, value: Any) -> bool:
@@ -648,36 +667,9 @@ def _space(selection: SpaceSelection, shape: tuple[int, ...] | None) -> Any:
     return space
 
 
-def _new_virtual(
-    owner: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any, creation: Any
-) -> h5py.Dataset:
-    if name in owner:
-        del owner[name]
+def _new_virtual(file: h5py.File, shape: tuple[int, ...], dtype: Any, creation: Any) -> Any:
     # The order of attributes is kept as everywhere else.
     creation.set_attr_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
     space = h5py.h5s.create_simple(shape)
     kind = h5py.h5t.py_create(dtype, logical=True)
-    return h5py.Dataset(h5py.h5d.create(owner.id, name.encode(), kind, space, creation))
-
-
-def _in_order(group: h5py.Group, wanted: Sequence[str]) -> None:
-    """Links are kept in the order in which they were made; those that come too early are made anew."""
-    there = list(group)
-    for name in there:
-        if name not in wanted:
-            del group[name]
-    there = [name for name in there if name in wanted]
-    order = [name for name in wanted if name in set(there)]
-    same = 0
-    while same < len(there) and there[same] == order[same]:
-        same += 1
-    for name in order[same:]:
-        # What stands behind the common beginning goes to the end, one after the other.
-        free = _free_name(group, name)
-        group.move(name, free)
-        group.move(free, name)
-
-
-def _free_name(group: h5py.Group, name: str) -> str:
-    candidates: Iterator[str] = (f"{name}~{i}" for i in range(10**6))
-    return next(one for one in candidates if group.get(one, getlink=True) is None)
+    return h5py.Dataset(h5py.h5d.create(file.id, None, kind, space, creation))

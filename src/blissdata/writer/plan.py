@@ -270,6 +270,13 @@ class Plan:
     """Items that are left out, and why."""
 
     @property
+    def is_nxentry(self) -> bool:
+        """True if the entry says that it is one (NeXus, NXentry)."""
+        top = self.steps[0] if self.steps else None
+        found = top.attributes.get("NX_class") if isinstance(top, GroupStep) else None
+        return found is not None and found.tolist() in (b"NXentry", "NXentry")
+
+    @property
     def streams(self) -> dict[str, list[str]]:
         """The streams that are written: the paths of their datasets by name."""
         found: dict[str, list[str]] = {}

@@ -21,8 +21,9 @@ def test_readers_notice_neither_a_small_memory_nor_a_writer_that_was_killed(tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kill", [False, True], ids=["undisturbed", "killed"])
-@pytest.mark.parametrize("pin", [False, True], ids=["protected", "pinned"])
+@pytest.mark.parametrize(
+    ("pin", "kill"), [(False, True), (True, False)], ids=["protected-killed", "pinned-undisturbed"]
+)
 def test_readers_of_an_acquisition_larger_than_memory_notice_nothing(
     pin: bool, kill: bool, tmp_path: Path
 ) -> None:

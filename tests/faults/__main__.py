@@ -1,4 +1,7 @@
-"""Many faults, and what they did: `python -m tests.faults --faults 200 --seed 7`. Exit status 1 if a promise broke."""
+"""Many faults, and what they did: `python -m tests.faults --faults 200 --seed 7`. Exit status 1 if a promise broke.
+
+With `--peer`, 2.4.5 takes part: each fault `--faults` times (5), one after the other, and a table.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,42 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
+from tests.clients.environments import environment
+from tests.faults.compare import as_table, compare
 from tests.faults.harness import SETTINGS, Report, run
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--faults", type=int, default=200, metavar="N", help="how many (200)")
+    parser.add_argument("--faults", type=int, metavar="N", help="how many (200)")
     parser.add_argument("--seed", type=int, help="which ones come when (default: by chance)")
-    parser.add_argument("--only", action="append", choices=list(SETTINGS), help="these settings")
+    parser.add_argument("--only", action="append", metavar="NAME", help="these settings, or faults")
+    parser.add_argument("--peer", action="store_true", help="compare with blissdata 2.4.5")
     parser.add_argument("--json", metavar="FILE", help="writes the report there, too")
     arguments = parser.parse_args()
     seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", file=sys.stderr, flush=True)
+    if arguments.peer:
+        return _compare(seed, arguments.faults or 5, arguments.only)
     names = arguments.only or list(SETTINGS)
-    report = run(seed, arguments.faults, names, tell=_tell)
+    if unknown := set(names) - set(SETTINGS):
+        parser.error(f"no settings: {', '.join(unknown)}; there are: {', '.join(SETTINGS)}")
+    report = run(seed, arguments.faults or 200, names, tell=_tell)
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(as_json(report), file, indent=2)
     print(as_text(report))
     return 0 if report.total.good else 1
+
+
+def _compare(seed: int, each: int, only: Sequence[str] | None) -> int:
+    peer = str(environment("peer"))
+    rows = compare(peer, seed, each, lambda fault: only is None or fault in only, _tell)
+    print(as_table(rows))
+    return 0
 
 
 def _tell(text: str) -> None:

@@ -31,7 +31,7 @@ from tests.faults.proxy import Proxy
 from blissdata import DataStore
 from blissdata.testing.servers import StackServer, TestServer
 
-__all__ = ["SETTINGS", "Report", "Setting", "run"]
+__all__ = ["AOF", "SETTINGS", "Report", "Setting", "named", "play", "run", "shares"]
 
 HERE = Path(__file__).parent
 END_S = 120.0
@@ -57,6 +57,8 @@ class _Program:
                 stdin=subprocess.PIPE,
                 stdout=errors,
                 stderr=errors,
+                # Each Python has a blissdata of its own, and shall find no other.
+                env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
             )
 
     def tell(self) -> None:
@@ -218,6 +220,8 @@ class Scene:
         )
         for program in [self.publisher, *self.readers, *([self._rival] if self._rival else [])]:
             said = program.errors.read_text()
+            if program.process.poll():
+                verdict.crashed.append(program.name)
             if "Traceback" in said:
                 verdict.trouble.append(f"{program.name}: {said[-1500:]}")
         return verdict
@@ -257,7 +261,7 @@ class Setting:
     """How many of a run's faults come here, beside other settings: some take long."""
 
 
-_AOF = {"appendonly": "yes", "auto-aof-rewrite-percentage": 0}
+AOF = {"appendonly": "yes", "auto-aof-rewrite-percentage": 0}
 
 SETTINGS = {
     "network": Setting((*NETWORK, *REFUSALS)),
@@ -272,12 +276,12 @@ SETTINGS = {
             breaking.stop_server,
             breaking.swallow_replies,
         ),
-        {**_AOF, "appendfsync": "always"},
+        {**AOF, "appendfsync": "always"},
         "disk",
     ),
     "killed server, fsync every second": Setting(
         (breaking.kill_server, breaking.kill_server_and_cut_file),
-        {**_AOF, "appendfsync": "everysec"},
+        {**AOF, "appendfsync": "everysec"},
         may_lose=True,
     ),
     "killed publisher": Setting(
@@ -330,8 +334,6 @@ def run(
     faults: int,
     names: Sequence[str] = tuple(SETTINGS),
     *,
-    publisher: str = sys.executable,
-    reader: str = sys.executable,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """So many faults, over the settings of these names."""
@@ -339,8 +341,9 @@ def run(
     for name, count in zip(names, shares(faults, [SETTINGS[n].weight for n in names]), strict=True):
         if not count:
             continue
-        verdict = _play(name, f"{seed}:{name}", count, report.faults, publisher, reader, tell)
-        report.verdicts[name] = verdict
+        report.verdicts[name] = play(
+            f"{seed}:{name}", SETTINGS[name], count, report.faults, tell=tell
+        )
     return report
 
 
@@ -359,20 +362,24 @@ def named(fault: Fault) -> str:
     return fault.__name__.replace("_", " ")
 
 
-def _play(
-    name: str,
+def play(
     seed: str,
+    setting: Setting,
     faults: int,
     counts: Counter[str],
-    publisher: str,
-    reader: str,
-    tell: Callable[[str], None],
+    *,
+    publisher: str = sys.executable,
+    reader: str = sys.executable,
+    patience: float = END_S,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Verdict:
+    """One scene with so many faults. `publisher` and `reader` are the Pythons of these programs;
+    `patience` [s] is what they have to end in."""
     began = time.monotonic()
-    number = int.from_bytes(seed.encode(), "big")
-    setting = SETTINGS[name]
+    name = seed.partition(":")[2]
     with ExitStack() as stack:
-        scene = Scene(stack, setting, number, publisher, reader)
+        scene = Scene(stack, setting, int.from_bytes(seed.encode(), "big"), publisher, reader)
+        scene.patience = patience
         until(lambda: '"confirmed"' in scene.publisher.words(), END_S)
         rest: list[Fault] = []
         for n in range(faults):

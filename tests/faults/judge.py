@@ -180,8 +180,15 @@ class Verdict:
     out_of_order: int = 0
     wrong: int = 0
     hung: int = 0
+    """Programs that did not end."""
     gave_up: int = 0
     """Publishers that failed although nothing was lost."""
+    left: int = 0
+    """Streams that a reader was told to leave although nothing was lost."""
+    stuck: list[str] = field(default_factory=list)
+    """The programs that did not end."""
+    crashed: list[str] = field(default_factory=list)
+    """The programs that ended with an error that they did not expect."""
     conflicts: int = 0
     """Streams that two programs wrote into, of which one was told."""
     stalls: list[Stall] = field(default_factory=list)
@@ -346,6 +353,7 @@ def _judge_publisher(
             verdict.trouble.append(f"{publisher.name} gave up {key} '{name}': {kind}: {text}")
     if not publisher.over:
         verdict.hung += 1
+        verdict.stuck.append(publisher.name)
         verdict.trouble.append(f"{publisher.name} did not end")
 
 
@@ -367,7 +375,9 @@ def _judge_reader(
             )
     if not (may_lose or killed):
         for (key, name), (kind, text) in reader.told.items():
+            verdict.left += 1
             verdict.trouble.append(f"{reader.name} was told of {key} '{name}': {kind}: {text}")
     if not reader.over:
         verdict.hung += 1
+        verdict.stuck.append(reader.name)
         verdict.trouble.append(f"{reader.name} hung")

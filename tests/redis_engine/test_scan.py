@@ -124,6 +124,34 @@ def test_a_scan_that_stopped_takes_no_more_streams(scan: Scan, state: ScanState)
     assert scan.key in str(caught.value)
 
 
+@pytest.mark.parametrize("state", [ScanState.PREPARED, ScanState.STARTED])
+def test_a_late_stream_is_known_with_the_next_step(
+    store: DataStore, scan: Scan, state: ScanState, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As blissdata 2.x has it; and the publisher is told."""
+    scan.create_stream("early", dtype=float)
+    scan.prepare()
+    if state == ScanState.STARTED:
+        scan.start()
+    assert not caplog.records
+    late = scan.create_stream("late", dtype=float)
+    assert f"'late' comes late: scan {scan.key} is {state.name}" in caplog.text
+    late.send(1.5)
+    late.join()
+    reader = store.load_scan(scan.key)
+    assert list(reader.streams) == list(scan.streams) == ["early"]
+    scan.start() if state == ScanState.PREPARED else scan.stop()
+    assert reader.update(timeout=10)
+    assert list(reader.streams) == list(scan.streams) == ["early", "late"]
+    assert reader.streams["late"][0] == 1.5
+    scan.close()
+
+
+def test_an_encoder_is_no_text(scan: Scan) -> None:
+    with pytest.raises(TypeError, match=r"expected an encoder.*dtype='float64'"):
+        scan.create_stream("diode", "float64")  # type: ignore[arg-type]
+
+
 # ---------------------------------------------------------------------------------- steps
 
 

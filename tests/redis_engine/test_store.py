@@ -8,6 +8,7 @@ closing     stores end with everything delivered, and may be closed again
 
 from __future__ import annotations
 
+import ast
 import pickle
 import socket
 import threading
@@ -17,7 +18,7 @@ from typing import Any, ClassVar
 
 import pytest
 import redis
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from blissdata import DataStore
 from blissdata.exceptions import (
@@ -367,3 +368,22 @@ def test_an_empty_text_names_no_server(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_unknown_option_in_the_url_is_named() -> None:
     with pytest.raises(StoreError, match="foo"):
         DataStore("redis://127.0.0.1:1?foo=1")
+
+
+@pytest.mark.parametrize(
+    ("identity", "words"),
+    [
+        ({}, "needs name, number, data_policy; missing: name, number, data_policy."),
+        ({"name": "a"}, "missing: number, data_policy."),
+        ({"name": "a", "number": "x", "data_policy": "n"}, "none is missing, but a value misfits."),
+    ],
+)
+def test_an_identity_that_lacks_something_says_what_with_an_example(
+    memory_store: DataStore, identity: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValidationError) as found:
+        memory_store.create_scan(identity)
+    (note,) = found.value.__notes__
+    assert words in note
+    example = note.partition("create_scan(")[2].rstrip(")")
+    memory_store.create_scan(ast.literal_eval(example)).close()

@@ -712,6 +712,7 @@ class Writer:
         self._process.communicate()
 
 
+@of_files
 @pytest.mark.parametrize("how", ["lock", "no lock", "swmr"])
 def test_a_file_that_somebody_is_writing_gives_what_has_reached_it(
     acquire: Acquire, path: Path, how: str

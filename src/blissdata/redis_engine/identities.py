@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 __all__ = [
     "ESRFIdentityModel",
@@ -87,7 +87,27 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 def validated_identity(model: type[BaseModel], identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity as JSON gives it back. Raises `pydantic.ValidationError` for a misfit."""
+    """The identity as JSON gives it back. Raises `pydantic.ValidationError` for a misfit; a note says
+    what is missing, and gives an example."""
     fields = identity_fields(model)
-    values: dict[str, Any] = model.model_validate(dict(identity)).model_dump(mode="json")
+    try:
+        values: dict[str, Any] = model.model_validate(dict(identity)).model_dump(mode="json")
+    except ValidationError as error:
+        error.add_note(_what_it_needs(model, identity))
+        raise
     return {name: values.get(name) for name in fields}
+
+
+_EXAMPLES = {"name": "ascan", "data_policy": "none"}
+
+
+def _what_it_needs(model: type[BaseModel], identity: Mapping[str, Any]) -> str:
+    numbers = identity_numbers(model)
+    needed = [name for name in identity_fields(model) if model.model_fields[name].is_required()]
+    missing = [name for name in needed if name not in identity]
+    example = {name: 1 if name in numbers else _EXAMPLES.get(name, "…") for name in needed}
+    lacks = f"missing: {', '.join(missing)}" if missing else "none is missing, but a value misfits"
+    return (
+        f"The identity of a scan needs {', '.join(needed) or 'nothing'}; {lacks}. For example: "
+        f"create_scan({example})"
+    )

@@ -334,7 +334,9 @@ class Scan:
         shape: Sequence[int] | None = None,
         **metadata: Any,
     ) -> BaseStream:
-        """A new stream, which writes and reads. Readers see it from the next step on.
+        """A new stream, which writes and reads. Readers see it from the next step on: where it is created
+        after `prepare`, that is `start`, and after `start` not before `stop` (its points wait for them on
+        the server).
 
         Either from a definition (`Stream.make_definition(…)`, or that of a plugin), or by name:
         `create_stream("diode", dtype="float64", unit="A")`, where `dtype` may be `"json"`, `shape`
@@ -389,6 +391,13 @@ class Scan:
         stream = plugins.create_stream(events)
         self._document.streams[definition.name] = document
         self._writers[definition.name] = stream
+        if self._state > ScanState.CREATED:
+            _logger.warning(
+                "Stream '%s' comes late: scan %s is %s, and readers learn of it with the next step",
+                definition.name,
+                self._key,
+                self._state.name,
+            )
         return stream
 
     def get_writer_stream(

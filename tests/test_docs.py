@@ -33,9 +33,14 @@ NEED_A_SCAN = {"watch-a-measurement.md"}
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_run(
-    page: Path, plain_store: DataStore, server: TestServer, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    plain_store: DataStore,
+    server: TestServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("BLISSDATA_URL", server.url)
+    monkeypatch.chdir(tmp_path)  # what they keep, they keep there
     if page.name in NEED_A_SCAN:
         roles.publish(COPPER, pace=1e6)
     names: dict[str, object] = {}

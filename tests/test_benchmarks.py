@@ -9,6 +9,7 @@ import json
 
 import pytest
 from benchmarks import __main__ as bench
+from benchmarks import files
 from benchmarks.rows import ROWS, Bound, as_json, as_text, judged
 
 TINY = dict.fromkeys(bench.FULL, 3) | {"kept": 200, "peer_kept": 50, "scans": 20}
@@ -52,3 +53,11 @@ def test_one_of_two_bounds_is_enough_where_the_row_says_so():
 def test_the_median_of_the_rounds_counts():
     (found,) = judged({"send_one": {"ours": [1.0, 100.0, 10000.0], "peer": [5.0, 1.0, 9.0]}})
     assert found.ratios == (20.0,)
+
+
+def test_files_are_read_and_listed_by_both_sides():
+    reads, lists, trips = files.measure(1, files.QUICK)
+    every = [pair for rounds in (*reads.values(), *lists.values()) for pair in rounds]
+    assert len(reads) == 5
+    assert all(ours > 0 and theirs > 0 for ours, theirs in every)
+    assert all(0 < count <= files.MOST_TRIPS for count in trips.values())

@@ -339,16 +339,19 @@ def test_a_deleted_scan_stays_as_far_as_it_was_known(store: DataStore) -> None:
 
 def counted(work: Callable[[], Any]) -> tuple[Any, int]:
     """What the work gives, and how often it sent something to the server."""
-    original = Link.send
     trips = 0
 
-    def send(self: Link, commands: Any) -> None:
-        nonlocal trips
-        trips += 1
-        original(self, commands)
+    def counting(original: Callable[..., Any]) -> Callable[..., Any]:
+        def send(self: Link, commands: Any) -> None:
+            nonlocal trips
+            trips += 1
+            original(self, commands)
+
+        return send
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Link, "send", send)
+        for name in ("send", "send_one"):
+            patch.setattr(Link, name, counting(getattr(Link, name)))
         return work(), trips
 
 
@@ -838,6 +841,33 @@ def test_only_the_points_that_are_needed_are_read(plain_store: DataStore) -> Non
         assert cam[5, 5] == 5
         assert np.array_equal(cam[0:20:10, 0], [0, 10])
     assert asked == [(1, 3), (18, 19), (5, 6), (0, 1), (10, 11)]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_plain_indices_are_one_round_trip(plain_store: DataStore, frozen: bool) -> None:
+    layout = group(d=stream("d"), cam=stream("cam"))
+    _, streams = started(plain_store, layout, d=("int64", ()), cam=("uint8", (2, 3)))
+    numbers, frames = np.arange(10), np.arange(60, dtype="uint8").reshape(10, 2, 3)
+    send(streams["d"], numbers)
+    send(streams["cam"], frames)
+    f = File(PATH, data_store=plain_store)
+    f = f.snapshot() if frozen else f
+    send(streams["d"], numbers)  # what comes later is in no frozen file
+    for name, expected in (("d", numbers), ("cam", frames)):
+        for index in (0, 7, np.int64(3), slice(2, 5), slice(0, 10), slice(None, 1)):
+            dataset = f[name]
+            found, trips = counted(lambda d=dataset, i=index: d[i])
+            assert np.array_equal(found, expected[index])
+            assert type(found) is type(expected[index])
+            assert trips == 1
+    dataset = f["cam"]
+    found, trips = counted(lambda: dataset[()])
+    assert np.array_equal(found, frames)
+    assert trips == 1
+    if frozen:
+        assert len(f["d"][...]) == 10
+        with pytest.raises(IndexError):
+            f["d"][10]
 
 
 def test_a_reader_of_a_scan_that_is_closed_without_a_seal_goes_on(stack_store: DataStore) -> None:

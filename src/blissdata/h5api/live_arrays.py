@@ -32,7 +32,7 @@ from blissdata.exceptions import (
 from blissdata.h5api.selection import Index, Selection, parse
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.default import Stream
-from blissdata.streams.entries import no_more_there
+from blissdata.streams.entries import MAX_INDEX, no_more_there
 from blissdata.streams.event_log import SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch
 
@@ -240,6 +240,8 @@ class StreamArray(LiveArray):
         self._dtype = _text_dtype() if self._is_text else stream.dtype
         self._point = () if self._is_text else tuple(stream.shape)
         self._varies = any(n < 0 for n in self._point)
+        self._simple = not (self._is_text or self._varies)
+        self._most = MAX_INDEX if length is None else length
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -262,9 +264,35 @@ class StreamArray(LiveArray):
         return None if self._varies else _chunks(self._point, self._dtype)
 
     def read(self, index: Any, patience: Patience) -> Any:
+        if self._simple:
+            at_once = self._read_at_once(index)
+            if at_once is not None:
+                return at_once
         parsed = parse(index, self.ndim, self._dtype)
         length = self._wait_for(parsed, patience)
         return self._read_varying(parsed, length) if self._varies else self._read(parsed, length)
+
+    def _read_at_once(self, index: Any) -> Any:
+        """What the stream itself gives for a plain index: one round trip, if all of it is there.
+        None if it is not, or for another index."""
+        try:
+            if isinstance(index, int | np.integer):
+                simple = 0 <= index < self._most and not isinstance(index, bool)
+                return self._stream[int(index)] if simple else None
+            if index is Ellipsis or (isinstance(index, tuple) and not index):
+                found = self._stream[: self._frozen]
+                return found if len(found) else None
+            if isinstance(index, slice):
+                start, stop = index.start or 0, index.stop
+                if not (isinstance(start, int) and isinstance(stop, int) and index.step is None):
+                    return None
+                if not 0 <= start < stop <= self._most:
+                    return None
+                found = self._stream[start:stop]
+                return found if len(found) == stop - start else None
+        except IndexError:
+            pass
+        return None
 
     def _read(self, parsed: Index, length: int) -> Any:
         selected = self._resolved(parsed, (length, *self._point))

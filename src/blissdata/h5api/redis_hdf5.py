@@ -287,7 +287,10 @@ class Dataset(_Node, abstract.Dataset):
         Raises `IndexError` for what is out of range, `IndexNoMoreThereError` (one too) for points
         that have left the server and are in no file, `DataTimeoutError` (a `TimeoutError`) when the
         time is up."""
-        return self._ask(lambda array: array.read(idx, self._file.patience))
+        try:
+            return self.array.read(idx, self._file.patience)
+        except LeftServer as left:
+            return self._taken_over(left).read(idx, self._file.patience)
 
     def __iter__(self) -> Iterator[Any]:
         """The points one by one, as they come, until the end of the stream."""

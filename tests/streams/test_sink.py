@@ -235,6 +235,36 @@ def test_lost_replies_are_not_repeated_points(memory, backend):
     publication.check(memory)
 
 
+def test_an_entry_that_was_sent_goes_out_again_as_it_was(memory, backend, monkeypatch):
+    """A reader may stand at its end, so it is never joined anew with what was sent meanwhile."""
+    publication = Publication(memory, each=1)
+    asked: list[dict[str, AppendRequest]] = []
+    append = backend.append
+
+    def watched(requests):
+        asked.append(dict(requests))
+        publication.send(2)  # there is always more by now
+        return append(requests)
+
+    publication.send(3)
+    monkeypatch.setattr(backend, "append", watched)
+    backend.lose_replies = 3
+    until(lambda: len(asked) > 6)
+    monkeypatch.setattr(backend, "append", append)
+    publication.join()
+    first: dict[tuple[str, int], tuple[EncodedBatch, ...]] = {}
+    repeats = 0
+    for requests in asked:
+        for key, request in requests.items():
+            batches = first.setdefault((key, request.index), request.batches)
+            assert [(b.payload, b.len) for b in request.batches] == [
+                (b.payload, b.len) for b in batches
+            ]
+            repeats += request.repeat
+    assert repeats
+    publication.check(memory)
+
+
 def test_streams_are_sealed_on_a_full_server(memory, backend):
     publication = Publication(memory)
     publication.send(3)
@@ -402,6 +432,25 @@ def test_points_on_the_way_arrive_when_the_server_comes_back_while_closing(backe
     assert not closing.is_alive()
     with DataStore(backend=backend) as other:
         publication.check(other)
+
+
+def test_closing_confirms_no_more_than_is_there(backend):
+    store = DataStore(backend=backend, publish_timeout=0.1)
+    publication = Publication(store, each=1)
+    publication.send(2)
+    publication.join()
+    backend.full = True
+    publication.send(3)
+    with pytest.raises(PublishTimeoutError, match=r"points 2 to 4 were not confirmed"):
+        publication.scan.close()
+    with suppress(PublishTimeoutError):
+        publication.scan.close()
+    backend.full = False
+    with suppress(PublishTimeoutError):
+        store.close()
+    with DataStore(backend=backend) as other:
+        for stream in other.load_scan(publication.scan.key).streams.values():
+            assert (len(stream), stream.is_sealed(), len(stream[:])) == (2, True, 2)
 
 
 def test_closing_a_store_without_a_server_ends(backend):

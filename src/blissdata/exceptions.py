@@ -58,6 +58,7 @@
     │   ├── ImageServerError                    (RuntimeError) its server refuses, or nobody answers
     │   │   └── NoImageAvailable                that frame is not taken yet
     │   └── ImageFormatNotSupported             (ValueError) bytes of a format that is not known
+    ├── SharedMemoryError                       (OSError) no room for a buffer of frames
     ├── BeaconError                             a Beacon server
     │   ├── BeaconConnectionError               (ConnectionError) nobody answers
     │   ├── BeaconTimeoutError                  (TimeoutError) no answer in time
@@ -133,6 +134,7 @@ __all__ = [
     "ServerFullError",
     "ServerNotEmptyError",
     "ServerRefusedError",
+    "SharedMemoryError",
     "SourceFileError",
     "StoreConnectionError",
     "StoreError",
@@ -429,6 +431,10 @@ class NoImageAvailable(ImageServerError):  # noqa: N818 — the name that client
 
 class ImageFormatNotSupported(ImageError, ValueError):  # noqa: N818 — the name that clients import
     """The bytes are no image, or one of a format that this version does not know."""
+
+
+class SharedMemoryError(BlissdataError, OSError):
+    """There is no shared memory for the frames of a detector, or not enough of it."""
 
 
 # ---------------------------------------------------------------------------------- files to replay

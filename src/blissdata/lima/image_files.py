@@ -23,7 +23,7 @@ from blissdata.exceptions import (
     MissingExtraError,
 )
 
-__all__ = ["ImageFile", "image_from_file", "open_images", "roots_of_a_caller"]
+__all__ = ["ImageFile", "image_from_file", "open_images", "register_filters", "roots_of_a_caller"]
 
 _HDF5 = "HDF5"
 
@@ -120,7 +120,7 @@ class _Hdf5Images:
     def __init__(self, path: str, path_in_file: str | None, roots: DataRoots) -> None:
         from blissdata.checked_hdf5 import CheckedFile
 
-        _register_filters()
+        register_filters()
         if not isinstance(path_in_file, str) or not path_in_file:
             raise DataFileContentError(f"{path}: the path of the dataset in the file is not known")
         self._file = CheckedFile(path, roots)
@@ -233,7 +233,7 @@ def _check_range(what: str, start: int, stop: int, length: int) -> None:
 
 
 @cache
-def _register_filters() -> None:
+def register_filters() -> None:
     """What HDF5 files may be compressed with, besides what h5py brings along."""
     with suppress(ImportError):
         import hdf5plugin  # noqa: F401 — importing it is what registers its filters

@@ -552,9 +552,10 @@ class Scan:
         return [k for k in {**before, **now} if before.get(k, ...) != now.get(k, ...)]
 
     def _seal_streams(self) -> None:
-        sinks = [
-            stream.event_stream for stream in self._writers.values() if stream.event_stream.writable
-        ]
+        writing = [s for s in self._writers.values() if s.event_stream.writable]
+        for stream in writing:
+            stream.before_seal()
+        sinks = [stream.event_stream for stream in writing]
         try:
             self._data_store.publisher.seal(
                 [events.sink for events in sinks if events.sink], tell_conflicts=True

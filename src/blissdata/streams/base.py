@@ -100,6 +100,10 @@ class BaseStream(ABC):
         This one, for plugins that define none, tells how many points there are, and nothing of where."""
         return Availability(self.name, self.key, len(self), events.sealed, complete=False)
 
+    def before_seal(self) -> None:  # noqa: B027 — a plugin may define it, most have nothing to do
+        """Called where points are written, before the stream is sealed: what was sent by another path than
+        the server must be complete by then. May wait. What it raises keeps the scan from going on, once."""
+
     # ---- what every stream has
 
     @property

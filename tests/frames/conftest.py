@@ -1,0 +1,33 @@
+"""Frame buffers stay on this machine, and leave nothing in shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blissdata import DataStore, Scan
+from blissdata.data_roots import ROOTS_VARIABLE
+from blissdata.streams.frames.buffer import HOST_VARIABLE
+from blissdata.streams.frames.ring import leftovers
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_in_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Fails a test that leaves a ring behind; buffers serve here alone; files are below `tmp_path`."""
+    monkeypatch.setenv(HOST_VARIABLE, "127.0.0.1")
+    monkeypatch.setenv(ROOTS_VARIABLE, str(tmp_path))
+    before = set(leftovers())
+    yield
+    left = set(leftovers()) - before
+    assert not left, f"left in shared memory: {left}"
+
+
+@pytest.fixture
+def scan(memory_store: DataStore) -> Iterator[Scan]:
+    """A scan that is not prepared yet, in memory."""
+    with memory_store.create_scan({"name": "camera", "number": 1, "data_policy": "none"}) as scan:
+        yield scan

@@ -35,7 +35,8 @@ def main() -> int:
 
 def measured(layout: str, streams: int) -> list[tuple[str, float, float]]:
     """Name, wall time and server time [s] of the steps of a tracker: its first round, a round in which
-    every stream has gone on, one in which none has, and forgetting."""
+    every stream has gone on, one in which none has, forgetting; then, with every scan pinned, a move of all
+    streams, a round, and forgetting up to the pins."""
     per_scan = min(100, streams)
     made = TestServer() if layout == "plain" else StackServer("valkey")
     with made as server, DataStore(server.url, init_db=True) as store, server.client() as client:
@@ -64,6 +65,15 @@ def measured(layout: str, streams: int) -> list[tuple[str, float, float]]:
         publish()
         found += [timed("all new", tracker.update), timed("idle", tracker.update)]
         found.append(timed("forget", lambda: tracker.reclaim_memory(0)))
+        publish()
+        pins = [scan.pin("benchmark") for scan in scans]
+        for pin, scan in zip(pins, scans, strict=True):
+            pin.move(dict.fromkeys(scan.streams, 2))
+        found.append(timed("move", lambda: store.pin_keeper.tell(pins)))
+        found.append(timed("pinned", tracker.update))
+        found.append(timed("to pins", lambda: tracker.reclaim_memory(0)))
+        for pin in pins:
+            pin.release()
         for scan in scans:
             scan.close()
     return found

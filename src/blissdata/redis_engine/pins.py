@@ -51,6 +51,7 @@ class Pin:
         self._state = state
         self._token = token
         self._streams = streams
+        self._known: dict[str, str] = {}
         self._lock = threading.Lock()
         self._pending: dict[str, int] = {}
         self._reached = dict(state.positions)
@@ -138,14 +139,13 @@ class Pin:
         return f"Pin({self.name!r}, scan {self.scan_key})"
 
     def _keys(self, positions: Mapping[str, int]) -> dict[str, int]:
-        streams = self._streams()
-        keys: dict[str, int] = {}
-        for name, index in positions.items():
-            if name not in streams:
-                known = ", ".join(streams) or "none"
+        if not positions.keys() <= self._known.keys():
+            self._known = dict(self._streams())
+        for name in positions:
+            if name not in self._known:
+                known = ", ".join(self._known) or "none"
                 raise KeyError(f"Scan {self.scan_key} has no stream {name!r}, only: {known}")
-            keys[streams[name]] = checked_index(name, index)
-        return keys
+        return {self._known[name]: checked_index(name, i) for name, i in positions.items()}
 
     def _raise_what_was_told(self) -> None:
         with self._lock:

@@ -490,6 +490,64 @@ def test_what_goes_next_is_known(store: DataStore, scan: Scan, clock: Clock) -> 
     assert tracker.oldest(1000.0) == pytest.approx(980)
 
 
+# ------------------------------------------------------------------------------ cost
+
+
+def test_round_trips_do_not_grow_with_pins_streams_and_moves(
+    plain_store: DataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blissdata.redis_engine.backends.wire import Link
+
+    trips: list[int] = []
+    really = Link.send
+
+    def counting(self: Link, commands: Any) -> None:
+        trips.append(1)
+        really(self, commands)
+
+    def trips_of(scans: int, streams: int) -> tuple[int, int, int]:
+        """Of one move of all pins, of a round, and of forgetting up to them."""
+        made = [plain_store.create_scan({**IDENTITY, "number": n}) for n in range(scans)]
+        for scan in made:
+            for n in range(streams):
+                stream = scan.create_stream(f"s{n}", dtype="f8")
+                stream.send(np.arange(5.0))
+            scan.prepare()
+            for stream in scan._writers.values():
+                stream.join()
+        pins = [scan.pin("writer") for scan in made]
+        tracker = new_tracker(plain_store)
+        tracker.update()
+        found = []
+        plain_store.heartbeat.close()
+        with monkeypatch.context() as patch:
+            patch.setattr(plain_store.pin_keeper, "wake", lambda: None)
+            patch.setattr(Link, "send", counting)
+            for pin in pins:
+                for index in range(1, 100):
+                    pin.move({f"s{n}": min(index, 3) for n in range(streams)})
+            assert trips == []
+            for work in (
+                lambda: plain_store.pin_keeper.tell(pins),
+                tracker.update,
+                lambda: tracker.reclaim_memory(0),
+            ):
+                trips.clear()
+                work()
+                found.append(len(trips))
+                trips.clear()
+        for pin in pins:
+            pin.release()
+        for scan in made:
+            scan.close()
+        return (found[0], found[1], found[2])
+
+    few, many = trips_of(1, 2), trips_of(20, 30)
+    assert few[0] == many[0] == 1
+    assert many[1] <= few[1] + 1 <= 12
+    assert many[2] <= few[2] + 1 <= 10
+
+
 def test_a_pin_key_carries_the_tag_of_its_scan() -> None:
     assert pin_key("esrf:scan:{X}", "w") == "esrf:pin:{X}:w"
     assert pin_key("esrf:scan:X", "a:b") == "esrf:pin:X:a:b"

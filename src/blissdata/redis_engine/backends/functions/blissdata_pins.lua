@@ -6,6 +6,7 @@
 -- forgotten all the same. All of it works on a full server.
 
 local DELETION_GRACE_MS = 10000
+local CHUNK = 1000  -- a command in here takes no more arguments than fit on Lua's stack
 
 local function alive(scan)
   local ttl = redis.call('PTTL', scan)
@@ -50,11 +51,21 @@ local function move(keys, args)
   if not token then return {alive(keys[2]) and 'GONE' or 'VANISHED', ''} end
   if token ~= args[1] then return {'TAKEN', redis.call('HGET', pin, 'holder')} end
   if alive(keys[2]) == nil then return {'VANISHED', ''} end
-  for i = 3, #args, 2 do
-    local before = position(pin, args[i])
-    if before == nil or tonumber(args[i + 1]) > before then
-      redis.call('HSET', pin, 's:' .. args[i], args[i + 1])
+  local default = tonumber(redis.call('HGET', pin, 'default'))
+  for from = 3, #args, 2 * CHUNK do
+    local fields, moved = {}, {}
+    local upto = math.min(from + 2 * CHUNK - 1, #args)
+    for i = from, upto, 2 do fields[#fields + 1] = 's:' .. args[i] end
+    local before = redis.call('HMGET', pin, unpack(fields))
+    for n, field in ipairs(fields) do
+      local index = args[from + 2 * n - 1]
+      local at = tonumber(before[n] or default)
+      if at == nil or tonumber(index) > at then
+        moved[#moved + 1] = field
+        moved[#moved + 1] = index
+      end
     end
+    if #moved > 0 then redis.call('HSET', pin, unpack(moved)) end
   end
   redis.call('PEXPIRE', pin, args[2])
   local reply = {'OK'}

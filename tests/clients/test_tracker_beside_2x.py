@@ -2,6 +2,7 @@
 
 beside       each on a server of its own with the same scans: the same entries go, the same keys expire
 in turns     on one server, one after the other: each goes on with the other's journal
+pins         that of 2.4.5 passes over them and does not keep them; ours notices that it is there
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import pytest
 from tests.clients.environments import environment
 
 from blissdata import DataStore
+from blissdata.redis_engine.memory_tracker import MemoryTracker
+from blissdata.redis_engine.memory_tracker.health import look
 from blissdata.testing.servers import StackServer
 
 pytestmark = pytest.mark.interop
@@ -35,6 +38,9 @@ tracker = MemoryTracker(store, 86400, 1000, 100)
 for step in steps:
     if step == "update":
         tracker.update()
+    elif step == "load all":
+        _, keys = store.search_existing_scans(name="ascan")
+        assert len([store.load_scan(key) for key in keys]) == 3
     else:
         tracker.reclaim_memory(protected_history=0)
 print("done")
@@ -158,3 +164,25 @@ def test_each_goes_on_with_the_others_journal(
     run(second, server.url, "update")
     run(first, server.url, "update", "reclaim")
     assert state(server, keys) == found
+
+
+def test_a_tracker_of_2x_does_not_keep_pins_and_is_noticed(servers: dict[str, StackServer]) -> None:
+    server = servers["ours"]
+    keys = publish(server.url)
+    with DataStore(server.url) as store:
+        tracker = MemoryTracker(store, 86400, 1000, 100)
+        scan = store.load_scan(keys["open"])
+        with scan.pin("writer") as pin:
+            tracker.update()
+            tracker.reclaim_memory(0)
+            assert len(state(server, keys)["open images"][0]) == 5
+            assert state(server, keys)["closed images"] == ([SEAL], True)
+            assert tracker.foreign is None
+            run("2.4.5", server.url, "load all", "update", "reclaim")
+            assert state(server, keys)["open images"] == ([b"4-1"], False)
+            tracker.update()
+            assert tracker.foreign is not None
+            pin.sync()  # what another tracker forgets, nobody can tell it
+            (seen,) = look(store, {}).pins
+            assert (seen.pin.name, seen.pin.lost) == ("writer", {})
+            assert not look(store, {}).pins_can_be_kept

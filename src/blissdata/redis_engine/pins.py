@@ -158,7 +158,7 @@ class Pin:
             self._told = self._lost
         ranges = "; ".join(
             f"{name}: {', '.join(f'{start} to {stop - 1}' for start, stop in ranges)}"
-            for name, ranges in self.broken.items()
+            for name, ranges in sorted(self.broken.items())
         )
         raise PinBrokenError(
             f"{self!r} could not be kept: the memory tracker had to forget points that it held ({ranges}). "

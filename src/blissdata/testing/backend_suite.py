@@ -2703,7 +2703,10 @@ class UpkeepTests(BackendKit):
         ]
         assert all(abs(record.time - before) < 3600 for record in found)
         assert [record.time for record in found] == sorted(record.time for record in found)
-        assert upkeep.newest_record() == found[-1].time
+        assert upkeep.newest_record() == idents[-1]
+        assert upkeep.forget_records(idents[-1]) == 5
+        assert upkeep.records() == []
+        assert upkeep.newest_record() == idents[-1]
 
     def test_the_journal_is_read_in_parts(self, upkeep: Upkeep) -> None:
         idents = [upkeep.record({"s": i}) for i in range(5)]

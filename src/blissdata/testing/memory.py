@@ -139,6 +139,7 @@ class MemoryBackend:
         self.last_timetag = (0, 0)
         self.acquisitions: dict[str, int] = {}
         self.journal: list[Record] = []
+        self.newest_record: str | None = None
         self.candidates: list[_MemoryCandidate] = []
         self.pinned: dict[str, _StoredPin] = {}
         self.said: dict[Who, tuple[float, dict[str, str]]] = {}
@@ -197,6 +198,7 @@ class MemoryBackend:
             self.scans.clear()
             self.history.clear()
             self.journal.clear()
+            self.newest_record = None
             self.pinned.clear()
             self.acquisitions.clear()
             self.version = None
@@ -432,6 +434,7 @@ class _MemoryUpkeep:
             last_ms, last_n = map(int, journal[-1].ident.split("-"))
             ms, n = max((ms, 0), (last_ms, last_n + 1))
         journal.append(Record(f"{ms}-{n}", dict(ends)))
+        self._server.newest_record = journal[-1].ident
         return journal[-1].ident
 
     def records(self, after: str = "0-0", count: int | None = None) -> list[Record]:
@@ -439,9 +442,9 @@ class _MemoryUpkeep:
         found = [r for r in self._server.journal if _order(r.ident) > _order(after)]
         return found[:count]
 
-    def newest_record(self) -> float | None:
+    def newest_record(self) -> str | None:
         self._server.check()
-        return self._server.journal[-1].time if self._server.journal else None
+        return self._server.newest_record
 
     def forget_records(self, until: str) -> int:
         self._server.check()

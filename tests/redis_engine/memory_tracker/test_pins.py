@@ -470,6 +470,28 @@ def test_a_tracker_of_2x_is_noticed_by_what_it_writes(
         assert caplog.text.count("A memory tracker of blissdata 2.x works on this server") == 1
 
 
+def test_a_full_server_without_any_function_of_ours_is_kept_all_the_same(
+    stack_store: DataStore, stack_server: TestServer
+) -> None:
+    """As one that was filled by programs of blissdata 2.x alone."""
+    with stack_store.create_scan(IDENTITY) as scan:
+        stream = scan.create_stream("a", dtype="f8", shape=(1000,))
+        scan.prepare()
+        publish(stream, 0, 200)
+        with stack_server.client() as admin:
+            admin.config_set("maxmemory", 1)
+            admin.execute_command("FUNCTION", "FLUSH")
+            try:
+                tracker = new_tracker(stack_store)
+                for _ in range(2):
+                    tracker.update()
+                tracker.reclaim_memory(0)
+            finally:
+                admin.config_set("maxmemory", 0)
+        assert first_there(stream) > 100
+        assert tracker.foreign is None
+
+
 def test_what_goes_next_is_known(store: DataStore, scan: Scan, clock: Clock) -> None:
     tracker = new_tracker(store, slice_=50)
     assert tracker.oldest(1000.0) is None

@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blissdata import DataStore
-from blissdata.exceptions import IndexNoMoreThereError, PinBrokenError
+from blissdata import DataStore, ScanState
+from blissdata.exceptions import IndexNoMoreThereError, PinBrokenError, PublishTimeoutError
 from blissdata.redis_engine.memory_tracker import program
+from blissdata.redis_engine.memory_tracker.health import Setup, look, warnings
 from blissdata.redis_engine.memory_tracker.options import Options, PinLimit
 from blissdata.redis_engine.memory_tracker.report import Alarm, Next, Report
+from blissdata.redis_engine.memory_tracker.service import Service
 from blissdata.redis_engine.memory_tracker.sizes import human_size
 from blissdata.testing.servers import StackServer, TestServer
 
@@ -443,6 +445,47 @@ def test_what_a_tracker_tells_is_read_again() -> None:
 
 
 # ------------------------------------------------------------------------------ trouble
+
+
+def test_a_point_that_does_not_fit_fails_alone_and_status_says_so(limited: TestServer) -> None:
+    """A point of 48 MB, and a limit of 40 MB."""
+    with DataStore(limited.url, publish_timeout=1) as store:
+        with store.create_scan(IDENTITY) as scan:
+            huge = scan.create_stream("huge", dtype="f8", shape=(6 << 20,))
+            small = scan.create_stream("small", dtype="f8")
+            scan.prepare()
+            found = look(store, {})
+            info = store.backend.info()
+            said = warnings(Setup(info.used_memory, info.max_memory, None, None), found)
+            assert any("one point of stream 'huge'" in text and "48MB" in text for text in said)
+            huge.send(np.zeros(6 << 20))
+            with pytest.raises(PublishTimeoutError, match=r"huge.*memory limit"):
+                huge.join()
+            small.send(1.0)
+            small.join()
+            assert (len(small), len(huge)) == (1, 0)
+        assert store.load_scan(scan.key).state == ScanState.CLOSED
+
+
+def test_a_limit_that_is_taken_away_meanwhile_harms_nothing(
+    limited: TestServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "blissdata.redis_engine.memory_tracker")
+    with DataStore(limited.url) as store, limited.client() as admin:
+        service = Service(store, Options(monitoring_period=0.05))
+        thread = threading.Thread(target=service.run)
+        thread.start()
+        try:
+            for limit in (0, "40mb", 0):
+                admin.config_set("maxmemory", limit)
+                with store.create_scan(IDENTITY) as scan:
+                    deadline = time.monotonic() + LONG_S
+                    while f"Start tracking {scan.key}" not in caplog.text:
+                        assert time.monotonic() < deadline
+                        time.sleep(0.01)
+        finally:
+            service.stop()
+            thread.join()
 
 
 def test_it_goes_on_when_the_server_comes_back(limited: TestServer, start: Start) -> None:

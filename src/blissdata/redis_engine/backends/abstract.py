@@ -298,9 +298,9 @@ class Upkeep(Protocol):
         """The oldest records after that id, at most `count`, oldest first."""
         ...
 
-    def newest_record(self) -> float | None:
-        """When the newest record was written, on the server's clock, Unix time [s]; None: there is
-        none."""
+    def newest_record(self) -> str | None:
+        """The id of the newest record that was ever written, whether it is forgotten or not; None:
+        there was none."""
         ...
 
     def forget_records(self, until: str) -> int:

@@ -68,8 +68,8 @@ class RedisServer:
         self._raw = Wire(client.connection_pool)
         self._functions = Functions(self._raw)
         self._event_log = RedisEventLog(self._raw, self._functions, max_block, members_key)
-        self._upkeep = RedisUpkeep(self._raw, self.complete_records)
         self._pins = RedisPins(self._raw)
+        self._upkeep = RedisUpkeep(self._raw, self.complete_records)
         self._acquisitions = AcquisitionCounters(
             self._raw, lambda detector: f"{acquisition_prefix}{detector}"
         )

@@ -85,10 +85,17 @@ class RedisUpkeep:
             found = self._raw.execute_command("XRANGE", TRACKING, f"({after}", "+", *limit)
         return [_record(ident.decode(), fields) for ident, fields in found]
 
-    def newest_record(self) -> float | None:
+    def newest_record(self) -> str | None:
         with translated_errors("asking for the newest record of the journal"):
-            found = self._raw.execute_command("XREVRANGE", TRACKING, "+", "-", "COUNT", 1)
-        return _record(found[0][0].decode(), ()).time if found else None
+            (reply,) = self._raw.execute([("FCALL_RO", "bdp1_newest", 1, TRACKING)])
+            if is_missing_function(reply):  # a full server takes none
+                (reply,) = self._raw.execute([("XINFO", "STREAM", TRACKING)])
+                reply = (
+                    b"" if isinstance(reply, Exception) else _mapping(reply)[b"last-generated-id"]
+                )
+            if isinstance(reply, Exception):
+                raise reply
+        return reply.decode() or None
 
     def forget_records(self, until: str) -> int:
         ms, _, n = until.partition("-")
@@ -164,6 +171,11 @@ class RedisCandidate:
         if self._link is not None:
             self._link.close()
             self._link = None
+
+
+def _mapping(reply: Any) -> dict[bytes, Any]:
+    """Pairs in a list under RESP2, a map under RESP3."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _pairs(line: str) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from blissdata.exceptions import ScanLoadError
-from blissdata.redis_engine.backends.abstract import PinState
+from blissdata.redis_engine.backends.abstract import PinState, Record
 from blissdata.redis_engine.documents import StreamDocument
 from blissdata.redis_engine.memory_tracker.report import FOREIGN_S, Report
 from blissdata.redis_engine.memory_tracker.sizes import human_size
@@ -217,6 +217,7 @@ def look(store: DataStore, dead: Mapping[str, float]) -> Health:
     info = backend.info()
     report = Report.from_texts(backend.pins.told())
     first = backend.upkeep.records(count=1)
+    newest = backend.upkeep.newest_record()
     running = _running(store)
     pins = backend.pins.all()
     documents = _documents(store, {*running, *(pin.scan_key for pin in pins)})
@@ -228,7 +229,7 @@ def look(store: DataStore, dead: Mapping[str, float]) -> Health:
         now=info.time,
         kind=info.kind,
         report=report,
-        recorded=backend.upkeep.newest_record(),
+        recorded=Record(newest, {}).time if newest else None,
         oldest=report.oldest if report else oldest,
         pins=tuple(PinBehind(p, _behind(p, documents.get(p.scan_key), bounds)) for p in pins),
         dead=dict(dead),

@@ -21,6 +21,7 @@ from blissdata.exceptions import (
     ScanLoadError,
     ScanNotFoundError,
     ServerFullError,
+    ServerRefusedError,
     StoreConnectionError,
 )
 from blissdata.redis_engine.backends.abstract import Catalog, LoadedScan, PinState
@@ -167,7 +168,7 @@ class MemoryTracker:
         self._gone: dict[str, int] = {}
         self._silent: dict[str, float] = {}
         self._lapsed: set[str] = set()
-        self._newest_record = _BEGINNING
+        self._newest_record: str | None = None
         self._foreign: float | None = None
         self._forgotten: float | None = None
         self._scan_of: dict[str, str] = {}
@@ -377,19 +378,20 @@ class MemoryTracker:
                 self._remember(taken, record.ends, record.ident)
             after = records[-1].ident
         self._recorded = dict(self._known)
-        self._newest_record = after
+        self._newest_record = self._upkeep.newest_record()
         self._loaded = True
 
     def _look_for_another_tracker(self) -> None:
         """Only one that does not stand by, one of blissdata 2.x, writes into a journal that is ours."""
-        while records := self._upkeep.records(self._newest_record, RECORDS_AT_ONCE):
-            self._newest_record = records[-1].ident
-            if self._foreign is None:
-                _logger.warning(
-                    "A memory tracker of blissdata 2.x works on this server as well: it knows nothing of "
-                    "pins, so that they cannot be kept"
-                )
-            self._foreign = self._server_time
+        newest = self._upkeep.newest_record()
+        if newest in (None, self._newest_record):
+            return
+        if self._foreign is None:
+            _logger.warning(
+                "A memory tracker of blissdata 2.x works on this server as well: it knows nothing of pins, "
+                "so that they cannot be kept"
+            )
+        self._newest_record, self._foreign = newest, self._server_time
 
     def _remember(self, taken: float, ends: Mapping[str, int], ident: str | None) -> None:
         new = {key: end for key, end in ends.items() if self._known.get(key) != end}
@@ -618,7 +620,12 @@ class MemoryTracker:
             pin.key: {key: starts[key] for key, at in before.items() if starts.get(key, 0) > at}
             for pin, before in breaking
         }
-        self._store.backend.pins.lose({key: streams for key, streams in lost.items() if streams})
+        try:
+            self._store.backend.pins.lose(
+                {key: streams for key, streams in lost.items() if streams}
+            )
+        except ServerRefusedError as error:
+            _logger.warning("The holders of pins cannot be told what they have lost: %s", error)
         for pin, before in breaking:
             points = sum(start - before[key] for key, start in lost[pin.key].items())
             if not points:

@@ -116,10 +116,21 @@ local function tell(keys, args)
   return {'OK'}
 end
 
-local ALWAYS = {'allow-oom'}
+-- KEYS: stream   gives the id of the newest entry that it ever had, if there is one left or not
+local function newest(keys, args)
+  if redis.call('EXISTS', keys[1]) == 0 then return '' end
+  local about = redis.call('XINFO', 'STREAM', keys[1])
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then return about[i + 1] end
+  end
+  return ''
+end
+
+local READ, ALWAYS = {'no-writes', 'allow-oom'}, {'allow-oom'}
 
 redis.register_function{function_name='bdp1_take', callback=take, flags=ALWAYS}
 redis.register_function{function_name='bdp1_move', callback=move, flags=ALWAYS}
 redis.register_function{function_name='bdp1_release', callback=release, flags=ALWAYS}
 redis.register_function{function_name='bdp1_lose', callback=lose, flags=ALWAYS}
+redis.register_function{function_name='bdp1_newest', callback=newest, flags=READ}
 redis.register_function{function_name='bdp1_tell', callback=tell, flags=ALWAYS}

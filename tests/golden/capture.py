@@ -39,11 +39,14 @@ def trim_as_the_tracker_does(client: redis.Redis, scan_key: str) -> None:
 
 
 def dump(client: redis.Redis) -> dict[str, dict[str, Any]]:
-    """Every key: its type, its time to live [s] (-1: none) and its value."""
+    """Every key: its type, its time to live [s] (-1: none) and its value. The set of pulses is left out:
+    blissdata 2.x has none."""
     found: dict[str, dict[str, Any]] = {}
     for key in sorted(client.keys()):
         kind = client.type(key).decode()
         value: Any
+        if kind == "set":
+            continue
         if kind == "stream":
             entries = client.xrange(key)
             value = [[_text(i), {_text(k): _text(v) for k, v in f.items()}] for i, f in entries]

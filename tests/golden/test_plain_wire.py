@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgpack
 import numpy as np
+import pytest
 
 import blissdata.redis_engine.backends.event_log as event_log
 from blissdata import DataStore
@@ -188,13 +189,25 @@ def test_a_scan_written_with_a_bare_client_is_read(
     assert (view.index, len(view), view.get_data(5).tolist()) == (0, 8, [[1, 2], [3, 4], [5, 6]])
 
 
-def test_functions_change_their_name_when_they_change() -> None:
+@pytest.mark.parametrize(
+    ("name", "file", "sum_"),
+    [
+        (
+            "blissdata_3",
+            "blissdata.lua",
+            "4ce274757b25c9bc15a0a5e89fe50a8a06e09b241b1b5611e6c0725a3c8bbe2c",
+        ),
+        (
+            "blissdata_plain_1",
+            "blissdata_plain.lua",
+            "17a3a61f76b0086c4073f06b5cffdbb36191c083cbe94479d30acfaafde494fa",
+        ),
+    ],
+)
+def test_functions_change_their_name_when_they_change(name: str, file: str, sum_: str) -> None:
     """Programs of different age share a server, and each brings its functions only if they are
     missing. When this fails, give the library and its functions the next number, everywhere, and
     write the new sum here."""
-    text = (Path(event_log.__file__).parent / "functions" / "blissdata.lua").read_bytes()
-    assert text.startswith(b"#!lua name=blissdata_2\n")
-    assert (
-        hashlib.sha256(text).hexdigest()
-        == "c30c919f7c96d5955f26852ad47464ac43b82dd3d02dc5418cb426a1eb72fe87"
-    )
+    text = (Path(event_log.__file__).parent / "functions" / file).read_bytes()
+    assert text.startswith(b"#!lua name=%b\n" % name.encode())
+    assert hashlib.sha256(text).hexdigest() == sum_

@@ -254,6 +254,9 @@ class _LostReply:
             raise redis.ConnectionError("the reply was lost")
         return reply
 
+    def call_many(self, *args: Any, **named: Any) -> Any:
+        return self._functions.call_many(*args, **named)
+
 
 class TestLifetime:
     def test_a_step_whose_reply_was_lost_is_taken_once(

@@ -22,6 +22,8 @@ __all__ = ["MAX_INFO", "ScanDocument", "StreamDocument", "info_text"]
 MAX_INFO = 2**20
 """Longest JSON text of a scan's info [characters]; every reader loads it at every change."""
 
+_encode = json.JSONEncoder(allow_nan=False).encode
+
 
 @dataclass(frozen=True, slots=True)
 class StreamDocument:
@@ -72,9 +74,14 @@ class ScanDocument:
     streams: dict[str, StreamDocument] = field(default_factory=dict)
     """The data streams by name."""
 
+    text: str | None = field(default=None, repr=False, compare=False)
+    """What `to_json` gives, for who asked and changes nothing any more."""
+
     def to_json(self) -> str:
         """The document's text. The info must be plain (see `info_text`)."""
-        return json.dumps(
+        if self.text is not None:
+            return self.text
+        return _encode(
             {
                 "pk": self.pk,
                 "id": {"pk": self.pk, **self.identity},
@@ -84,8 +91,7 @@ class ScanDocument:
                     name: {"pk": s.pk, "encoding": s.encoding, "info": s.info or {}}
                     for name, s in self.streams.items()
                 },
-            },
-            allow_nan=False,
+            }
         )
 
     @classmethod
@@ -152,7 +158,7 @@ def info_text(info: Mapping[str, Any]) -> str:
     Raises `TypeError` naming the path of what JSON cannot hold, `ScanTooLargeError` above
     `MAX_INFO` characters."""
     try:
-        text = json.dumps(_plain(info, "info"), allow_nan=False)
+        text = _encode(_plain(info, "info"))
     except RecursionError as error:
         raise TypeError("scan info is nested too deep for JSON, or contains itself") from error
     except ValueError as error:  # an integer of thousands of digits

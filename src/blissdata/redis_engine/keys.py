@@ -16,6 +16,7 @@ __all__ = [
     "PINS",
     "PLAIN_PROTOCOL",
     "PROTOCOL",
+    "PULSES",
     "PULSE_TTL_S",
     "STACK_PROTOCOL",
     "TRACKING",
@@ -60,6 +61,9 @@ HISTORY_LENGTH = 2048
 DELETION_GRACE_S = 10
 """A key that expires within this time [s] counts as deleted for every reader (protocol 1)."""
 
+PULSES = "_PULSES_"
+"""A set of the keys of all pulses, on servers of protocol 1: whether anything else is about to expire is
+then asked at once."""
 
 PULSE_TTL_S = 86400
 """Time to live of a scan's pulse after each beat of its publisher [s]. What is missing of it is the time

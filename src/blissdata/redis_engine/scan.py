@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import hashlib
 import json
 import logging
 import os
@@ -140,6 +141,8 @@ class Scan:
         self._deleted = False
         self._suspicion = Suspicion()
         self._looked = time.monotonic()
+        self._published_info = ""
+        self._stored = b""
         self._adopt(loaded)
 
     def _adopt(self, loaded: LoadedScan) -> None:
@@ -149,7 +152,10 @@ class Scan:
         self._state_id = loaded.state_id
         self._info = loaded.document.info
         self._announced = set(loaded.document.streams)
-        self._published_info = "" if not self._writable else json.dumps(loaded.document.info)
+        if self._writable:
+            self._published_info = json.dumps(loaded.document.info)
+            self._stored = _digest(loaded.document.to_json())
+            loaded.document.text = None  # the info is the user's from now on
 
     # ------------------------------------------------------------------------------ what it is
 
@@ -460,7 +466,7 @@ class Scan:
                 f"readers do not see it (changed: {', '.join(changed)}). Change it before "
                 "prepare() or between stop() and close()"
             )
-        if target in _SEALING:
+        if target in _SEALING and self._writers:
             self._seal_streams()
         document = ScanDocument(
             self._document.pk,
@@ -471,8 +477,12 @@ class Scan:
         )
         if target == ScanState.PREPARED:
             self._check_layout(document)
-        state_id = self._advance_on_server(target, document)
+        document.text = document.to_json()
+        stored = _digest(document.text)
+        state_id = self._advance_on_server(target, document, as_stored=stored == self._stored)
+        document.text = None
         self._document = document
+        self._stored = stored
         self._info = document.info
         self._published_info = text
         self._state = target
@@ -501,7 +511,9 @@ class Scan:
                 listed(doubtful),
             )
 
-    def _advance_on_server(self, target: ScanState, document: ScanDocument) -> str:
+    def _advance_on_server(
+        self, target: ScanState, document: ScanDocument, *, as_stored: bool
+    ) -> str:
         """The id of the state event. A server that is away for a while is asked again, as for points;
         a step whose reply was lost is recognised by what it left. A server that was restarted and has
         lost steps is brought up to date: nobody else takes a scan back."""
@@ -511,7 +523,13 @@ class Scan:
             nonlocal asked, state
             asked += 1
             try:
-                return catalog.advance(self._key, state, target, document)
+                return catalog.advance(
+                    self._key,
+                    state,
+                    target,
+                    document,
+                    as_stored=as_stored and state == self._state,
+                )
             except UnauthorizeStateTransition:
                 loaded = catalog.load(self._key)
                 same = loaded.document.to_json() == document.to_json()
@@ -691,6 +709,11 @@ class _Streams(dict[str, BaseStream]):
         else:
             why = "its streams are known from PREPARED on: scan.wait_state(ScanState.PREPARED)"
         raise KeyError(f"{self._scan}, {why}")
+
+
+def _digest(text: str) -> bytes:
+    """By which a document is known again: large ones need not be kept."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 _BY_NUMBER = {int(state): state for state in ScanState}

@@ -183,6 +183,7 @@ class DataStore:
         plain_info = _json_copy(info or {})
         pk = new_ulid()
         document = ScanDocument(pk, fields, plain_info, self._catalog.new_state_pk(pk))
+        document.text = document.to_json()
         loaded = self._catalog.create(document)
         return Scan(self, self._catalog.scan_key(pk), loaded, writable=True, durability=wanted)
 
@@ -224,9 +225,22 @@ class DataStore:
     def get_last_scan(self) -> tuple[str, str]:
         """`(timetag, key)` of the newest scan that is not deleted. Raises `NoScanAvailable`."""
         newest = self._catalog.newest()
-        if newest is None:
+        if not newest:
             raise NoScanAvailable("There is no scan on this server")
-        return newest.timetag, newest.key
+        return newest[0].timetag, newest[0].key
+
+    def newest_scans(self, count: int, before: str | None = None) -> list[tuple[str, str]]:
+        """`(timetag, key)` of the newest scans that are not deleted, `count` at most, the newest first;
+        with `before` those before that timetag, which pages through all scans there are:
+
+            page = store.newest_scans(100)
+            older = store.newest_scans(100, before=page[-1][0])
+
+        One round trip or two, whose cost does not grow with the number of scans on the server. (On
+        protocol 1 the first page behind the newest 2048 scans does look at all of them.) Raises
+        `ValueError` for what is no timetag."""
+        tag = None if before is None else _timetag(before)
+        return [(a.timetag, a.key) for a in self._catalog.newest(count, tag)]
 
     def get_last_scan_timetag(self) -> str:
         """The timetag of the newest scan, deleted or not; `"0-0"` if there was none."""

@@ -78,7 +78,7 @@ from blissdata.exceptions import (
     StreamVanishedError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.backends.abstract import Backend, Catalog, Upkeep
+from blissdata.redis_engine.backends.abstract import Announcement, Backend, Catalog, Upkeep
 from blissdata.redis_engine.documents import ScanDocument
 from blissdata.redis_engine.keys import DELETION_GRACE_S, HISTORY_LENGTH, new_ulid
 from blissdata.redis_engine.store import reset_redis_db
@@ -1121,20 +1121,30 @@ class CatalogTests(BackendKit):
         assert tags == sorted(set(tags))
 
     def test_newest_is_the_newest_that_is_not_deleted(self, catalog: Catalog) -> None:
-        assert catalog.newest() is None
+        assert catalog.newest() == []
         keys = [new_scan(catalog) for _ in range(3)]
         timetag = catalog.timetag()
-        newest = catalog.newest()
-        assert newest is not None
-        assert (newest.key, newest.timetag) == (keys[2], timetag)
+        assert catalog.newest() == [Announcement(timetag, keys[2])]
         for key in keys[:0:-1]:
             delete(catalog, key)
-        newest = catalog.newest()
-        assert newest is not None
-        assert newest.key == keys[0]
+        assert [a.key for a in catalog.newest()] == [keys[0]]
         delete(catalog, keys[0])
-        assert catalog.newest() is None
+        assert catalog.newest() == []
         assert catalog.timetag() == timetag
+
+    def test_the_newest_come_in_pages(self, catalog: Catalog) -> None:
+        keys, tags = [], []
+        for _ in range(7):
+            keys.append(new_scan(catalog))
+            tags.append(catalog.timetag())
+        delete(catalog, keys[4])
+        page = catalog.newest(3)
+        assert page == [Announcement(tags[i], keys[i]) for i in (6, 5, 3)]
+        page = catalog.newest(2, page[-1].timetag)
+        assert page == [Announcement(tags[i], keys[i]) for i in (2, 1)]
+        assert [a.key for a in catalog.newest(9, page[-1].timetag)] == [keys[0]]
+        assert catalog.newest(9, tags[0]) == []
+        assert catalog.newest(0) == []
 
     def test_announced_gives_what_came_since_a_timetag(self, catalog: Catalog) -> None:
         keys, tags = [], []
@@ -1184,6 +1194,11 @@ class CatalogTests(BackendKit):
             found += [a.key for a in announced]
         assert found == keys
         assert catalog.find({})[1] == keys
+        page, pages = catalog.newest(1000), []
+        while page:
+            pages += [a.key for a in page]
+            page = catalog.newest(1000, page[-1].timetag)
+        assert pages[::-1] == keys
 
     def test_scans_of_another_prefix_are_not_ours(self, backend: Backend, catalog: Catalog) -> None:
         other = backend.catalog("other", ["name", "number"])
@@ -1196,9 +1211,7 @@ class CatalogTests(BackendKit):
         assert [catalog.find({})[1], other.find({})[1]] == [[key], [foreign]]
         assert [a.key for a in catalog.announced("0-0")[1]] == [key]
         assert [a.key for a in other.announced("0-0")[1]] == [foreign]
-        newest = other.newest()
-        assert newest is not None
-        assert newest.key == foreign
+        assert [a.key for a in other.newest(9)] == [foreign]
 
     def test_waiting_for_a_scan_passes_over_those_of_another_prefix(
         self, backend: Backend, catalog: Catalog
@@ -1260,7 +1273,7 @@ class ServerTests(BackendKit):
         assert backend.protocol() is not None
         assert catalog.find({}) == ("0-0", [])
         assert catalog.states([key]) == {key: None}
-        assert catalog.newest() is None
+        assert catalog.newest() == []
         assert everything(log, "s") == (Tail(0, False), [])
 
     def test_acquisitions_of_a_detector_are_counted_from_0(self, backend: Backend) -> None:

@@ -652,14 +652,23 @@ class _MemoryCatalog:
                 found[key] = error
         return found
 
-    def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
+    def advance(
+        self,
+        key: str,
+        from_state: int,
+        to_state: int,
+        document: ScanDocument,
+        *,
+        as_stored: bool = False,
+    ) -> str:
         with self._server.changed:
             scan = self._stored(key)
             if scan.states[-1] != from_state:
                 raise UnauthorizeStateTransition(
                     str(scan.states[-1]), str(to_state), f"somebody else moved scan {key}"
                 )
-            scan.text = document.to_json()
+            if not as_stored:
+                scan.text = document.to_json()
             scan.states.append(to_state)
             scan.times.append(time.time())
             self._server.changed.notify_all()
@@ -724,11 +733,12 @@ class _MemoryCatalog:
         self._server.check()
         return _text(self._server.history[-1][0]) if self._server.history else "0-0"
 
-    def newest(self) -> Announcement | None:
+    def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
         self._server.check()
         with self._server.changed:
             living = sorted((scan.timetag, key) for key, scan in self._living())
-        return Announcement(_text(living[-1][0]), living[-1][1]) if living else None
+        found = [pair for pair in living if before is None or pair[0] < _order(before)]
+        return [Announcement(_text(tag), key) for tag, key in found[::-1][:count]]
 
     def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
         self._server.check()

@@ -333,9 +333,18 @@ class Catalog(Protocol):
         """Many scans; for those that are gone or damaged, what `load` raises."""
         ...
 
-    def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
+    def advance(
+        self,
+        key: str,
+        from_state: int,
+        to_state: int,
+        document: ScanDocument,
+        *,
+        as_stored: bool = False,
+    ) -> str:
         """Stores the document and the new state, if the scan is in `from_state`; gives the id of
-        the state event. Works on a full server. Raises `UnauthorizeStateTransition` naming the
+        the state event. A document `as_stored`, by whoever brought the scan into `from_state`, need not
+        be stored again. Works on a full server. Raises `UnauthorizeStateTransition` naming the
         state that was found otherwise, `ScanNotFoundError`."""
         ...
 
@@ -372,8 +381,9 @@ class Catalog(Protocol):
         """The timetag of the newest scan, deleted or not; `0-0` if there was none."""
         ...
 
-    def newest(self) -> Announcement | None:
-        """The newest scan that is not deleted."""
+    def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
+        """The newest scans that are not deleted, `count` at most, the newest first; with `before` those
+        before that timetag. Costs time for each of them, not for each scan that there is."""
         ...
 
     def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:

@@ -103,19 +103,16 @@ class Functions:
         """The name of the library, as its first line has it. Reads the file."""
         return self._file.read_text().partition("\n")[0].partition("name=")[2]
 
-    def call(
-        self,
-        name: str,
-        keys: Sequence[str],
-        args: Sequence[Any] = (),
-        beside: Sequence[Command] = (),
-    ) -> Any:
-        """One call, one round trip, in which other commands may go `beside` it; nobody looks at what
-        is said to those. Raises what the client raises."""
-        reply, *_ = self.call_many([(name, keys, args)], beside=beside)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+    def call(self, name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        """One call, one round trip. Raises what the client raises."""
+        command = ("FCALL", name, len(keys), *keys, *args)
+        try:
+            return self._raw.execute_command(*command)
+        except redis.exceptions.ResponseError as error:
+            if not is_missing_function(error):
+                raise
+        self.load()
+        return self._raw.execute_command(*command)
 
     def call_many(
         self,
@@ -410,7 +407,7 @@ class RedisEventLog:
         args: list[Any] = [request.index]
         for batch in request.batches:
             args += (batch.len, batch.payload)
-        return "bd2_append", self._with_owner(key, request.scan_key), args
+        return "bd3_append", self._with_owner(key, request.scan_key), args
 
     def _with_owner(self, key: str, scan_key: str | None) -> list[str]:
         if scan_key is None:
@@ -457,7 +454,7 @@ class RedisEventLog:
     def seal(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
         calls = [
             (
-                "bd2_seal",
+                "bd3_seal",
                 self._with_owner(key, request.scan_key),
                 ["" if request.length is None else request.length],
             )
@@ -478,7 +475,7 @@ class RedisEventLog:
         return outcomes
 
     def trim(self, indices: Mapping[str, int]) -> dict[str, int | Exception]:
-        calls = [("bd2_trim", [key], [index]) for key, index in indices.items()]
+        calls = [("bd3_trim", [key], [index]) for key, index in indices.items()]
         return self._each("trimming", list(indices), calls)
 
     def _each(
@@ -624,7 +621,7 @@ class RedisEventLog:
     def bounds(self, keys: Sequence[str]) -> dict[str, Bounds | PayloadError]:
         parts = [keys[i : i + BOUNDS_AT_ONCE] for i in range(0, len(keys), BOUNDS_AT_ONCE)]
         with translated_errors(f"looking where {len(keys)} streams begin and end"):
-            replies = self._ask([("FCALL_RO", "bd2_bounds", len(part), *part) for part in parts])
+            replies = self._ask([("FCALL_RO", "bd3_bounds", len(part), *part) for part in parts])
             found = [raw for reply in replies for raw in _raised(reply)]
         return {key: or_damage(to_bounds, key, raw) for key, raw in zip(keys, found, strict=True)}
 
@@ -685,7 +682,7 @@ def _span_commands(request: SpanRequest) -> list[Command]:
 
 def _tail_command(request: SpanRequest) -> Command:
     if (request.point_nbytes or 0) >= COSTLY_TAIL:
-        return ("FCALL_RO", "bd2_tail", 1, request.key)
+        return ("FCALL_RO", "bd3_tail", 1, request.key)
     return ("XREVRANGE", request.key, "+", "-", "COUNT", 1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
@@ -22,13 +23,17 @@ from blissdata.exceptions import (
 )
 from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
 from blissdata.redis_engine.backends.client import translated_errors
-from blissdata.redis_engine.backends.event_log import Functions
-from blissdata.redis_engine.backends.search import criteria, index_entries
+from blissdata.redis_engine.backends.event_log import Functions, is_missing_function
+from blissdata.redis_engine.backends.packing import packed, packed_with_many
+from blissdata.redis_engine.backends.search import Criterion, criteria, index_entries, score
 from blissdata.redis_engine.backends.server import (
+    CHECKED_AT_ONCE,
+    PULSE_TTL_MS,
     RedisServer,
     globbed,
+    in_chunks,
+    living,
     not_found,
-    pulse_begun,
     pulses_renewed,
     raise_first,
     silence,
@@ -60,6 +65,26 @@ PK_LENGTH = 26
 ANNOUNCED_AT_ONCE = 256
 """How many announcements are looked at in one round trip."""
 
+REMEMBERED = 4096
+"""What a search found is remembered if it is no more than so many scans."""
+
+MOST_SEARCHES = 16
+"""Of so many searches it is remembered what they found."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a search found the last time."""
+
+    listed: Sequence[Sequence[bytes]]
+    """The members of the index."""
+
+    keys: list[str]
+    """Those of the scans that were there."""
+
+    count: bytes
+    """The command that asks how many of them are there, packed."""
+
 
 class PlainCatalog:
     """`Catalog` in the plain layout, under one prefix."""
@@ -79,6 +104,8 @@ class PlainCatalog:
         self._max_block = max_block
         before, after = self._keys.scan("|").split("|")
         self._around_pk = [before, after]
+        self._instant: Command = ("FCALL", "bdp1_instant", 2, HISTORY, self._keys.expiring)
+        self._found: dict[Criterion | None, _Answer] = {}
 
     # ------------------------------------------------------------------------------ one scan
 
@@ -91,15 +118,14 @@ class PlainCatalog:
             HISTORY,
             self._keys.index("created"),
             self._keys.states,
+            self._keys.pulse(pk),
             *(self._keys.index(name) for name, _, _ in entries),
         ]
-        args: list[Any] = [document.to_json(), pk, HISTORY_LENGTH]
-        for _, score, member in entries:
-            args += (score, member)
+        args: list[Any] = [document.to_json(), pk, HISTORY_LENGTH, PULSE_TTL_MS]
+        for _, number, member in entries:
+            args += (number, member)
         with translated_errors(f"creating scan {keys[0]}"):
-            state_id = self._functions.call(
-                "bd2_create", keys, args, beside=[pulse_begun(self._keys.pulse(pk))]
-            )
+            state_id = self._functions.call("bdp1_create", keys, args)
         return LoadedScan(document, 0, state_id.decode())
 
     def load(self, key: str) -> LoadedScan:
@@ -114,7 +140,7 @@ class PlainCatalog:
         found: dict[str, LoadedScan | ScanLoadError] = {}
         with translated_errors(doing):
             replies = self._functions.call_many(
-                [("bd2_load", self._both(key), ()) for key in wanted]
+                [("bdp1_load", self._both(key), ()) for key in wanted]
             )
             for key, reply in zip(wanted, replies, strict=True):
                 try:
@@ -141,17 +167,25 @@ class PlainCatalog:
         document = ScanDocument.from_json(key, text, lambda s: self._keys.stream(pk, s))
         return LoadedScan(document, state_number(key, state), state_id.decode())
 
-    def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
+    def advance(
+        self,
+        key: str,
+        from_state: int,
+        to_state: int,
+        document: ScanDocument,
+        *,
+        as_stored: bool = False,
+    ) -> str:
         pk = self._keys.scan_pk(key)
-        keys = [*self._both(key), self._keys.states]
-        args = [int(from_state), int(to_state), document.to_json(), token_hex(8), pk]
-        over: list[Command] = [("DEL", self._keys.pulse(pk))] if to_state == CLOSED else []
+        keys = [*self._both(key), self._keys.states, self._keys.pulse(pk)]
+        stored = "" if as_stored else document.to_json()
+        args = [int(from_state), int(to_state), stored, token_hex(8), pk]
         with translated_errors(f"advancing scan {key}"):
             try:
-                word, value = self._functions.call("bd2_advance", keys, args, beside=over)
+                word, value = self._functions.call("bdp1_advance", keys, args)
             except (redis.ConnectionError, redis.TimeoutError):
                 # The reply may be lost, not the step: the token tells.
-                word, value = self._functions.call("bd2_advance", keys, args, beside=over)
+                word, value = self._functions.call("bdp1_advance", keys, args)
         if word == b"VANISHED":
             raise not_found(key)
         if word == b"CONFLICT":
@@ -188,13 +222,13 @@ class PlainCatalog:
             except ScanNotFoundError:
                 return
             except ScanValidationError:
-                entries = []  # its identity is not known; `find` skips what is gone
+                pass  # its identity is not known; searches skip what is gone
             else:
                 entries = index_entries(document.identity, pk)
-            keys += [self._keys.index(name) for name, _, _ in entries]
-            args += [member for _, _, member in entries]
+                keys += [self._keys.states, *(self._keys.index(name) for name, _, _ in entries)]
+                args += [pk, *(member for _, _, member in entries)]
         with translated_errors(f"deleting scan {key}"):
-            self._functions.call("bd2_expire", keys, args)
+            self._functions.call("bdp1_expire", keys, args)
 
     # ------------------------------------------------------------------------------ many scans
 
@@ -205,7 +239,7 @@ class PlainCatalog:
             return
         calls = [
             (
-                "bd2_expire",
+                "bdp1_expire",
                 [*self._both(key), self._members(key), self._keys.expiring],
                 [seconds, self._keys.scan_pk(key)],
             )
@@ -249,16 +283,51 @@ class PlainCatalog:
         return int(self._raw.execute_command("ZREM", index, *dead)) if dead else 0
 
     def states(self, keys: Sequence[str]) -> dict[str, int | None]:
-        return self._states(keys)[0]
+        if not keys:
+            return {}
+        found: dict[str, int | None] = {}
+        with translated_errors(f"asking for the states of {len(keys)} scans"):
+            chunks = in_chunks(keys, CHECKED_AT_ONCE)
+            replies = self._raw.transactions([self._listed_states(chunk) for chunk in chunks])
+            for chunk, done in zip(chunks, replies, strict=True):
+                known = self._known_states(chunk, done)
+                found |= self._states(chunk)[0] if known is None else known
+        return found
+
+    def _listed_states(self, keys: Sequence[str]) -> list[bytes]:
+        """What asks for all that `_known_states` wants to know, packed."""
+        return [
+            packed(self._instant),
+            packed_with_many(("ZMSCORE", self._keys.states), self._pks(keys)),
+            packed_with_many(("EXISTS",), keys),
+        ]
+
+    def _known_states(self, keys: Sequence[str], done: Any) -> dict[str, int | None] | None:
+        """The states of scans which are all there, listed, and not about to expire. None if some are not:
+        then each must be looked at."""
+        if isinstance(done, Exception):
+            raise done
+        if any(isinstance(reply, Exception) for reply in done):
+            return None
+        (_, *doomed), scores, there = done
+        if there != len(keys) or not set(self._keys_of(doomed)).isdisjoint(keys):
+            return None
+        try:
+            return dict(zip(keys, map(int, scores), strict=True))
+        except (TypeError, ValueError):  # one is not listed
+            return None
 
     def _states(
         self, keys: Sequence[str], beside: Sequence[Command] = ()
     ) -> tuple[dict[str, int | None], list[Any]]:
-        """The states, and the replies to commands that went beside."""
+        """The states, each scan being looked at, and the replies to commands that went beside."""
         if not keys:
             return {}, []
-        pks = map(self._keys.scan_pk, keys)
-        call = ("bd2_states", [self._keys.states, *keys], [self._keys.stream_prefix, *pks])
+        call = (
+            "bdp1_states",
+            [self._keys.states, *keys],
+            [self._keys.stream_prefix, *self._pks(keys)],
+        )
         with translated_errors(f"asking for the states of {len(keys)} scans"):
             found, *others = self._functions.call_many([call], beside=beside)
             raise_first([found])
@@ -282,30 +351,90 @@ class PlainCatalog:
 
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
         wanted = criteria(fields, self._fields)
-        keys = [
-            HISTORY,
-            self._keys.index("created"),
-            self._keys.expiring,
-            *(self._keys.index(name) for name, _, _ in wanted),
-        ]
-        args: list[Any] = list(self._around_pk)
-        for _, how, what in wanted:
-            args += (how, what)
         with translated_errors("searching scans"):
-            timetag, *found = self._functions.call("bd2_find", keys, args)
-        return timetag.decode(), [key.decode() for key in found]
+            if not wanted or (len(wanted) == 1 and wanted[0][1] in ("exact", "number")):
+                return self._find_listed(wanted[0] if wanted else None)
+            keys = [HISTORY, self._keys.expiring]
+            keys += [self._keys.index(name) for name, _, _ in wanted]
+            args: list[Any] = list(self._around_pk)
+            for _, how, what in wanted:
+                args += (how, what)
+            timetag, lines = self._functions.call("bdp1_find", keys, args)
+        return timetag.decode(), lines.decode().split("\n") if lines else []
+
+    def _find_listed(self, criterion: Criterion | None) -> tuple[str, list[str]]:
+        """All scans, or those with one text or one number: as the index lists them, with no detour
+        through Lua. In the same round trip the server is asked whether those are there that were found
+        the last time."""
+        before = self._found.get(criterion)
+        asked = [packed(self._instant), *map(packed, self._listing(criterion))]
+        if before is not None:
+            asked.append(before.count)
+        (done,) = self._raw.transactions([asked])
+        if isinstance(done, Exception):
+            raise done
+        if is_missing_function(done[0]):
+            self._functions.load()
+            return self._find_listed(criterion)
+        raise_first(done)
+        (timetag, *dying), *listed = done
+        known: Sequence[str] = ()
+        if before is not None and listed.pop() == len(before.keys):
+            known = before.keys
+            if listed == before.listed and not dying:
+                return timetag.decode(), before.keys.copy()
+        doomed = set(self._keys_of(dying))
+        keys = sorted(self._keys_of(_pks_of(criterion, listed[0])))
+        if criterion is None:
+            doomed |= set(keys).difference(self._keys_of(listed[1]))
+        there = set(known) - doomed
+        there.update(living(self._raw, [key for key in keys if key not in there], doomed))
+        keys = [key for key in keys if key in there]
+        if 0 < len(keys) <= REMEMBERED and doomed.isdisjoint(keys):
+            if len(self._found) >= MOST_SEARCHES:
+                self._found = {}
+            self._found[criterion] = _Answer(listed, keys, packed_with_many(("EXISTS",), keys))
+        return timetag.decode(), keys.copy()
+
+    def _listing(self, criterion: Criterion | None) -> list[Command]:
+        """What lists the members of the index that a criterion asks for. Of all scans, those that were
+        deleted are listed as well, but without a state."""
+        if criterion is None:
+            return [
+                ("ZRANGE", self._keys.index("created"), 0, -1),
+                ("ZRANGE", self._keys.states, 0, -1),
+            ]
+        name, how, what = criterion
+        index = self._keys.index(name)
+        if how == "number":
+            number = f"{score(what):.17g}"
+            return [("ZRANGE", index, number, number, "BYSCORE")]
+        low = b"[%b\0" % what.encode()
+        return [("ZRANGE", index, low, low + b"\xff", "BYLEX")]
+
+    def _keys_of(self, pks: Sequence[bytes]) -> list[str]:
+        """The scans with these primary keys."""
+        if not pks:
+            return []
+        before, after = self._around_pk
+        lines = b"\n".join(pks).decode("latin1").replace("\n", f"{after}\n{before}")
+        return f"{before}{lines}{after}".split("\n")
+
+    def _pks(self, keys: Sequence[str]) -> list[str]:
+        """The primary keys of scans."""
+        start, end = len(self._around_pk[0]), -len(self._around_pk[1])
+        return [key[start:end] for key in keys]
 
     def timetag(self) -> str:
         with translated_errors("asking for the newest scan"):
             raw = self._raw.execute_command("XREVRANGE", HISTORY, "+", "-", "COUNT", 1)
         return raw[0][0].decode() if raw else "0-0"
 
-    def newest(self) -> Announcement | None:
-        with translated_errors("asking for the newest scan"):
-            found = self._functions.call(
-                "bd2_newest", [self._keys.index("created")], self._around_pk
-            )
-        return Announcement(found[0].decode(), found[1].decode()) if found else None
+    def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
+        args = [*self._around_pk, before or "", count]
+        with translated_errors("asking for the newest scans"):
+            found = self._functions.call("bdp1_newest", [self._keys.index("created")], args)
+        return _announcements(found)
 
     def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
         found = self._announced(since)
@@ -328,11 +457,9 @@ class PlainCatalog:
         args = [*self._around_pk, since, ANNOUNCED_AT_ONCE]
         with translated_errors("asking for the next scan"):
             last, *found = self._functions.call(
-                "bd2_announced", [self._keys.index("created")], args
+                "bdp1_announced", [self._keys.index("created")], args
             )
-        texts = [text.decode() for text in found]
-        pairs = zip(texts[::2], texts[1::2], strict=True)
-        return last.decode(), [Announcement(timetag, key) for timetag, key in pairs]
+        return last.decode(), _announcements(found)
 
     # ------------------------------------------------------------------------------ names
 
@@ -364,6 +491,23 @@ class PlainCatalog:
         return members_key(key)
 
 
+def _pks_of(criterion: Criterion | None, members: Sequence[bytes]) -> list[bytes]:
+    """The primary keys of scans, from members of the index that a criterion asks for."""
+    if criterion is None:
+        return [member[-PK_LENGTH:] for member in members]
+    _, how, what = criterion
+    text = str(what).encode()
+    if how == "number":  # one that doubles cannot tell from its neighbours begins the member
+        return [m[-PK_LENGTH:] for m in members if m[:-PK_LENGTH] in (b"", text + b"\0")]
+    length = len(text) + 1 + PK_LENGTH
+    return [member[-PK_LENGTH:] for member in members if len(member) == length]
+
+
+def _announcements(found: Sequence[bytes]) -> list[Announcement]:
+    texts = [text.decode() for text in found]
+    return [Announcement(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+
+
 def members_key(scan_key: str) -> str:
     """The set that lists the streams of a scan which have begun."""
     prefix, _, tag = scan_key.rpartition(":scan:")
@@ -377,15 +521,19 @@ class PlainBackend(RedisServer):
 
     def __init__(self, client: redis.Redis, address: str, why: str, max_block: float) -> None:
         super().__init__(client, address, why, max_block, ACQUISITION, members_key)
+        self._catalog_functions = Functions(self._raw, "blissdata_plain.lua")
 
     def catalog(
         self, prefix: str, identity_fields: Sequence[str], numbers: Collection[str] = ("number",)
     ) -> PlainCatalog:
-        return PlainCatalog(self._raw, self._functions, prefix, identity_fields, self._max_block)
+        return PlainCatalog(
+            self._raw, self._catalog_functions, prefix, identity_fields, self._max_block
+        )
 
     def initialise(self) -> None:
         with translated_errors("preparing the database"):
-            reply = self._functions.call("bd2_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
+            self._functions.load()  # a server that is full would not take them any more
+            reply = self._catalog_functions.call("bdp1_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
         if reply != b"OK":
             raise ServerNotEmptyError(
                 f"the server already holds {reply.decode()} keys, and only an empty one is prepared. "

@@ -192,7 +192,7 @@ def to_newest(key: str, raw: Sequence[Any]) -> tuple[Tail, Entry | None]:
 
 
 def to_tail(key: str, raw: Sequence[Any]) -> Tail:
-    """From the newest entries, newest first; or from what the function `bd2_tail` says of the
+    """From the newest entries, newest first; or from what the function `bd3_tail` says of the
     newest: id, `len`, and the `id` of a seal."""
     if not raw:
         return Tail(0, False)

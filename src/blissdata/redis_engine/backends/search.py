@@ -9,17 +9,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["criteria", "index_entries", "matches"]
+__all__ = ["BEYOND_DOUBLES", "Criterion", "criteria", "index_entries", "matches", "score"]
 
-_BEYOND_DOUBLES = 2**53
+Criterion = tuple[str, str, Any]
+"""Name of a field, how to compare (`number`, `exact`, `prefix`, `suffix`, `infix`), and with what."""
+
+BEYOND_DOUBLES = 2**53
+"""From here on doubles cannot tell an integer from its neighbours."""
 
 
-def criteria(fields: Mapping[str, Any], known: Sequence[str]) -> list[tuple[str, str, Any]]:
-    """For each field its name, how to compare (`number`, `exact`, `prefix`, `suffix`, `infix`), and
-    with what; a text that is `*` alone asks for nothing and is left out.
+def criteria(fields: Mapping[str, Any], known: Sequence[str]) -> list[Criterion]:
+    """What is asked for; a text that is `*` alone asks for nothing and is left out.
 
     Raises `ValueError` for an unknown field or a `*` inside a text, `TypeError` for another type."""
-    wanted: list[tuple[str, str, Any]] = []
+    wanted: list[Criterion] = []
     for name, value in fields.items():
         if name not in known:
             raise ValueError(
@@ -29,7 +32,7 @@ def criteria(fields: Mapping[str, Any], known: Sequence[str]) -> list[tuple[str,
             if value.strip("*") or not value:
                 wanted.append((name, *_text_criterion(name, value)))
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            if not math.isfinite(_score(value)) and not isinstance(value, int):
+            if not math.isfinite(score(value)) and not isinstance(value, int):
                 raise ValueError(f"{name}={value!r} is not a number that a scan can have")
             wanted.append((name, "number", _exact(value)))
         else:
@@ -66,8 +69,8 @@ def index_entries(identity: Mapping[str, Any], pk: str) -> list[tuple[str, float
             continue
         if isinstance(value, int | float) and not isinstance(value, bool):
             exact = _exact(value)
-            member = pk if abs(exact) < _BEYOND_DOUBLES else f"{exact}\0{pk}"
-            entries.append((name, _score(exact), member))
+            member = pk if abs(exact) < BEYOND_DOUBLES else f"{exact}\0{pk}"
+            entries.append((name, score(exact), member))
         else:
             entries.append((name, 0, f"{str(value).casefold()}\0{pk}"))
     return entries
@@ -78,15 +81,15 @@ def _exact(value: float) -> float:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _score(value: float) -> float:
+def score(value: float) -> float:
     """The number as a sorted set holds it: a double."""
     try:
-        return value if abs(value) < _BEYOND_DOUBLES else float(value)
+        return value if abs(value) < BEYOND_DOUBLES else float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
 
 
-def matches(identity: Mapping[str, Any], wanted: Sequence[tuple[str, str, Any]]) -> bool:
+def matches(identity: Mapping[str, Any], wanted: Sequence[Criterion]) -> bool:
     """True if an identity is what all criteria ask for."""
     for name, how, what in wanted:  # noqa: SIM110 — a generator costs as much as the work
         if not _matches(identity.get(name), how, what):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import Any, TypeVar
 
 import redis
 
@@ -13,16 +13,23 @@ from blissdata.redis_engine.backends.abstract import ServerInfo, Step
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.counters import AcquisitionCounters
 from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute
+from blissdata.redis_engine.backends.packing import packed_for_each, packed_with_many
 from blissdata.redis_engine.backends.pins import RedisPins
 from blissdata.redis_engine.backends.upkeep import RedisUpkeep
-from blissdata.redis_engine.backends.wire import Command, Wire
-from blissdata.redis_engine.keys import PROTOCOL, PULSE_TTL_S
+from blissdata.redis_engine.backends.wire import Wire
+from blissdata.redis_engine.keys import DELETION_GRACE_S, PROTOCOL, PULSE_TTL_S
 
 __all__ = [
+    "CHECKED_AT_ONCE",
+    "PULSE_TTL_MS",
     "RedisServer",
+    "are_alive",
+    "as_mapping",
     "globbed",
+    "in_chunks",
+    "is_gone",
+    "living",
     "not_found",
-    "pulse_begun",
     "pulses_renewed",
     "raise_first",
     "silence",
@@ -31,12 +38,17 @@ __all__ = [
     "version_from",
 ]
 
+T = TypeVar("T")
+
 _MAX_STATE_DIGITS = 3
 
 BEAT_TIMEOUT_S = 3.0
 """A beat that has no answer in this time goes out again on another connection [s]."""
 
-_PULSE_TTL_MS = PULSE_TTL_S * 1000
+PULSE_TTL_MS = PULSE_TTL_S * 1000
+
+CHECKED_AT_ONCE = 4096
+"""How many keys one command asks for: others wait meanwhile."""
 
 
 class RedisServer:
@@ -140,21 +152,55 @@ class RedisServer:
         self._client.connection_pool.disconnect()
 
 
-def pulse_begun(key: str) -> Command:
-    """The first beat."""
-    return ("SET", key, "", "PX", _PULSE_TTL_MS)
-
-
 def pulses_renewed(raw: Wire, keys: Iterable[str]) -> None:
     """Another beat; those that are gone stay so. Raises what the client raises."""
-    raw.execute_soon([("PEXPIRE", key, _PULSE_TTL_MS) for key in keys], BEAT_TIMEOUT_S)
+    raw.execute_soon([("PEXPIRE", key, PULSE_TTL_MS) for key in keys], BEAT_TIMEOUT_S)
 
 
 def silence(pttl: Any) -> float | None:
     """How long ago the last beat was [s], from what PTTL says of the pulse; None if there is none."""
     if not isinstance(pttl, int) or pttl < 0:
         return None
-    return max(0.0, (_PULSE_TTL_MS - pttl) / 1000)
+    return max(0.0, (PULSE_TTL_MS - pttl) / 1000)
+
+
+def is_gone(ttl: Any) -> bool:
+    """True for the time to live [ms] of a key that is gone, or counts as deleted."""
+    return not isinstance(ttl, int) or ttl == -2 or bool(0 <= ttl <= DELETION_GRACE_S * 1000)
+
+
+def are_alive(raw: Wire, keys: Sequence[str]) -> list[bool]:
+    """For each scan whether it is there, and does not count as deleted. One round trip. Raises what the
+    client raises."""
+    if not keys:
+        return []
+    ttls = raw.execute_packed(packed_for_each(("PTTL",), keys, ()), len(keys))
+    return [not is_gone(ttl) for ttl in ttls]
+
+
+def living(raw: Wire, keys: Sequence[str], doomed: Set[str]) -> list[str]:
+    """Those of the scans that are there and do not count as deleted, which only the `doomed` can while they
+    are there. One round trip, and another one where some are gone or doomed."""
+    if not keys:
+        return []
+    chunks = in_chunks(keys, CHECKED_AT_ONCE)
+    counts = raw.execute_packed(
+        b"".join(packed_with_many(("EXISTS",), chunk) for chunk in chunks), len(chunks)
+    )
+    raise_first(counts)
+    found: list[str] = []
+    for chunk, count in zip(chunks, counts, strict=True):
+        if count == len(chunk) and (not doomed or doomed.isdisjoint(chunk)):
+            found += chunk
+        else:
+            alive = are_alive(raw, chunk)
+            found += [key for key, is_alive in zip(chunk, alive, strict=True) if is_alive]
+    return found
+
+
+def in_chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """The items, so many at once."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def globbed(text: str) -> str:
@@ -181,6 +227,13 @@ def step_from(key: str, item: Any) -> Step:
     ident, fields = item
     state = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"state", b"")
     return Step(state_number(key, state), ident.decode(), int(ident.partition(b"-")[0]) / 1000)
+
+
+def as_mapping(reply: Any) -> dict[bytes, Any]:
+    """Pairs in a list under RESP2, a map under RESP3."""
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def state_number(key: str, text: bytes) -> int:

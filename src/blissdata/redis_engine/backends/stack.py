@@ -12,8 +12,7 @@ import itertools
 import json
 import logging
 import math
-import re
-import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,18 +28,23 @@ from blissdata.exceptions import (
 from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.event_log import Functions
-from blissdata.redis_engine.backends.search import criteria, matches
+from blissdata.redis_engine.backends.packing import packed, packed_for_each, packed_with_many
+from blissdata.redis_engine.backends.search import Criterion, criteria, matches
 from blissdata.redis_engine.backends.server import (
+    PULSE_TTL_MS,
     RedisServer,
-    globbed,
+    are_alive,
+    as_mapping,
+    in_chunks,
+    is_gone,
     not_found,
-    pulse_begun,
     pulses_renewed,
     raise_first,
     silence,
     state_number,
     step_from,
 )
+from blissdata.redis_engine.backends.stack_index import ScanIndex, index_text
 from blissdata.redis_engine.backends.wire import Command, Wire
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
 from blissdata.redis_engine.keys import (
@@ -48,6 +52,7 @@ from blissdata.redis_engine.keys import (
     HISTORY,
     HISTORY_LENGTH,
     PROTOCOL,
+    PULSES,
     STACK_PROTOCOL,
     StackKeys,
     new_ulid,
@@ -76,33 +81,22 @@ MAX_PREFIX_EXPANSIONS = 2000
 """How many texts a search with `*` of blissdata 2.x may find (RediSearch's default is 200); ours does
 not depend on it."""
 
-USUAL_RESULTS = 10_000
-"""The index sets memory aside for as many results as it may give: only who needs more asks for all."""
-
-ALL_RESULTS = 1_000_000
-"""More than RediSearch gives unless it is told otherwise; `find` notices if some are missing."""
-
 ANNOUNCED_AT_ONCE = 256
 """How many announcements are looked at in one round trip."""
-
-LONGEST_TAG = 1000
-"""Longer texts are not searched for through the index: RediSearch cuts long tags [characters]."""
 
 LOADED_AT_ONCE = 64
 """How many documents are asked for in one transaction: others wait meanwhile."""
 
-MAX_SPELLINGS = 16
-"""Texts with more spellings than this are not searched for through the index."""
+FETCHED_AT_ONCE = 1000
+"""From how many documents one command asks for a part: others wait meanwhile."""
 
-REMEMBERED = 4096
-"""Of how many scans state stream and identity are remembered."""
+REMEMBERED = 16384
+"""Of how many scans it is remembered which state stream they have, and whether they fit a search."""
 
-INDEX_TRUST_S = 2.0
-"""How long an index that was found whole is taken to be whole [s]: asking costs more than a search."""
+MOST_SEARCHES = 16
+"""Of so many searches it is remembered which scans fit them."""
 
 _ALIVE = ord("1")
-
-_DELETION_GRACE_MS = DELETION_GRACE_S * 1000
 
 _INTEGERS = range(-(2**63), 2**64)
 """Those that RedisJSON keeps as they are."""
@@ -119,6 +113,7 @@ class StackCatalog:
         identity_fields: Sequence[str],
         numbers: Collection[str],
         max_block: float,
+        database: int,
     ) -> None:
         self._raw = raw
         self._functions = functions
@@ -127,10 +122,11 @@ class StackCatalog:
         self._numbers = frozenset(numbers)
         self._max_block = max_block
         self._state_keys: dict[str, str] = {}
-        self._identities: dict[str, dict[str, Any]] = {}
-        self._index_info: Mapping[bytes, Any] | None = None
-        self._index_trusted_until = 0.0
-        self._index_is_there = False
+        self._compared: dict[tuple[Criterion, ...], dict[str, bool]] = {}
+        self._steady: Command = ("FCALL", "bdj2_steady", 1, PULSES, database)
+        self._index = ScanIndex(raw, keys, self._fields, self._numbers, self._steady)
+        self._answers: dict[tuple[Criterion, ...], tuple[Sequence[str], list[str]]] = {}
+        self._older_scans: tuple[str | None, Sequence[Announcement]] = (None, ())
 
     # ------------------------------------------------------------------------------ one scan
 
@@ -138,14 +134,11 @@ class StackCatalog:
         _check_identity(document.identity)
         key, state_key = self.scan_key(document.pk), self._keys.stream(document.state_pk)
         with translated_errors(f"creating scan {key}"):
-            if not self._index_is_there:
-                create_index(self._raw, self._keys, self._fields, self._numbers)
-                self._index_is_there = True
+            self._index.make_sure()
             state_id = self._functions.call(
-                "bdj1_create",
-                [key, state_key, HISTORY],
-                [document.to_json(), HISTORY_LENGTH],
-                beside=[pulse_begun(self._keys.pulse(document.pk))],
+                "bdj2_create",
+                [key, state_key, HISTORY, self._keys.pulse(document.pk), PULSES],
+                [document.to_json(), HISTORY_LENGTH, PULSE_TTL_MS],
             )
         self._remember(key, state_key)
         return LoadedScan(document, 0, state_id.decode())
@@ -161,46 +154,76 @@ class StackCatalog:
         doing = f"loading scan {wanted[0]}" if len(wanted) == 1 else f"loading {len(wanted)} scans"
         found: dict[str, LoadedScan | ScanLoadError] = {}
         with translated_errors(doing):
-            state_keys = self._find_state_keys(wanted)
-            chunks = [
-                wanted[start : start + LOADED_AT_ONCE]
-                for start in range(0, len(wanted), LOADED_AT_ONCE)
-            ]
-            asked = [[c for key in chunk for c in _load(key, state_keys)] for chunk in chunks]
-            replies = iter(self._transactions(asked))
-            for key in wanted:
+            try:
+                replies = self._functions.call_many([self._loading(key) for key in wanted])
+            except (
+                redis.exceptions.ResponseError
+            ) as error:  # they are missing, and may not be brought
+                logger.debug("bdj2_load: %s", error)
+                replies = self._load_by_commands(wanted)
+            if any(_is_forbidden(reply) for reply in replies):
+                replies = self._load_by_commands(wanted)
+            for key, reply in zip(wanted, replies, strict=True):
                 try:
-                    found[key] = self._loaded(key, [next(replies) for _ in range(3)])
+                    found[key] = self._loaded(key, reply)
                 except ScanLoadError as error:
                     found[key] = error
         return found
 
-    def _loaded(self, key: str, replies: Sequence[Any]) -> LoadedScan:
-        """The scan in the replies. Raises what is in there, if it is another error than of this
-        scan alone."""
-        for reply in replies:
-            _raise_unless_readable(key, reply)
-        ttl, text, newest = replies
-        if _is_gone(ttl) or text is None:
-            raise not_found(key)
-        document = ScanDocument.from_json(key, text, self._keys.stream)
-        if not newest:
-            raise ScanValidationError(f"{key} is not a scan: it has no state stream")
-        ident, fields = newest[0]
-        return LoadedScan(document, _state(key, fields), ident.decode())
+    def _loading(self, key: str) -> tuple[str, list[str], list[str]]:
+        state_key = self._state_keys.get(key)
+        keys = [key] if state_key is None else [key, state_key]
+        return "bdj2_load", keys, [self._keys.stream("")]
 
-    def advance(self, key: str, from_state: int, to_state: int, document: ScanDocument) -> str:
-        args = [int(from_state), int(to_state), document.to_json()]
-        again = False
+    def _load_by_commands(self, keys: Sequence[str]) -> list[Any]:
+        """The same without our functions, for users who may not call them."""
+        state_keys = self._find_state_keys(keys)
+        found: list[Any] = []
+        for chunk in in_chunks(keys, LOADED_AT_ONCE):
+            replies = self._raw.transaction([c for key in chunk for c in _load(key, state_keys)])
+            for ttl, text, newest in zip(replies[::3], replies[1::3], replies[2::3], strict=True):
+                refused = [r for r in (ttl, text, newest) if isinstance(r, Exception)]
+                if refused or is_gone(ttl) or text is None:
+                    found.append(refused[0] if refused else [])
+                elif not newest:
+                    found.append([text])
+                else:
+                    ident, fields = newest[0]
+                    found.append([text, ident, _field(fields, b"state")])
+        return found
+
+    def _loaded(self, key: str, reply: Any) -> LoadedScan:
+        """The scan in a reply. Raises the reply, if it is another error than of this scan alone."""
+        _raise_unless_readable(key, reply)
+        if not reply:
+            raise not_found(key)
+        document = ScanDocument.from_json(key, reply[0], self._keys.stream)
+        if len(reply) < 3:
+            raise ScanValidationError(f"{key} is not a scan: it has no state stream")
+        _, state_id, state = reply
+        self._remember(key, self._keys.stream(document.state_pk))
+        return LoadedScan(document, state_number(key, state), state_id.decode())
+
+    def advance(
+        self,
+        key: str,
+        from_state: int,
+        to_state: int,
+        document: ScanDocument,
+        *,
+        as_stored: bool = False,
+    ) -> str:
         pulse = self._keys.pulse(self._keys.scan_pk(key))
-        over: list[Command] = [("DEL", pulse)] if to_state == CLOSED else []
+        args = [int(from_state), int(to_state), "" if as_stored else document.to_json()]
+        again = False
         with translated_errors(f"advancing scan {key}"):
-            keys = [key, self._find_state_key(key) or self._keys.stream(document.state_pk)]
+            state_key = self._find_state_key(key) or self._keys.stream(document.state_pk)
+            keys = [key, state_key, pulse, PULSES]
             try:
-                word, value = self._functions.call("bdj1_advance", keys, args, beside=over)
+                word, value = self._functions.call("bdj2_advance", keys, args)
             except (redis.ConnectionError, redis.TimeoutError):
                 again = True
-                word, value = self._functions.call("bdj1_advance", keys, args, beside=over)
+                word, value = self._functions.call("bdj2_advance", keys, args)
         if word == b"VANISHED":
             self._expire_unlisted(document)
             raise not_found(key)
@@ -245,10 +268,10 @@ class StackCatalog:
 
     def expire(self, key: str, seconds: int) -> None:
         with translated_errors(f"deleting scan {key}"):
-            self._functions.call("bdj1_expire", [key], [seconds, self._keys.stream("")])
+            self._functions.call("bdj2_expire", [key], [seconds, self._keys.stream("")])
 
     def expire_many(self, keys: Sequence[str], seconds: int) -> None:
-        calls = [("bdj1_expire", [key], [seconds, self._keys.stream("")]) for key in keys]
+        calls = [("bdj2_expire", [key], [seconds, self._keys.stream("")]) for key in keys]
         with translated_errors(f"letting {len(keys)} scans expire"):
             raise_first(self._functions.call_many(calls))
 
@@ -279,7 +302,7 @@ class StackCatalog:
         known = {key: self._state_keys.get(key) for key in keys}
         missing = [key for key, state_key in known.items() if state_key is None]
         if missing:
-            found = self._raw.execute_command("JSON.MGET", *missing, "state_stream.pk")
+            found = self._fetch(missing, "state_stream.pk")
             for key, text in zip(missing, found, strict=True):
                 known[key] = self._state_key_from(key, text)
         return {key: state_key for key, state_key in known.items() if state_key is not None}
@@ -292,12 +315,19 @@ class StackCatalog:
         found: dict[str, int | None] = dict.fromkeys(keys)
         with translated_errors(f"asking for the states of {len(keys)} scans"):
             state_keys = self._find_state_keys(found)
-            replies = self._raw.execute([_newest_of(state) for state in state_keys.values()])
-            alive = self._are_alive(list(state_keys))
-        for key, is_alive, newest in zip(state_keys, alive, replies, strict=True):
+            scans, streams = list(state_keys), list(state_keys.values())
+            steady, there, *newest = self._raw.execute_packed(
+                packed(self._steady)
+                + packed_with_many(("EXISTS",), scans or [""])
+                + packed_for_each(("XREVRANGE",), streams, ("+", "-", "COUNT", "1")),
+                2 + len(streams),
+            )
+            everyone = steady == 1 and there == len(scans)
+            alive = [True] * len(scans) if everyone else self._are_alive(scans)
+        for key, is_alive, reply in zip(scans, alive, newest, strict=True):
             # Another type where the state stream should be costs no other scan its state.
-            if is_alive and newest and not isinstance(newest, Exception):
-                found[key] = _state(key, newest[0][1])
+            if is_alive and reply and not isinstance(reply, Exception):
+                found[key] = _state(key, reply[0][1])
         return found
 
     def beat(self, keys: Collection[str]) -> None:
@@ -318,7 +348,7 @@ class StackCatalog:
             replies = self._raw.execute(commands)
         asked = zip(state_keys, replies[::3], replies[1::3], replies[2::3], strict=True)
         for key, ttl, newest, pttl in asked:
-            if not _is_gone(ttl) and newest and not isinstance(newest, Exception):
+            if not is_gone(ttl) and newest and not isinstance(newest, Exception):
                 state = _state(key, newest[0][1])
                 found[key] = Life(state, silence(pttl) if state < CLOSED else None)
         return found
@@ -329,124 +359,87 @@ class StackCatalog:
         if not keys:
             return []
         try:
-            return [found == _ALIVE for found in self._functions.call("bdj1_alive", keys)]
+            return [found == _ALIVE for found in self._functions.call("bdj2_alive", keys)]
         except redis.exceptions.ResponseError as error:  # it may not be called, or not be brought
-            logger.debug("bdj1_alive: %s", error)
-        return [not _is_gone(ttl) for ttl in self._raw.execute([("PTTL", key) for key in keys])]
+            logger.debug("bdj2_alive: %s", error)
+        return are_alive(self._raw, keys)
 
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
-        wanted = criteria(fields, self._fields)
-        query = " ".join(_narrowing(wanted, self._numbers)) or "*"
+        wanted = tuple(criteria(fields, self._fields))
         with translated_errors("searching scans"):
-            timetag, keys = self._search(query)
-            if wanted:
-                found = self._find_identities(keys)
-                keys = [key for key in keys if matches(found.get(key, {}), wanted)]
-            alive = self._are_alive(keys)
-        return timetag, sorted(key for key, is_alive in zip(keys, alive, strict=True) if is_alive)
+            found = self._index.search(wanted)
+            keys, fitting = self._answers.get(wanted, (None, []))
+            if found.steady and keys is found.keys:
+                return found.timetag, fitting.copy()
+            keys = found.keys
+            if not found.steady:
+                alive = self._are_alive(keys)
+                keys = [key for key, is_alive in zip(keys, alive, strict=True) if is_alive]
+            fitting = keys if found.exact else self._fitting(keys, wanted)
+            if found.steady:
+                if len(self._answers) >= MOST_SEARCHES:
+                    self._answers = {}
+                self._answers[wanted] = (keys, fitting)
+        return found.timetag, fitting.copy()
 
-    def _find_identities(self, keys: Sequence[str]) -> Mapping[str, dict[str, Any]]:
-        """Who these scans are. That never changes, so only those are asked for that are new."""
-        missing = [key for key in keys if key not in self._identities]
-        if len(missing) + len(self._identities) > REMEMBERED:
-            self._identities.clear()
-            missing = list(keys)
-            if len(missing) > REMEMBERED:
-                return self._fetch_identities(missing)
+    def _fitting(self, keys: list[str], wanted: tuple[Criterion, ...]) -> list[str]:
+        """Those of the scans that are what was asked for. Who a scan is never changes, so only those are
+        asked for that were not compared before."""
+        compared = self._compared.get(wanted, {})
+        missing = [key for key in keys if key not in compared]
         if missing:
-            self._identities.update(self._fetch_identities(missing))
-        return self._identities
-
-    def _search(self, query: str, *, whole: bool = False) -> tuple[str, list[str]]:
-        """The newest timetag, and the keys of the scans that the index finds, at one instant; of all
-        scans where there is no index, or not a complete one."""
-        limit = ALL_RESULTS if whole else USUAL_RESULTS
-        how = ("NOCONTENT", "DIALECT", 2, "LIMIT", 0, limit, "TIMEOUT", 0)
-        commands: list[Command] = [
-            _newest_of(HISTORY),
-            ("FT.SEARCH", self._keys.index, query, *how),
-        ]
-        info: Any = self._index_info if time.monotonic() < self._index_trusted_until else None
-        if info is None:
-            commands.append(("FT.INFO", self._keys.index))
-        history, reply, *asked = self._raw.transaction(commands)
-        if isinstance(history, Exception):
-            raise history
-        timetag = history[0][0].decode() if history else "0-0"
-        if asked:
-            (info,) = asked
-            self._index_trusted_until = 0.0
-            if isinstance(info, Exception):
-                if not _is_missing_index(info):
-                    raise info
-                logger.debug("%s is missing: all keys are looked at", self._keys.index)
-                return timetag, self._scan_all()
-            self._index_info = info = _as_mapping(info)
-        if isinstance(reply, Exception):  # of an index that others made from other fields
-            logger.debug("%s cannot be searched (%s)", self._keys.index, reply)
-            self._index_trusted_until = 0.0
-            return timetag, self._scan_all()
-        total, found = _search_results(reply)
-        if total > len(found) == USUAL_RESULTS and not whole:
-            return self._search(query, whole=True)
-        if total > len(found) or not self._is_complete(info, query):
-            return timetag, self._scan_all()
-        if asked:
-            self._index_trusted_until = time.monotonic() + INDEX_TRUST_S
-        return timetag, found
-
-    def _is_complete(self, info: Mapping[bytes, Any], query: str) -> bool:
-        """False while the index is being made, for ever once it could not take a document, and where
-        others made it without a field of the query, by which it would find nothing."""
-        if int(info.get(b"indexing", 0)) or int(info.get(b"hash_indexing_failures", 0)):
-            return False
-        attributes = [_as_mapping(_pairs(found)) for found in info[b"attributes"]]
-        there = {(found[b"attribute"].decode(), found[b"type"].decode()) for found in attributes}
-        asked = set(re.findall(r"(?<!\\)@(\w+):", query))
-        known = index_fields(self._fields, self._numbers)
-        return there.issuperset((name, kind) for _, name, kind in known if name in asked)
-
-    def _scan_all(self) -> list[str]:
-        """The keys of all scans, without the index."""
-        keys: set[str] = set()
-        cursor = b"0"
-        while True:
-            cursor, some = self._raw.execute_command(
-                "SCAN", cursor, "MATCH", f"{globbed(self._keys.scan_prefix)}*", "COUNT", 1000,
-                "TYPE", "ReJSON-RL",
-            )  # fmt: skip
-            keys.update(key.decode() for key in some)
-            if int(cursor) == 0:
-                return sorted(keys)
+            found = self._fetch_identities(missing)
+            compared |= {key: matches(found.get(key, {}), wanted) for key in missing}
+            if len(self._compared) >= MOST_SEARCHES:
+                self._compared = {}
+            if len(compared) > REMEMBERED:  # those of now fit, or none is remembered
+                remembered = {key: compared[key] for key in keys[:REMEMBERED]}
+                self._compared[wanted] = remembered
+            else:
+                self._compared[wanted] = compared
+        return [key for key in keys if compared[key]]
 
     def _fetch_identities(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Who these scans are, from their documents."""
-        found: dict[str, dict[str, Any]] = {}
-        for start in range(0, len(keys), 1000):
-            chunk = keys[start : start + 1000]
-            texts = self._raw.execute_command("JSON.MGET", *chunk, "id")
-            found |= {k: _identity(text) for k, text in zip(chunk, texts, strict=True) if text}
-        return found
+        texts = self._fetch(keys, "id")
+        return {key: _identity(text) for key, text in zip(keys, texts, strict=True) if text}
+
+    def _fetch(self, keys: Sequence[str], path: str) -> list[bytes | None]:
+        """One part of each document, as text. One round trip."""
+        chunks = in_chunks(keys, FETCHED_AT_ONCE)
+        replies = self._raw.execute([("JSON.MGET", *chunk, path) for chunk in chunks])
+        raise_first(replies)
+        return [text for reply in replies for text in reply]
 
     def timetag(self) -> str:
         with translated_errors("asking for the newest scan"):
             raw = self._raw.execute_command(*_newest_of(HISTORY))
         return raw[0][0].decode() if raw else "0-0"
 
-    def newest(self) -> Announcement | None:
-        last = "+"
-        with translated_errors("asking for the newest scan"):
-            while True:
-                raw = self._raw.execute_command(
-                    "XREVRANGE", HISTORY, last, "-", "COUNT", ANNOUNCED_AT_ONCE
-                )
+    def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
+        found: list[Announcement] = []
+        last = "+" if before is None else f"({before}"
+        with translated_errors("asking for the newest scans"):
+            while len(found) < count:
+                looked_at = max(count - len(found), ANNOUNCED_AT_ONCE)
+                raw = self._raw.execute_command("XREVRANGE", HISTORY, last, "-", "COUNT", looked_at)
                 if not raw:
-                    older = self._alive(self._older())
-                    return older[-1] if older else None
-                some = [found for item in raw if (found := self._announcement(item))]
-                if living := self._alive(some):
-                    return living[0]
+                    found += self._newest_older(count - len(found), before)
+                    break
+                found += self._alive([a for item in raw if (a := self._announcement(item))])
                 last = f"({raw[-1][0].decode()}"
+        return found[:count]
+
+    def _newest_older(self, count: int, before: str | None) -> list[Announcement]:
+        """The newest of the scans that the history does not hold any more."""
+        older = self._older()
+        end = len(older) if before is None else bisect_left(older, _parts(before), key=_order)
+        found: list[Announcement] = []
+        while end > 0 and len(found) < count:
+            start = max(0, end - max(count, ANNOUNCED_AT_ONCE))
+            found += self._alive(older[start:end][::-1])
+            end = start
+        return found[:count]
 
     def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
         with translated_errors("asking for the next scan"):
@@ -470,10 +463,11 @@ class StackCatalog:
         for reply in (first, raw):
             if isinstance(reply, Exception):
                 raise reply
-        upto, some = since, []
+        upto, some = since, list[Announcement]()
         if first and _parts(since) < _parts(first[0][0].decode()):
-            older = [a for a in self._older() if _parts(a.timetag) > _parts(since)]
-            some = older[:ANNOUNCED_AT_ONCE]
+            older = self._older()
+            start = bisect_right(older, _parts(since), key=_order)
+            some = list(older[start : start + ANNOUNCED_AT_ONCE])
             if some:
                 upto = some[-1].timetag
         if len(some) < ANNOUNCED_AT_ONCE:
@@ -488,21 +482,32 @@ class StackCatalog:
         return Announcement(ident.decode(), key) if self.is_scan_key(key) else None
 
     def _alive(self, announcements: Sequence[Announcement]) -> list[Announcement]:
-        ttls = self._raw.execute([("PTTL", a.key) for a in announcements])
-        return [a for a, ttl in zip(announcements, ttls, strict=True) if not _is_gone(ttl)]
+        alive = are_alive(self._raw, [a.key for a in announcements])
+        return [a for a, is_alive in zip(announcements, alive, strict=True) if is_alive]
 
-    def _older(self) -> list[Announcement]:
-        """The scans that the history does not hold any more: by the time of their first state, on
-        the same clock and in the same transaction as their entry was.
+    def _older(self) -> Sequence[Announcement]:
+        """The scans that the history does not hold any more, deleted or not: by the time of their first
+        state, on the same clock and in the same transaction as their entry was. Costs time for each scan
+        there is, but only where the history has lost its oldest entries since.
 
         Their timetags are below the history's, in order of creation. Where some share a millisecond, one
         may be announced twice to a reader that stands between them, but none is passed over."""
+        first = self._raw.execute_command("XRANGE", HISTORY, "-", "+", "COUNT", 1)
+        begin = first[0][0].decode() if first else None
+        known_begin, older = self._older_scans
+        if begin is None or begin != known_begin:
+            older = self._find_older()
+            self._older_scans = (begin, older)
+        return older
+
+    def _find_older(self) -> Sequence[Announcement]:
         history = self._raw.execute_command("XRANGE", HISTORY, "-", "+")
         known = {a.key for item in history if (a := self._announcement(item))}
-        _, found = self._search("*")
+        found = self._index.search(()).keys
         state_keys = self._find_state_keys(sorted(set(found) - known))
-        firsts = self._raw.execute(
-            [("XRANGE", state, "-", "+", "COUNT", 1) for state in state_keys.values()]
+        streams = list(state_keys.values())
+        firsts = self._raw.execute_packed(
+            packed_for_each(("XRANGE",), streams, ("-", "+", "COUNT", "1")), len(streams)
         )
         limit = _parts(history[0][0].decode()) if history else (2**62, 2**62)
         created = sorted(
@@ -539,134 +544,13 @@ class StackCatalog:
         streams = [stream.key() for stream in document.streams.values()]
         return [self._keys.scan(document.pk), self._keys.stream(document.state_pk), *streams]
 
-    # ------------------------------------------------------------------------------ commands
 
-    def _transactions(self, groups: Sequence[Sequence[Command]]) -> list[Any]:
-        """Groups of commands, each group at one instant, all in one round trip; a refused command is
-        an exception in its place."""
-        commands = [c for group in groups for c in (("MULTI",), *group, ("EXEC",))]
-        replies = iter(self._raw.execute(commands))
-        found: list[Any] = []
-        for group in groups:
-            done = [next(replies) for _ in range(len(group) + 2)][-1]
-            found += [done] * len(group) if isinstance(done, Exception) else done
-        return found
-
-
-# ---------------------------------------------------------------------------------- the index
-
-
-def index_fields(fields: Sequence[str], numbers: Collection[str]) -> list[tuple[str, str, str]]:
-    """What an index holds: for each attribute its path in the document, its name and its type."""
-    identity = [("$.id.pk", "id_pk", "TAG")]
-    for name in fields:
-        identity.append((f"$.id.{name}", f"id_{name}", "NUMERIC" if name in numbers else "TAG"))
-    return [("$.pk", "pk", "TAG"), *identity, ("$.state_stream.pk", "state_stream_pk", "TAG")]
-
-
-def create_index(
-    raw: Wire, keys: StackKeys, fields: Sequence[str], numbers: Collection[str]
-) -> None:
-    """Makes the index of a prefix, if it is missing. Raises what the client raises."""
-    schema: list[str] = []
-    for path, name, kind in index_fields(fields, numbers):
-        schema += [path, "AS", name, kind, *(("SEPARATOR", "|") if kind == "TAG" else ())]
-    try:
-        raw.execute_command("FT.INFO", keys.index)
-    except redis.exceptions.ResponseError as error:
-        if not _is_missing_index(error):
-            raise
-    else:
-        return
-    on = ("ON", "JSON", "PREFIX", 1, keys.scan_prefix)
-    try:
-        raw.execute_command("FT.CREATE", keys.index, *on, "SCHEMA", *schema)
-    except redis.exceptions.ResponseError as error:
-        if "already exists" not in str(error):  # another publisher was quicker
-            raise
-
-
-def _index_text(keys: StackKeys, fields: Sequence[str], numbers: Collection[str]) -> str:
-    """What the index was made from, as blissdata 2.x notes it down."""
-    texts = [
-        f"{path} AS {name} {kind} " + ("SEPARATOR | " if kind == "TAG" else "")
-        for path, name, kind in index_fields(fields, numbers)
-    ]
-    identity, state = "".join(texts[:-1]), texts[-1]
-    return f"ON JSON PREFIX 1 {keys.scan_prefix} SCHEMA {identity} {state}"
-
-
-def _is_missing_index(error: Exception) -> bool:
-    text = str(error).lower()
-    return "unknown index" in text or "no such index" in text
-
-
-def _narrowing(wanted: Sequence[tuple[str, str, Any]], numbers: Collection[str]) -> Iterable[str]:
-    """Parts of a query that leave out only scans which are not wanted.
-
-    Texts are tags: cut at `|`, without the blanks around, small letters for the capitals of ASCII.
-    So only whole texts in ASCII are looked up; all others are told by what the scans say themselves,
-    as are texts with a `*`, of which RediSearch passes over some once they are very many."""
-    for name, how, what in wanted:
-        if how == "number" and name in numbers:
-            number = repr(float(what)) if abs(what) < 2**1023 else ("inf" if what > 0 else "-inf")
-            yield f"@id_{name}:[{number} {number}]"
-        elif how == "exact" and name not in numbers and _TAGS.fullmatch(what):
-            for tag in filter(None, (part.strip() for part in what.split("|"))):
-                spellings = _spellings(tag)
-                if spellings:
-                    yield f"@id_{name}:{{{' | '.join(_escaped(s) for s in spellings)}}}"
-
-
-def _spellings(tag: str) -> list[str]:
-    """All texts that `ss` in a text may stand for, where case does not matter: `ß` becomes it.
-    Nothing if they are too many."""
-    found = [""]
-    for part in re.split("(ss)", tag):
-        found = [
-            before + way for before in found for way in ((part, "ß") if part == "ss" else (part,))
-        ]
-        if len(found) > MAX_SPELLINGS:
-            return []
-    return found
-
-
-_TAGS = re.compile(rf"[ -~]{{1,{LONGEST_TAG}}}")
-
-
-def _escaped(tag: str) -> str:
-    """With a backslash before every character that could mean something in a query."""
-    return re.sub(r"([^0-9A-Za-z_ß])", r"\\\1", tag)
-
-
-def _search_results(reply: Any) -> tuple[int, list[str]]:
-    """How many there are, and their keys: from a list under RESP2, a map under RESP3."""
-    if isinstance(reply, dict):
-        return int(reply[b"total_results"]), [r[b"id"].decode() for r in reply[b"results"]]
-    total, *keys = reply
-    return int(total), [key.decode() for key in keys]
+# ---------------------------------------------------------------------------------- documents
 
 
 def _identity(text: bytes | None) -> dict[str, Any]:
     found = json.loads(text) if text else None
     return found if isinstance(found, dict) else {}
-
-
-def _pairs(attribute: Any) -> Any:
-    """An attribute without the flags behind its pairs, which RESP2 gives as single words."""
-    if isinstance(attribute, dict):
-        return attribute
-    return attribute[: attribute.index(b"type") + 2]
-
-
-def _as_mapping(reply: Any) -> dict[bytes, Any]:
-    """Pairs in a list under RESP2, a map under RESP3."""
-    if isinstance(reply, dict):
-        return reply
-    return dict(zip(reply[::2], reply[1::2], strict=True))
-
-
-# ---------------------------------------------------------------------------------- documents
 
 
 def _check_identity(identity: Mapping[str, Any]) -> None:
@@ -698,13 +582,21 @@ def _kept(value: Any) -> Any:
 # ---------------------------------------------------------------------------------- replies
 
 
-def _is_gone(ttl: Any) -> bool:
-    """True for the time to live [ms] of a key that is gone, or counts as deleted."""
-    return not isinstance(ttl, int) or ttl == -2 or bool(0 <= ttl <= _DELETION_GRACE_MS)
+def _field(fields: Sequence[bytes], name: bytes) -> bytes:
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(name, b"")
 
 
 def _state(key: str, fields: Sequence[bytes]) -> int:
-    return state_number(key, dict(zip(fields[::2], fields[1::2], strict=True)).get(b"state", b""))
+    usual = _USUAL_STATES.get(fields[1]) if fields[0] == b"state" else None
+    return state_number(key, _field(fields, b"state")) if usual is None else usual
+
+
+_USUAL_STATES = {b"%d" % n: n for n in range(CLOSED + 1)}
+
+
+def _is_forbidden(reply: Any) -> bool:
+    """True for what a server says to those who may not call functions."""
+    return isinstance(reply, Exception) and str(reply).startswith("NOPERM")
 
 
 def _load(key: str, state_keys: Mapping[str, str]) -> list[Command]:
@@ -729,6 +621,10 @@ def _raise_unless_readable(key: str, reply: Any) -> None:
             "type"
         ) from reply
     raise reply
+
+
+def _order(announcement: Announcement) -> tuple[int, int]:
+    return _parts(announcement.timetag)
 
 
 def _parts(timetag: str) -> tuple[int, int]:
@@ -757,12 +653,18 @@ class StackBackend(RedisServer):
     ) -> StackCatalog:
         keys = StackKeys(prefix)
         return StackCatalog(
-            self._raw, self._json_functions, keys, identity_fields, numbers, self._max_block
+            self._raw,
+            self._json_functions,
+            keys,
+            identity_fields,
+            numbers,
+            self._max_block,
+            self._client.connection_pool.connection_kwargs.get("db") or 0,
         )
 
     def initialise(self) -> None:
         keys = StackKeys(ESRF_PREFIX)
-        text = _index_text(keys, ESRF_FIELDS, {"number"})
+        text = index_text(keys, ESRF_FIELDS, {"number"})
         ours = {
             PROTOCOL: str(STACK_PROTOCOL),
             keys.index_schema: text,
@@ -775,10 +677,10 @@ class StackBackend(RedisServer):
                     raise reply
             if size > there:
                 raise _not_empty(size)
-            create_index(self._raw, keys, ESRF_FIELDS, {"number"})
+            ScanIndex(self._raw, keys, ESRF_FIELDS, {"number"}).make_sure()
             self._raise_expansions()
             self._seal_of_2x.load()
-            reply = self._json_functions.call("bdj1_initialise", list(ours), list(ours.values()))
+            reply = self._json_functions.call("bdj2_initialise", list(ours), list(ours.values()))
         if reply != b"OK":
             raise _not_empty(reply.decode())
 
@@ -808,7 +710,7 @@ class StackBackend(RedisServer):
         try:
             with translated_errors("bringing functions to the server"):
                 libraries = self._raw.execute_command("FUNCTION", "LIST")
-                names = {_as_mapping(library)[b"library_name"].decode() for library in libraries}
+                names = {as_mapping(library)[b"library_name"].decode() for library in libraries}
                 ours = (self._json_functions, self._functions, self._pins.functions)
                 for functions in (self._seal_of_2x, *ours):
                     if functions.name() not in names:

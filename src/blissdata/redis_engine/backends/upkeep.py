@@ -43,7 +43,7 @@ class RedisUpkeep:
 
     def last_entries(self, keys: Sequence[str]) -> dict[str, int | None]:
         with translated_errors(f"asking where {len(keys)} streams end"):
-            replies = self._execute([("FCALL_RO", "bd2_tail", 1, key) for key in keys])
+            replies = self._execute([("FCALL_RO", "bd3_tail", 1, key) for key in keys])
             missing = [key for key, r in zip(keys, replies, strict=True) if is_missing_function(r)]
             found = dict(zip(keys, replies, strict=True))
             # A server without our functions, and perhaps too full to take them: it has this.

@@ -160,6 +160,14 @@ class Link:
         self.send(commands)
         return [self.receive() for _ in commands]
 
+    def execute_packed(self, packed: bytes, count: int) -> list[Any]:
+        """As `execute`, for `count` commands that are packed already."""
+        try:
+            self._socket.sendall(packed)
+        except OSError as error:
+            raise _lost(error) from error
+        return [self.receive() for _ in range(count)]
+
     # ------------------------------------------------------------------------------ receiving
 
     def receive(self) -> Any:
@@ -408,6 +416,11 @@ class Wire:
         with self.link() as link:
             return link.execute(commands)
 
+    def execute_packed(self, packed: bytes, count: int) -> list[Any]:
+        """As `execute`, for `count` commands that are packed already (see `packing`)."""
+        with self.link() as link:
+            return link.execute_packed(packed, count)
+
     def execute_soon(self, commands: Sequence[Command], seconds: float) -> list[Any]:
         """As `execute`, for what is of no use later: gives a server `seconds` to answer, and then one
         more chance on a new connection."""
@@ -434,6 +447,20 @@ class Wire:
         if isinstance(replies, Exception):
             raise next((reply for reply in queued if isinstance(reply, Exception)), replies)
         return list(replies)
+
+    def transactions(self, groups: Sequence[Sequence[bytes]]) -> list[Any]:
+        """Groups of commands that are packed already, each group at one instant, all in one round trip. For
+        each group the replies, where a refused command is an exception; or what refuses them all."""
+        begin, end = hiredis.pack_command(("MULTI",)), hiredis.pack_command(("EXEC",))
+        packed = b"".join(b"".join((begin, *group, end)) for group in groups)
+        replies = iter(self.execute_packed(packed, sum(len(group) + 2 for group in groups)))
+        found: list[Any] = []
+        for group in groups:
+            *queued, done = (next(replies) for _ in range(len(group) + 2))
+            if isinstance(done, Exception):
+                done = next((reply for reply in queued if isinstance(reply, Exception)), done)
+            found.append(done)
+        return found
 
     def close(self) -> None:
         """Closes the links that nobody uses. Repeatable."""

@@ -1,9 +1,11 @@
-#!lua name=blissdata_json_1
+#!lua name=blissdata_json_2
 -- What must happen at one instant to scans that are RedisJSON documents (protocol 1). Keys and entries
--- are those that blissdata 2.x leaves. As in blissdata.lua, the number in the names grows with every
--- change of behaviour.
+-- are those that blissdata 2.x leaves, and the pulses. As in blissdata.lua, the number in the names grows
+-- with every change of behaviour.
 
 local DELETION_GRACE_MS = 10000
+local CLOSED = '4'
+local MOST_PULSES = 64  -- beyond, each scan is looked at instead
 
 local function field(fields, name)
   for i = 1, #fields, 2 do
@@ -19,29 +21,59 @@ local function alive(scan)
   return ttl == -1 or ttl > DELETION_GRACE_MS
 end
 
--- KEYS: scans   gives a 1 for each that is there, a 0 for each that is gone or counts as deleted
-local function all_alive(keys, args)
-  local found = {}
-  for i, key in ipairs(keys) do found[i] = alive(key) and '1' or '0' end
-  return table.concat(found)
+-- ---------------------------------------------------------------- one scan
+
+local function forget_pulse(pulses, pulse)
+  redis.call('DEL', pulse)
+  redis.call('SREM', pulses, pulse)
 end
 
--- KEYS: scan, state, history   ARGS: document, history length   gives the id of the state's entry
+-- A publisher that died leaves a name without a pulse in the set.
+local function begin_pulse(pulses, pulse, ttl)
+  redis.call('SET', pulse, '', 'PX', ttl)
+  redis.call('SADD', pulses, pulse)
+  if redis.call('SCARD', pulses) <= MOST_PULSES then return end
+  for _, other in ipairs(redis.call('SRANDMEMBER', pulses, MOST_PULSES)) do
+    if redis.call('EXISTS', other) == 0 then redis.call('SREM', pulses, other) end
+  end
+end
+
+-- KEYS: scan, state, history, pulse, pulses   ARGS: document, history length, time to live of the pulse
+-- gives the id of the state's entry
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return last_entry(keys[2])[1] end
   redis.call('JSON.SET', keys[1], '.', args[1])
   redis.call('XADD', keys[3], 'MAXLEN', '~', args[2], '*', 'key', keys[1])
+  begin_pulse(keys[5], keys[4], args[3])
   return redis.call('XADD', keys[2], '*', 'state', '0')
 end
 
--- KEYS: scan, state   ARGS: from, to, document   gives OK, CONFLICT or VANISHED, and id or state
+-- KEYS: scan, state, pulse, pulses   ARGS: from, to, document (empty: as it is)
+-- gives OK, CONFLICT or VANISHED, and id or state
 local function advance(keys, args)
   local last = alive(keys[1]) and last_entry(keys[2])
   if not last then return {'VANISHED', ''} end
   local state = field(last[2], 'state') or ''
   if state ~= args[1] then return {'CONFLICT', state} end
-  redis.call('JSON.SET', keys[1], '.', args[3])
+  if args[3] ~= '' then redis.call('JSON.SET', keys[1], '.', args[3]) end
+  if args[2] == CLOSED then forget_pulse(keys[4], keys[3]) end
   return {'OK', redis.call('XADD', keys[2], '*', 'state', args[2])}
+end
+
+-- KEYS: scan [, state]   ARGS: what the keys of streams begin with
+-- gives document, state id, state; or nothing
+local function load(keys, args)
+  if not alive(keys[1]) then return {} end
+  local text, state = redis.call('JSON.GET', keys[1], '.'), keys[2]
+  if not text then return {} end
+  if not state then
+    local pk = redis.pcall('JSON.GET', keys[1], 'state_stream.pk')
+    pk = type(pk) == 'string' and string.match(pk, '^"([^"\\]+)"$')
+    state = pk and args[1] .. pk
+  end
+  local last = state and last_entry(state)
+  if not last then return {text} end
+  return {text, last[1], field(last[2], 'state') or ''}
 end
 
 -- KEYS: scan   ARGS: seconds, what the keys of streams begin with
@@ -57,6 +89,31 @@ local function expire(keys, args)
   return 'OK'
 end
 
+-- ---------------------------------------------------------------- many scans
+
+-- True if no scan can be about to expire: of all keys that have a time to live, each is a pulse.
+local function nothing_expires(pulses, db)
+  local text = redis.pcall('INFO', 'keyspace')
+  if type(text) ~= 'string' then return false end
+  local expiring = tonumber(string.match(text, 'db' .. db .. ':keys=%d+,expires=(%d+)') or 0)
+  if expiring > MOST_PULSES or redis.call('SCARD', pulses) > MOST_PULSES then return false end
+  if expiring == 0 then return true end
+  for _, pulse in ipairs(redis.call('SMEMBERS', pulses)) do
+    if redis.call('PTTL', pulse) >= 0 then expiring = expiring - 1 end
+  end
+  return expiring == 0
+end
+
+-- KEYS: pulses   ARGS: number of the database   gives 1 if no scan can be about to expire
+local function steady(keys, args) return nothing_expires(keys[1], args[1]) and 1 or 0 end
+
+-- KEYS: scans   gives a 1 for each that is there, a 0 for each that is gone or counts as deleted
+local function all_alive(keys, args)
+  local found = {}
+  for i, key in ipairs(keys) do found[i] = alive(key) and '1' or '0' end
+  return table.concat(found)
+end
+
 -- KEYS: protocol key, then what else a prepared server holds   ARGS: a value for each
 -- gives OK, or how many keys the server holds
 local function initialise(keys, args)
@@ -67,10 +124,12 @@ local function initialise(keys, args)
   return 'OK'
 end
 
-local ALWAYS = {'allow-oom'}
+local READ, ALWAYS = {'no-writes', 'allow-oom'}, {'allow-oom'}
 
-redis.register_function{function_name='bdj1_alive', callback=all_alive, flags={'no-writes', 'allow-oom'}}
-redis.register_function{function_name='bdj1_create', callback=create}
-redis.register_function{function_name='bdj1_advance', callback=advance, flags=ALWAYS}
-redis.register_function{function_name='bdj1_expire', callback=expire, flags=ALWAYS}
-redis.register_function{function_name='bdj1_initialise', callback=initialise}
+redis.register_function{function_name='bdj2_create', callback=create}
+redis.register_function{function_name='bdj2_advance', callback=advance, flags=ALWAYS}
+redis.register_function{function_name='bdj2_load', callback=load, flags=READ}
+redis.register_function{function_name='bdj2_expire', callback=expire, flags=ALWAYS}
+redis.register_function{function_name='bdj2_steady', callback=steady, flags=READ}
+redis.register_function{function_name='bdj2_alive', callback=all_alive, flags=READ}
+redis.register_function{function_name='bdj2_initialise', callback=initialise}

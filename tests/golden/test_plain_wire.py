@@ -200,7 +200,7 @@ def test_a_scan_written_with_a_bare_client_is_read(
         (
             "blissdata_plain_1",
             "blissdata_plain.lua",
-            "17a3a61f76b0086c4073f06b5cffdbb36191c083cbe94479d30acfaafde494fa",
+            "a87430062ddcf19a10910d9be04c1ee0f382aff35193901dee9bc620f5b7c983",
         ),
     ],
 )

@@ -245,7 +245,7 @@ def test_functions_change_their_name_when_they_change() -> None:
     assert text.startswith(b"#!lua name=blissdata_json_2\n")
     assert (
         hashlib.sha256(text).hexdigest()
-        == "3c2eb77767b15cfe3d83c26ab5aef2113d052616640738ebd545bc29b48cf30f"
+        == "36cab4581e69eb52f0822d33d97c67697952821bd12ddd9fba0388f8fd3aa87e"
     )
 
 

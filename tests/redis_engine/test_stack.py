@@ -229,6 +229,46 @@ class TestSearch:
         assert int(since.split("-")[0]) <= int(stack_store.get_last_scan_timetag().split("-")[0])
         assert timetag == since
 
+    def test_a_scan_that_2x_deletes_is_found_no_more_at_once(
+        self, stack_store: DataStore, admin: redis.Redis, keys: list[str]
+    ) -> None:
+        assert admin.scard("_PULSES_") == 3  # the scans are open: theirs is the only time to live
+        self.finds(stack_store, keys)
+        admin.expire(keys[2], DELETION_GRACE_S)
+        for fields in ({}, {"name": "ascan"}, {"number": 2}):
+            assert keys[2] not in stack_store.search_existing_scans(**fields)[1]
+        assert stack_store.scan_states(keys) == {keys[0]: 0, keys[1]: 0, keys[2]: None}
+        admin.delete("_PULSES_")  # now nobody knows which time to live is a pulse's
+        assert stack_store.search_existing_scans()[1] == keys[:2]
+        admin.persist(keys[2])
+        self.finds(stack_store, keys)
+
+    def test_pulses_of_publishers_that_died_are_forgotten(
+        self, stack_store: DataStore, admin: redis.Redis
+    ) -> None:
+        admin.sadd("_PULSES_", *(f"esrf:pulse:{n}" for n in range(100)))
+        for _ in range(40):  # a new scan looks at some of them, by chance
+            stack_store.create_scan(IDENTITY).close()
+        assert admin.scard("_PULSES_") <= 64
+
+    def test_a_user_who_may_only_read(
+        self, stack_store: DataStore, stack_server: StackServer, admin: redis.Redis, keys: list[str]
+    ) -> None:
+        stack_store.delete_scan(keys[0], force=True)
+        allowed = ("+@read", "+@connection", "+@transaction", "+ft.search", "+ft.info", "+json.get",
+                   "+json.mget", "+module|list")  # fmt: skip
+        admin.acl_setuser("reader", enabled=True, nopass=True, keys="*", commands=allowed)
+        reader = f"unix://reader:x@{stack_server.socket}"
+        with DataStore(reader) as store:
+            for _ in range(2):
+                assert store.search_existing_scans(name="ascan", number=2)[1] == keys[2:]
+                assert store.search_existing_scans()[1] == keys[1:]
+            assert store.scan_states(keys) == {keys[0]: None, keys[1]: 0, keys[2]: 0}
+            assert store.load_scan(keys[1]).number == 1
+            with pytest.raises(ScanNotFoundError):
+                store.load_scan(keys[0])
+            assert [key for _, key in store.newest_scans(5)] == keys[:0:-1]
+
     def test_the_history_itself_may_be_gone(
         self, stack_store: DataStore, admin: redis.Redis, keys: list[str]
     ) -> None:

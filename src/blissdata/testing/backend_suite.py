@@ -990,6 +990,20 @@ class CatalogTests(BackendKit):
 
     # ------------------------------------------------------------------------------ many scans
 
+    def test_a_step_with_a_document_as_stored_changes_the_state_alone(
+        self, catalog: Catalog
+    ) -> None:
+        document = document_for(catalog, {"title": "t"})
+        catalog.create(document)
+        key = catalog.scan_key(document.pk)
+        document.info["title"] = "not stored"
+        state_id = catalog.advance(key, 0, 1, document, as_stored=True)
+        loaded = catalog.load(key)
+        assert (loaded.state, loaded.state_id) == (1, state_id)
+        assert loaded.document.info == {"title": "t"}
+        catalog.advance(key, 1, 2, document)
+        assert catalog.load(key).document.info == {"title": "not stored"}
+
     def test_states_of_many_scans(self, catalog: Catalog) -> None:
         documents = [document_for(catalog) for _ in range(5)]
         keys = [catalog.scan_key(document.pk) for document in documents]
@@ -1098,6 +1112,42 @@ class CatalogTests(BackendKit):
         delete(catalog, second)
         for fields in ({}, {"name": "ascan"}, {"number": 7}, {"name": "*SC*"}):
             assert catalog.find(fields)[1] == [first, third]
+
+    def test_a_search_that_is_repeated_sees_what_changed(self, catalog: Catalog) -> None:
+        searches: tuple[dict[str, Any], ...] = (
+            {},
+            {"name": "ascan"},
+            {"number": 7},
+            {"name": "*SC*"},
+            {"name": "a*", "number": 7},
+        )
+        keys: list[str] = []
+        for _ in range(3):
+            keys.append(new_scan(catalog))
+            for _ in range(2):
+                for fields in searches:
+                    assert catalog.find(fields) == (catalog.timetag(), keys)
+        new_scan(catalog, name="other", number=1)
+        assert catalog.find({"name": "ascan"})[1] == keys
+        delete(catalog, keys.pop(1))
+        for fields in searches[1:]:
+            assert catalog.find(fields)[1] == keys
+        catalog.expire_many([keys.pop()], DELETION_GRACE_S + 1)
+        deadline = time.monotonic() + LONG_S
+        while len(catalog.find({"name": "ascan"})[1]) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for fields in searches[1:]:
+            assert catalog.find(fields)[1] == keys
+        assert catalog.states(keys) == {keys[0]: 0}
+
+    def test_what_a_search_gave_may_be_changed(self, catalog: Catalog) -> None:
+        keys = [new_scan(catalog) for _ in range(3)]
+        for fields in ({}, {"name": "ascan"}, {"number": 7}, {"name": "*SC*"}):
+            for _ in range(3):
+                found = catalog.find(fields)[1]
+                assert found == keys
+                found.clear()
 
     def test_find_gives_scans_in_order_of_creation(self, catalog: Catalog) -> None:
         documents = [document_for(catalog, number=i % 3) for i in range(30)]

@@ -104,7 +104,7 @@ class PlainCatalog:
         self._max_block = max_block
         before, after = self._keys.scan("|").split("|")
         self._around_pk = [before, after]
-        self._instant: Command = ("FCALL", "bdp1_instant", 2, HISTORY, self._keys.expiring)
+        self._instant: Command = ("FCALL", "bdc1_instant", 2, HISTORY, self._keys.expiring)
         self._found: dict[Criterion | None, _Answer] = {}
 
     # ------------------------------------------------------------------------------ one scan
@@ -125,7 +125,7 @@ class PlainCatalog:
         for _, number, member in entries:
             args += (number, member)
         with translated_errors(f"creating scan {keys[0]}"):
-            state_id = self._functions.call("bdp1_create", keys, args)
+            state_id = self._functions.call("bdc1_create", keys, args)
         return LoadedScan(document, 0, state_id.decode())
 
     def load(self, key: str) -> LoadedScan:
@@ -140,7 +140,7 @@ class PlainCatalog:
         found: dict[str, LoadedScan | ScanLoadError] = {}
         with translated_errors(doing):
             replies = self._functions.call_many(
-                [("bdp1_load", self._both(key), ()) for key in wanted]
+                [("bdc1_load", self._both(key), ()) for key in wanted]
             )
             for key, reply in zip(wanted, replies, strict=True):
                 try:
@@ -182,10 +182,10 @@ class PlainCatalog:
         args = [int(from_state), int(to_state), stored, token_hex(8), pk]
         with translated_errors(f"advancing scan {key}"):
             try:
-                word, value = self._functions.call("bdp1_advance", keys, args)
+                word, value = self._functions.call("bdc1_advance", keys, args)
             except (redis.ConnectionError, redis.TimeoutError):
                 # The reply may be lost, not the step: the token tells.
-                word, value = self._functions.call("bdp1_advance", keys, args)
+                word, value = self._functions.call("bdc1_advance", keys, args)
         if word == b"VANISHED":
             raise not_found(key)
         if word == b"CONFLICT":
@@ -228,7 +228,7 @@ class PlainCatalog:
                 keys += [self._keys.states, *(self._keys.index(name) for name, _, _ in entries)]
                 args += [pk, *(member for _, _, member in entries)]
         with translated_errors(f"deleting scan {key}"):
-            self._functions.call("bdp1_expire", keys, args)
+            self._functions.call("bdc1_expire", keys, args)
 
     # ------------------------------------------------------------------------------ many scans
 
@@ -239,7 +239,7 @@ class PlainCatalog:
             return
         calls = [
             (
-                "bdp1_expire",
+                "bdc1_expire",
                 [*self._both(key), self._members(key), self._keys.expiring],
                 [seconds, self._keys.scan_pk(key)],
             )
@@ -324,7 +324,7 @@ class PlainCatalog:
         if not keys:
             return {}, []
         call = (
-            "bdp1_states",
+            "bdc1_states",
             [self._keys.states, *keys],
             [self._keys.stream_prefix, *self._pks(keys)],
         )
@@ -359,7 +359,7 @@ class PlainCatalog:
             args: list[Any] = list(self._around_pk)
             for _, how, what in wanted:
                 args += (how, what)
-            timetag, lines = self._functions.call("bdp1_find", keys, args)
+            timetag, lines = self._functions.call("bdc1_find", keys, args)
         return timetag.decode(), lines.decode().split("\n") if lines else []
 
     def _find_listed(self, criterion: Criterion | None) -> tuple[str, list[str]]:
@@ -433,7 +433,7 @@ class PlainCatalog:
     def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
         args = [*self._around_pk, before or "", count]
         with translated_errors("asking for the newest scans"):
-            found = self._functions.call("bdp1_newest", [self._keys.index("created")], args)
+            found = self._functions.call("bdc1_newest", [self._keys.index("created")], args)
         return _announcements(found)
 
     def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
@@ -457,7 +457,7 @@ class PlainCatalog:
         args = [*self._around_pk, since, ANNOUNCED_AT_ONCE]
         with translated_errors("asking for the next scan"):
             last, *found = self._functions.call(
-                "bdp1_announced", [self._keys.index("created")], args
+                "bdc1_announced", [self._keys.index("created")], args
             )
         return last.decode(), _announcements(found)
 
@@ -533,7 +533,7 @@ class PlainBackend(RedisServer):
     def initialise(self) -> None:
         with translated_errors("preparing the database"):
             self._functions.load()  # a server that is full would not take them any more
-            reply = self._catalog_functions.call("bdp1_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
+            reply = self._catalog_functions.call("bdc1_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
         if reply != b"OK":
             raise ServerNotEmptyError(
                 f"the server already holds {reply.decode()} keys, and only an empty one is prepared. "

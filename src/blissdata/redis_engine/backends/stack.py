@@ -51,6 +51,8 @@ from blissdata.redis_engine.keys import (
     DELETION_GRACE_S,
     HISTORY,
     HISTORY_LENGTH,
+    KEEPER,
+    PINS,
     PROTOCOL,
     PULSES,
     STACK_PROTOCOL,
@@ -123,7 +125,7 @@ class StackCatalog:
         self._max_block = max_block
         self._state_keys: dict[str, str] = {}
         self._compared: dict[tuple[Criterion, ...], dict[str, bool]] = {}
-        self._steady: Command = ("FCALL", "bdj2_steady", 1, PULSES, database)
+        self._steady: Command = ("FCALL", "bdj2_steady", 3, KEEPER, PULSES, PINS, database)
         self._index = ScanIndex(raw, keys, self._fields, self._numbers, self._steady)
         self._answers: dict[tuple[Criterion, ...], tuple[Sequence[str], list[str]]] = {}
         self._older_scans: tuple[str | None, Sequence[Announcement]] = (None, ())

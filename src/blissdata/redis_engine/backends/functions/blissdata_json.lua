@@ -5,7 +5,7 @@
 
 local DELETION_GRACE_MS = 10000
 local CLOSED = '4'
-local MOST_PULSES = 64  -- beyond, each scan is looked at instead
+local MOST_KNOWN = 64  -- so many keys that expire are looked at; if there are more, each scan is
 
 local function field(fields, name)
   for i = 1, #fields, 2 do
@@ -32,8 +32,8 @@ end
 local function begin_pulse(pulses, pulse, ttl)
   redis.call('SET', pulse, '', 'PX', ttl)
   redis.call('SADD', pulses, pulse)
-  if redis.call('SCARD', pulses) <= MOST_PULSES then return end
-  for _, other in ipairs(redis.call('SRANDMEMBER', pulses, MOST_PULSES)) do
+  if redis.call('SCARD', pulses) <= MOST_KNOWN then return end
+  for _, other in ipairs(redis.call('SRANDMEMBER', pulses, MOST_KNOWN)) do
     if redis.call('EXISTS', other) == 0 then redis.call('SREM', pulses, other) end
   end
 end
@@ -91,21 +91,23 @@ end
 
 -- ---------------------------------------------------------------- many scans
 
--- True if no scan can be about to expire: of all keys that have a time to live, each is a pulse.
-local function nothing_expires(pulses, db)
+-- KEYS: a key that expires, then sets of the names of others   ARGS: number of the database
+-- gives 1 if no scan can be about to expire: because no other key has a time to live
+local function steady(keys, args)
   local text = redis.pcall('INFO', 'keyspace')
-  if type(text) ~= 'string' then return false end
-  local expiring = tonumber(string.match(text, 'db' .. db .. ':keys=%d+,expires=(%d+)') or 0)
-  if expiring > MOST_PULSES or redis.call('SCARD', pulses) > MOST_PULSES then return false end
-  if expiring == 0 then return true end
-  for _, pulse in ipairs(redis.call('SMEMBERS', pulses)) do
-    if redis.call('PTTL', pulse) >= 0 then expiring = expiring - 1 end
+  if type(text) ~= 'string' then return 0 end
+  local expiring = tonumber(string.match(text, 'db' .. args[1] .. ':keys=%d+,expires=(%d+)') or 0)
+  if expiring == 0 then return 1 end
+  if expiring > MOST_KNOWN then return 0 end
+  if redis.call('PTTL', keys[1]) >= 0 then expiring = expiring - 1 end
+  for i = 2, #keys do
+    if redis.call('SCARD', keys[i]) > MOST_KNOWN then return 0 end
+    for _, key in ipairs(redis.call('SMEMBERS', keys[i])) do
+      if redis.call('PTTL', key) >= 0 then expiring = expiring - 1 end
+    end
   end
-  return expiring == 0
+  return expiring == 0 and 1 or 0
 end
-
--- KEYS: pulses   ARGS: number of the database   gives 1 if no scan can be about to expire
-local function steady(keys, args) return nothing_expires(keys[1], args[1]) and 1 or 0 end
 
 -- KEYS: scans   gives a 1 for each that is there, a 0 for each that is gone or counts as deleted
 local function all_alive(keys, args)

@@ -286,13 +286,13 @@ end
 
 local READ, ALWAYS = {'no-writes', 'allow-oom'}, {'allow-oom'}
 
-redis.register_function{function_name='bdp1_create', callback=create}
-redis.register_function{function_name='bdp1_advance', callback=advance, flags=ALWAYS}
-redis.register_function{function_name='bdp1_load', callback=load, flags=READ}
-redis.register_function{function_name='bdp1_expire', callback=expire, flags=ALWAYS}
-redis.register_function{function_name='bdp1_states', callback=states, flags=READ}
-redis.register_function{function_name='bdp1_instant', callback=instant, flags=READ}
-redis.register_function{function_name='bdp1_find', callback=find, flags=READ}
-redis.register_function{function_name='bdp1_announced', callback=announced, flags=READ}
-redis.register_function{function_name='bdp1_newest', callback=newest, flags=READ}
-redis.register_function{function_name='bdp1_initialise', callback=initialise}
+redis.register_function{function_name='bdc1_create', callback=create}
+redis.register_function{function_name='bdc1_advance', callback=advance, flags=ALWAYS}
+redis.register_function{function_name='bdc1_load', callback=load, flags=READ}
+redis.register_function{function_name='bdc1_expire', callback=expire, flags=ALWAYS}
+redis.register_function{function_name='bdc1_states', callback=states, flags=READ}
+redis.register_function{function_name='bdc1_instant', callback=instant, flags=READ}
+redis.register_function{function_name='bdc1_find', callback=find, flags=READ}
+redis.register_function{function_name='bdc1_announced', callback=announced, flags=READ}
+redis.register_function{function_name='bdc1_newest', callback=newest, flags=READ}
+redis.register_function{function_name='bdc1_initialise', callback=initialise}

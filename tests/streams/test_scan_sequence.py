@@ -16,9 +16,17 @@ from blissdata.exceptions import (
     ScanLoadError,
     ScanNotFoundError,
 )
+from blissdata.schemas import validate
 from blissdata.streams import CursorGroup
 from blissdata.streams.default import Stream
-from blissdata.streams.scan_sequence import MissingScan, ScanStream, ScanView
+from blissdata.streams.scan_sequence import (
+    MissingScan,
+    ScanStream,
+    ScanView,
+    SequenceProgress,
+    parent_of,
+)
+from blissdata.streams.scan_sequence.progress import Child, child_of, progress_of, scan_count_of
 
 IDENTITY = {"name": "ascan", "data_policy": "none"}
 
@@ -198,3 +206,156 @@ def test_many_children_are_loaded_in_one_round_trip(
     assert len(stream[::2]) == 2
     assert len(stream[:]) == 4
     assert calls == [2, 4]
+
+
+# ------------------------------------------------------------------------------ parent and children
+
+
+def attempt(store: DataStore, sequence: ScanStream, end: str | None, **info: Any) -> Scan:
+    """One child of a sequence, which ends like that (None: it goes on)."""
+    child = store.create_scan({**IDENTITY, "number": 1}, {**sequence.child_info(**info)})
+    sequence.send({"key": child.key})
+    if end is not None:
+        child.info["end_reason"] = end
+        child.close()
+    return child
+
+
+@pytest.fixture
+def sequence(store: DataStore) -> Iterator[ScanStream]:
+    info = {"is_scan_sequence": True, "sequence_info": {"scan_count": 6}}
+    with store.create_scan({**IDENTITY, "number": 100}, info) as scan:
+        stream = scan.create_stream(ScanStream.make_definition("SUBSCANS"))
+        scan.prepare()
+        scan.start()
+        assert isinstance(stream, ScanStream)
+        yield stream
+
+
+def test_children_are_tied_to_their_parent_by_group_and_place(
+    store: DataStore, sequence: ScanStream
+) -> None:
+    parent = sequence.event_stream.scan_key
+    children = [attempt(store, sequence, "SUCCESS") for _ in range(3)]
+    again = attempt(store, sequence, "SUCCESS", retry_nb=1)
+    after = attempt(store, sequence, "SUCCESS")
+    ties = [
+        {k: v for k, v in store.load_scan(child.key).info.items() if k != "end_reason"}
+        for child in [*children, again, after]
+    ]
+    assert ties == [
+        {"group": parent, "index_in_sequence": 0},
+        {"group": parent, "index_in_sequence": 1},
+        {"group": parent, "index_in_sequence": 2},
+        {"group": parent, "index_in_sequence": 2, "retry_nb": 1},
+        {"group": parent, "index_in_sequence": 3},
+    ]
+    complaints = " ".join(str(complaint) for complaint in validate(ties[3]))
+    assert not [name for name in ties[3] if name in complaints]
+    found = parent_of(store.load_scan(after.key))
+    assert (found.key, found.number) == (parent, 100)
+    assert parent_of(found) is None
+
+
+def test_a_child_of_nothing_is_said(store: DataStore) -> None:
+    with (
+        store.create_scan({**IDENTITY, "number": 1}, {"group": "nonsense"}) as child,
+        pytest.raises(ScanLoadError, match="part of 'nonsense'"),
+    ):
+        parent_of(child)
+    with store.create_scan({**IDENTITY, "number": 2}) as parent:
+        info = {"group": parent.key}
+    store.delete_scan(parent.key)
+    with (
+        store.create_scan({**IDENTITY, "number": 1}, info) as child,
+        pytest.raises(ScanNotFoundError),
+    ):
+        parent_of(child)
+
+
+def test_only_what_was_tried_can_be_tried_again(sequence: ScanStream, store: DataStore) -> None:
+    with pytest.raises(ValueError, match="no scan yet"):
+        sequence.child_info(retry_nb=1)
+    reader = store.load_scan(sequence.event_stream.scan_key or "").streams["SUBSCANS"]
+    assert isinstance(reader, ScanStream)
+    with pytest.raises(NoWritePermission):
+        reader.child_info()
+
+
+def test_progress_counts_places_of_the_sequence(store: DataStore, sequence: ScanStream) -> None:
+    reader = store.load_scan(sequence.event_stream.scan_key or "").streams["SUBSCANS"]
+    assert isinstance(reader, ScanStream)
+    assert reader.progress() == SequenceProgress(6, done=0, failed=0, running=0, gone=0)
+    attempt(store, sequence, "SUCCESS")
+    attempt(store, sequence, "FAILURE")
+    sequence.join()
+    assert reader.progress() == SequenceProgress(6, done=1, failed=1, running=0, gone=0)
+    attempt(store, sequence, "SUCCESS", retry_nb=1)
+    deleted = attempt(store, sequence, "SUCCESS")
+    running = attempt(store, sequence, None)
+    sequence.join()
+    store.delete_scan(deleted.key)
+    found = reader.progress()
+    assert found == SequenceProgress(6, done=2, failed=0, running=1, gone=1)
+    assert (found.begun, found.fraction) == (4, 0.5)
+    assert str(found) == "2 of 6 scans done, 1 running, 1 deleted"
+    running.close()
+    assert reader.progress().done == 3
+
+
+def test_children_that_are_over_are_not_loaded_again(
+    store: DataStore, sequence: ScanStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        attempt(store, sequence, "SUCCESS")
+    running = attempt(store, sequence, None)
+    sequence.join()
+    reader = store.load_scan(sequence.event_stream.scan_key or "").streams["SUBSCANS"]
+    assert isinstance(reader, ScanStream)
+    calls: list[int] = []
+    really = store.load_scans
+    monkeypatch.setattr(
+        store, "load_scans", lambda wanted: calls.append(len(wanted)) or really(wanted)
+    )
+    for _ in range(3):
+        assert reader.progress().running == 1
+    assert calls == [4, 1, 1]
+    running.close()
+
+
+def test_progress_of_a_sequence_whose_first_keys_left_the_server(
+    store: DataStore, sequence: ScanStream
+) -> None:
+    for _ in range(3):
+        attempt(store, sequence, "SUCCESS")
+        sequence.join()
+    store.event_log.trim({sequence.key: 2})
+    reader = store.load_scan(sequence.event_stream.scan_key or "").streams["SUBSCANS"]
+    assert isinstance(reader, ScanStream)
+    assert reader.progress() == SequenceProgress(6, done=1, failed=0, running=0, gone=2)
+    assert sequence.progress().begun == 3
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({}, None),
+        ({"sequence_info": {"scan_count": 3}}, 3),
+        ({"sequence_info": {"scan_count": "3"}}, None),
+        ({"sequence_info": {"scan_count": -1}}, None),
+        ({"sequence_info": [3]}, None),
+    ],
+)
+def test_how_many_scans_there_will_be(info: dict[str, Any], expected: int | None) -> None:
+    assert scan_count_of(info) == expected
+
+
+def test_a_sequence_without_an_end_has_no_fraction() -> None:
+    found = progress_of([Child(0, state=4), Child(1, state=4, end_reason="USER_ABORT")], None)
+    assert (found.done, found.failed, found.fraction) == (1, 1, None)
+    assert str(found) == "1 scans done, 1 failed"
+
+
+def test_the_info_of_a_child_may_say_anything() -> None:
+    odd = {"index_in_sequence": "x", "retry_nb": True, "end_reason": 7}
+    assert child_of(odd, 2) == Child(None, 0, 2, None)

@@ -148,9 +148,14 @@ class StreamRow:
 
 
 def npoints_of(info: Mapping[str, Any]) -> int | None:
-    """How many points the scan's info announces; None if it does not, or says 0 for endless."""
-    found = info.get("npoints")
-    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+    """How many points the scan's info announces (of a sequence, how many scans); None if it does not,
+    or says 0 for endless."""
+    about = info.get("sequence_info")  # the points of a sequence are scans
+    scans = about.get("scan_count") if isinstance(about, Mapping) else None
+    for found in (info.get("npoints"), scans):
+        if isinstance(found, int) and not isinstance(found, bool) and found > 0:
+            return found
+    return None
 
 
 def unit_of(name: str, stream_info: Mapping[str, Any], scan_info: Mapping[str, Any]) -> str | None:

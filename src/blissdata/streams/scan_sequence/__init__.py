@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from blissdata.streams.scan_sequence.stream import MissingScan, ScanStream, ScanView
+from blissdata.streams.scan_sequence.progress import SequenceProgress
+from blissdata.streams.scan_sequence.stream import MissingScan, ScanStream, ScanView, parent_of
 
-__all__ = ["MissingScan", "ScanStream", "ScanView", "stream_cls", "view_cls"]
+__all__ = [
+    "MissingScan",
+    "ScanStream",
+    "ScanView",
+    "SequenceProgress",
+    "parent_of",
+    "stream_cls",
+    "view_cls",
+]
 
 stream_cls = ScanStream
 view_cls = ScanView

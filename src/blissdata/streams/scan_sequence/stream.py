@@ -34,9 +34,18 @@ from blissdata.streams.availability import (
 from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.default import Stream, View
 from blissdata.streams.event_stream import EventStream
+from blissdata.streams.scan_sequence.progress import (
+    CLOSED,
+    Child,
+    SequenceProgress,
+    child_of,
+    places,
+    progress_of,
+    scan_count_of,
+)
 from blissdata.streams.views import BaseView, EventRange
 
-__all__ = ["MissingScan", "ScanStream", "ScanView"]
+__all__ = ["MissingScan", "ScanStream", "ScanView", "parent_of"]
 
 PLUGIN = "scan_sequence"
 
@@ -134,6 +143,7 @@ class ScanStream(BaseStream):
     def __init__(self, event_stream: EventStream) -> None:
         super().__init__(event_stream)
         self._known_keys: dict[int, str | None] = {}
+        self._over: dict[int, Child] = {}
 
     @staticmethod
     def make_definition(name: str, info: Mapping[str, Any] | None = None) -> StreamDefinition:
@@ -174,6 +184,50 @@ class ScanStream(BaseStream):
                 f"not {str(data)[:100]}{hint}"
             )
         super().send(data)
+
+    def child_info(self, *, retry_nb: int | None = None) -> dict[str, Any]:
+        """What ties the next child to this sequence, for its info: `group`, the key of the parent scan,
+        and `index_in_sequence`. Waits until the server has the scans sent before; three round trips.
+
+            with store.create_scan(identity, {**info, **sequence.child_info()}) as child:
+                sequence.send({"key": child.key})
+
+        `retry_nb` is for a scan that is the same one tried again: it keeps the place of the one sent
+        last. Raises `ValueError` where there is none, `NoWritePermission` on a read-only stream."""
+        self.join()
+        before = places(self._children())
+        tie: dict[str, Any] = {"group": self.event_stream.scan_key}
+        if retry_nb is None:
+            return {**tie, "index_in_sequence": before[-1] + 1 if before else 0}
+        if not before:
+            raise ValueError(
+                f"The sequence '{self.name}' has no scan yet that could be tried again"
+            )
+        return {**tie, "index_in_sequence": before[-1], "retry_nb": retry_nb}
+
+    def progress(self) -> SequenceProgress:
+        """How far the sequence is: how many of its scans are done, failed, running, deleted, and how many
+        there will be (`sequence_info["scan_count"]` of the parent). A scan that was tried again counts
+        once. Three round trips; children that are over are not asked again. Never waits.
+
+        Raises `ScanNotFoundError` if the parent was deleted."""
+        key = self.event_stream.scan_key
+        store = self.event_stream.data_store
+        count = None if key is None else scan_count_of(store.load_scan(key).info)
+        return progress_of(self._children(), count)
+
+    def _children(self) -> list[Child]:
+        """What is known of each child. Two round trips; those that are over are not asked again."""
+        wanted, runs = self.event_stream.select(slice(None))
+        points = {i: point for start, run in runs for i, point in enumerate(run, start)}
+        unknown = [i for i in points if i not in self._over]
+        loaded = _Loader(self).load(unknown, [points[i] for i in unknown])
+        found = {i: Child() for i in wanted} | self._over  # without a key, it is as if deleted
+        for index, scan in zip(unknown, loaded, strict=True):
+            found[index] = _as_child(scan)
+            if found[index].state == CLOSED:
+                self._over[index] = found[index]
+        return [found[i] for i in sorted(found)]
 
     def __getitem__(self, key: int | slice) -> Any:
         """The scan at that index, read-only and as it is now; or a list of them, with a `MissingScan`
@@ -217,6 +271,22 @@ class ScanStream(BaseStream):
 
     def _build_view_from_events(self, index: int, events: EventRange, last_only: bool) -> ScanView:
         return ScanView(_Loader(self), events)
+
+
+def parent_of(scan: Any) -> Any:
+    """The scan that `scan` is a part of, read-only; None if it is part of none. One round trip. Raises
+    `ScanNotFoundError` if the parent was deleted, `ScanLoadError` for what is no key of a scan."""
+    key = scan.info.get("group")
+    if key is None:
+        return None
+    try:
+        return scan.data_store.load_scan(key)
+    except ScanKeyError as error:
+        raise ScanLoadError(f"Scan {scan.key} says that it is part of {key!r}: {error}") from error
+
+
+def _as_child(scan: Any) -> Child:
+    return Child() if isinstance(scan, MissingScan) else child_of(scan.info, scan.state)
 
 
 def _key_in(point: Any) -> str | None:

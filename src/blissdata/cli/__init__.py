@@ -32,6 +32,7 @@ examples:
   blissdata show last               the newest: its header, its streams
   blissdata tail last               its points, as they come, until it ends
   blissdata where last              which points are in memory, in a file, gone
+  blissdata web                     scans in the browser
   blissdata replay scan.nxs         publish a measured file as a running scan
   blissdata record last scan.jsonl  write a scan into a file that can be replayed
   eval "$(blissdata completion bash)"   teach this shell to complete all this
@@ -93,6 +94,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         stop,
         tail,
         track,
+        web,
         where,
         write,
     )
@@ -116,6 +118,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         show,
         tail,
         where,
+        web,
         replay,
         record,
         completion,

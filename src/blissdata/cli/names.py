@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from blissdata.cli.exits import NotThereError, TimeUpError
 from blissdata.cli.text import printable
 from blissdata.exceptions import NoScanAvailable, ScanKeyError, ScanLoadError
+from blissdata.redis_engine.keys import ULID_DIGITS, created_at
 
 if TYPE_CHECKING:
     from blissdata import DataStore, Scan
@@ -33,8 +34,7 @@ SCAN_HELP = "`last`, its number, or its key (or the 26 characters at the end of 
 CANDIDATES = 10
 """How many of several scans with the same number an error lists."""
 
-_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PK = re.compile(f"[{_DIGITS}]{{26}}")
+_PK = re.compile(f"[{ULID_DIGITS}]{{26}}")
 _PK_OF_KEY = re.compile(rf"({_PK.pattern})\}}?$")
 _LONGEST_NUMBER = 18
 """More digits than that are no number of a scan."""
@@ -47,18 +47,6 @@ def short_key(key: str) -> str:
     """The part of a scan's key that is its own: enough to name it."""
     found = _PK_OF_KEY.search(key)
     return found[1] if found else key
-
-
-def created_at(key: str) -> float | None:
-    """When the scan was created, Unix time [s] on its publisher's clock: its key says so (the
-    first 48 bits of a ULID are milliseconds). None for a key of another form."""
-    found = _PK_OF_KEY.search(key)
-    if found is None:
-        return None
-    ms = 0
-    for digit in found[1][:10]:
-        ms = ms << 5 | _DIGITS.index(digit)
-    return ms / 1000 if ms < 1 << 47 else None
 
 
 def selected(names: Iterable[str], wanted: Sequence[str], scan_key: str) -> list[str]:

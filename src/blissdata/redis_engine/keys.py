@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 
@@ -20,9 +21,11 @@ __all__ = [
     "PULSE_TTL_S",
     "STACK_PROTOCOL",
     "TRACKING",
+    "ULID_DIGITS",
     "WRITER",
     "PlainKeys",
     "StackKeys",
+    "created_at",
     "new_ulid",
     "pin_key",
 ]
@@ -165,7 +168,10 @@ class StackKeys:
         return f"{self.index}:hash"
 
 
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""What a primary key is made of."""
+
+_PK_OF_KEY = re.compile(rf"([{ULID_DIGITS}]{{26}})\}}?$")
 _lock = threading.Lock()
 _last = 0
 
@@ -180,4 +186,16 @@ def new_ulid() -> str:
         if value <= _last:
             value = _last + 1
         _last = value
-    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+    return "".join(ULID_DIGITS[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def created_at(key: str) -> float | None:
+    """When the scan was created, Unix time [s] on its publisher's clock: its key says so (the
+    first 48 bits of a ULID are milliseconds). None for a key of another form."""
+    found = _PK_OF_KEY.search(key)
+    if found is None:
+        return None
+    ms = 0
+    for digit in found[1][:10]:
+        ms = ms << 5 | ULID_DIGITS.index(digit)
+    return ms / 1000 if ms < 1 << 47 else None

@@ -228,11 +228,10 @@ def status(directory: Path | str | None = None) -> ServerStatus:
 
 
 def address(directory: Path | str | None = None) -> str | None:
-    """The URL of the user's local server, or of the private one in `directory`, if there is one; with
-    its password, to be shown only through `client.redacted`. Asks nobody, starts nothing."""
+    """The URL of the user's local server, or of the private one in `directory`, if it serves; with its
+    password, to be shown only through `client.redacted`. Starts nothing. A round trip."""
     place = Place.of(directory)
-    record = place.record() if place.exists() else None
-    return None if record is None else place.url(record.socket, password=bool(record.port))
+    return _url_if_serving(place) if place.exists() else None
 
 
 def url_status(url: str) -> ServerStatus:
@@ -422,7 +421,7 @@ def _environment() -> dict[str, str]:
 
 def _refuse_other_options(place: Place, options: ServerOptions) -> None:
     record = place.record()
-    for name in ("fsync", "maxmemory", "port", "bind", "beacon", "beacon_files", "pin_limit"):
+    for name in ("fsync", "maxmemory", "port", "bind", "beacon", "beacon_files"):
         asked, found = getattr(options, name), getattr(record, name, None)
         if asked is not None and asked != found:
             raise LocalServerError(

@@ -1,0 +1,181 @@
+"""The same questions to ours and to h5grove, which serves the file that the writer made: same answers.
+
+h5grove runs as it is delivered, with its own routes. Compared are status and body, JSON by its values.
+How a file is stored (`chunks`, `filters`) is the file's business, and not known of a scan that runs;
+where h5grove fails (500), ours says what is wrong (4xx).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+import h5grove.fastapi_utils
+import h5py
+import httpx2 as httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from tests.h5api.layout_files import write_layout
+from tests.h5api.live import group, root, send, soft, started, stream
+from tests.viewer.conftest import Open
+
+from blissdata import DataStore
+
+POINTS = {
+    "energy": np.linspace(8900.0, 9100.0, 7),
+    "counts": np.arange(7, dtype="u4") * 1000,
+    "odd": np.array([np.nan, np.inf, -np.inf, 0.0, -1.5, 2.0, 3.0]),
+    "big": np.array([0, 1, 2**63, 5, 6, 7, 8], dtype="u8"),
+    "flags": np.array([True, False, True, True, False, False, True]),
+    "waves": np.exp(1j * np.arange(7)),
+    "spectra": np.arange(7 * 4, dtype="f4").reshape(7, 4),
+    "images": np.arange(7 * 6, dtype="u2").reshape(7, 2, 3),
+    "short": np.array([1, 2, 3, 4, 5, 6, 7], dtype="f2"),
+}
+
+LAYOUT = group(
+    {"NX_class": "NXentry", "default": "plot", "number": 3, "ok": True, "list": [1.5, 2.5]},
+    title="a title with ü",
+    words=["one", "two"],
+    plot=group(
+        {"NX_class": "NXdata", "signal": "counts", "axes": ["energy"]},
+        energy=stream("energy", units="eV"),
+        counts=stream("counts"),
+    ),
+    all=group({}, **{name: stream(name) for name in POINTS}),
+    link=soft("/1.1/plot/energy"),
+    lost=soft("/1.1/nothing"),
+    none=group(),
+)
+
+PATHS = [
+    "/",
+    "/1.1",
+    "/1.1/plot",
+    "/1.1/title",
+    "/1.1/words",
+    "/1.1/link",
+    "/1.1/lost",
+    "/1.1/none",
+    "/1.1/nothing",
+    "/nothing",
+    *(f"/1.1/all/{name}" for name in POINTS),
+]
+
+SELECTIONS = ["0", "-1", "1:3", "::2", "2:99", ":", "0,0", "1,:,0", "99", "x", "1:2:0", "5:2"]
+
+
+def questions() -> Iterator[str]:
+    for path in PATHS:
+        where = quote(path, safe="")
+        yield f"meta?path={where}"
+        yield f"meta?path={where}&resolve_links=none"
+        yield f"meta?path={where}&resolve_links=all"
+        yield f"attr?path={where}"
+        yield f"paths?path={where}"
+        yield f"stats?path={where}"
+        yield f"data?path={where}"
+        yield f"data?path={where}&dtype=safe"
+    yield "attr?path=%2F1.1&attr_keys=number&attr_keys=ok"
+    yield "attr?path=%2F1.1&attr_keys=unknown"
+    yield "meta"
+    for name in POINTS:
+        where = quote(f"/1.1/all/{name}", safe="")
+        for selection in SELECTIONS:
+            yield f"data?path={where}&selection={quote(selection)}"
+            yield f"data?path={where}&selection={quote(selection)}&flatten=true"
+            yield f"data?path={where}&selection={quote(selection)}&format=bin&dtype=safe"
+            yield f"stats?path={where}&selection={quote(selection)}"
+        for form in ("bin", "npy", "csv", "tiff", "xml"):
+            yield f"data?path={where}&format={form}"
+        yield f"data?path={where}&selection=0&format=tiff"
+    yield "data?path=%2F1.1%2Fall%2Fcounts&dtype=unknown"
+
+
+def without_storage(answer: Any) -> Any:
+    """The answer without how the file is stored."""
+    if isinstance(answer, dict):
+        left = {k: without_storage(v) for k, v in answer.items() if k not in ("chunks", "filters")}
+        for name in ("attributes", "children"):  # HDF5 sorts them as the file's maker wished
+            if isinstance(left.get(name), list):
+                left[name] = sorted(left[name], key=lambda one: str(one["name"]))
+        return left
+    return [without_storage(one) for one in answer] if isinstance(answer, list) else answer
+
+
+def outcome(answer: httpx.Response) -> Any:
+    if answer.status_code >= 400:
+        return "refused"
+    if answer.headers["content-type"].startswith("application/json"):
+        return without_storage(json.loads(answer.content))
+    return answer.headers["content-type"], answer.content
+
+
+@pytest.fixture
+def h5grove_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    app = FastAPI()
+    app.include_router(h5grove.fastapi_utils.router)
+    monkeypatch.setattr(h5grove.fastapi_utils.settings, "base_dir", str(tmp_path))
+    return app
+
+
+def differences(opened: Open, app: FastAPI, file: Path, theirs_of: Path | None = None) -> list[str]:
+    """The questions that are answered in another way; h5grove is asked of `theirs_of`, if that is another
+    file."""
+    found = []
+
+    async def compare() -> None:
+        theirs = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with (
+            opened() as ours,
+            httpx.AsyncClient(transport=theirs, base_url="http://localhost") as h5grove_client,
+        ):
+            for question in questions():
+                mark = "&" if "?" in question else "?"
+                a = await ours.get(f"/h5/{question}{mark}file={quote(str(file), safe='')}")
+                b = await h5grove_client.get(f"/{question}{mark}file={(theirs_of or file).name}")
+                assert a.status_code < 500, f"{question}: {a.text}"
+                if outcome(a) != outcome(b):
+                    found.append(
+                        f"{question}\n  ours {a.status_code} {a.content[:3000]!r}\n  h5grove {b.status_code} {b.content[:3000]!r}"
+                    )
+
+    anyio.run(compare)
+    return found
+
+
+def test_the_file_is_served_as_h5grove_serves_it(
+    opened: Open, h5grove_app: FastAPI, tmp_path: Path
+) -> None:
+    file = tmp_path / "scan.h5"
+    write_layout(file, root(**{"1.1": LAYOUT}), POINTS)
+    with h5py.File(file, "a") as f:
+        f.attrs["NX_class"] = "NXroot"
+        f.attrs["default"] = "1.1"
+    found = differences(opened, h5grove_app, file)
+    assert found == [], "\n".join(found)
+
+
+def test_a_running_scan_is_served_as_its_file_will_be(
+    opened: Open, h5grove_app: FastAPI, tmp_path: Path, plain_store: DataStore
+) -> None:
+    file = tmp_path / "scan.h5"
+    shapes = {name: (points.dtype, points.shape[1:]) for name, points in POINTS.items()}
+    scan, streams = started(plain_store, LAYOUT, 1, str(file), **shapes)
+    with scan:
+        for name, points in POINTS.items():
+            send(streams[name], points)
+        # The file that it promises to become lies under another name, where only h5grove finds it.
+        promised = tmp_path / "promised.h5"
+        write_layout(promised, root(**{"1.1": LAYOUT}), POINTS)
+        with h5py.File(promised, "a") as f:
+            f.attrs["NX_class"] = "NXroot"
+            f.attrs["default"] = "1.1"
+        found = differences(opened, h5grove_app, file, promised)
+        scan.stop()
+    assert found == [], "\n".join(found)

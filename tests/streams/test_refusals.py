@@ -26,10 +26,13 @@ from tests.faults.refusals import REFUSALS, read_only
 
 from blissdata import DataStore, ScanState
 from blissdata.exceptions import (
+    PublisherLostError,
     PublishTimeoutError,
     ServerBusyError,
     ServerFullError,
 )
+from blissdata.streams import cursor, event_stream, heartbeat
+from blissdata.streams.heartbeat import Life
 from blissdata.testing.servers import StackServer, TestServer
 
 IDENTITY = {"name": "refusals", "number": 1, "data_policy": "none"}
@@ -86,6 +89,31 @@ def test_points_a_seal_and_a_step_wait_and_arrive(
         assert numbers[:].tolist() == list(range(100))
         assert words[:] == [{"i": i} for i in range(1, 100)]
         assert store.load_scan(scan.key).state == ScanState.CLOSED
+
+
+@pytest.mark.parametrize("word", ["MISCONF", "READONLY", "NOREPLICAS"])
+def test_a_publisher_that_cannot_give_signs_of_life_is_not_taken_for_lost(
+    refusing: TestServer, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    for module in (event_stream, cursor):
+        monkeypatch.setattr(module, "WAIT_SLICE_S", 0.02)
+    monkeypatch.setattr(heartbeat, "LOST_AFTER_S", 0.2)
+    monkeypatch.setattr(heartbeat, "PERIOD_S", 0.02)
+    with DataStore(refusing.url) as store:
+        scan = store.create_scan(IDENTITY)
+        stream = scan.create_stream("x", dtype="int64")
+        scan.prepare()
+        reader = store.load_scan(scan.key).streams["x"].cursor()
+        with REFUSALS[word](refusing):
+            assert reader.read(timeout=0.8) is None
+            assert store.scan_lives([scan.key]) == {scan.key: Life(1, None)}
+        stream.send(7)
+        assert reader.read().get_data().tolist() == [7]
+        until(lambda: (store.scan_lives([scan.key])[scan.key].silence or 1) < 0.2)
+        store.heartbeat.close()
+        with pytest.raises(PublisherLostError):
+            reader.read()
+        scan.close()
 
 
 WAITS = {

@@ -14,6 +14,7 @@ __all__ = [
     "HISTORY_LENGTH",
     "KEEPER",
     "LASTING_TTL_S",
+    "NOBODY",
     "PINS",
     "PLAIN_PROTOCOL",
     "PROTOCOL",
@@ -53,6 +54,9 @@ KEEPER = "_MEMORY_TRACKER_"
 
 WRITER = "_FILE_WRITER_"
 """A hash: what the file writer says of itself."""
+
+NOBODY = "_NOBODY_"
+"""A key that is never there: whether a server takes signs of life is tried with it."""
 
 ACQUISITION = "_ACQUISITION_:"
 """Followed by a detector's address: the number of its current acquisition, in the plain layout. In

@@ -69,7 +69,8 @@ class Life:
     """The scan's state, None if it is gone."""
 
     silence: float | None
-    """Time since its publisher's last sign of life [s]; None if it gives none, or ended well."""
+    """Time since its publisher's last sign of life [s]; None if it gives none, or ended well, or the server
+    takes no signs of life at the moment."""
 
     @property
     def silent(self) -> bool:

@@ -27,6 +27,7 @@ from blissdata.redis_engine.backends.event_log import Functions, is_missing_func
 from blissdata.redis_engine.backends.packing import packed, packed_with_many
 from blissdata.redis_engine.backends.search import Criterion, criteria, index_entries, score
 from blissdata.redis_engine.backends.server import (
+    BEAT_OF_NOBODY,
     CHECKED_AT_ONCE,
     PULSE_TTL_MS,
     RedisServer,
@@ -39,6 +40,7 @@ from blissdata.redis_engine.backends.server import (
     silence,
     state_number,
     step_from,
+    takes_beats,
 )
 from blissdata.redis_engine.backends.wire import Command, Wire
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
@@ -342,10 +344,15 @@ class PlainCatalog:
             pulses_renewed(self._raw, pulses)
 
     def lives(self, keys: Sequence[str]) -> dict[str, Life]:
-        asked = [("PTTL", self._keys.pulse(self._keys.scan_pk(key))) for key in keys]
-        states, ttls = self._states(keys, asked)
+        if not keys:
+            return {}
+        asked: list[Command] = [("PTTL", self._keys.pulse(self._keys.scan_pk(key))) for key in keys]
+        states, (*ttls, beaten) = self._states(keys, [*asked, BEAT_OF_NOBODY])
+        heard = takes_beats(beaten)
         return {
-            key: Life(state, silence(ttl) if state is not None and state < CLOSED else None)
+            key: Life(
+                state, silence(ttl) if heard and state is not None and state < CLOSED else None
+            )
             for (key, state), ttl in zip(states.items(), ttls, strict=True)
         }
 

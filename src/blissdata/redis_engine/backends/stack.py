@@ -31,6 +31,7 @@ from blissdata.redis_engine.backends.event_log import Functions
 from blissdata.redis_engine.backends.packing import packed, packed_for_each, packed_with_many
 from blissdata.redis_engine.backends.search import Criterion, criteria, matches
 from blissdata.redis_engine.backends.server import (
+    BEAT_OF_NOBODY,
     PULSE_TTL_MS,
     RedisServer,
     are_alive,
@@ -43,6 +44,7 @@ from blissdata.redis_engine.backends.server import (
     silence,
     state_number,
     step_from,
+    takes_beats,
 )
 from blissdata.redis_engine.backends.stack_index import ScanIndex, index_text
 from blissdata.redis_engine.backends.wire import Command, Wire
@@ -347,12 +349,13 @@ class StackCatalog:
             for key, state_key in state_keys.items():
                 pulse = self._keys.pulse(self._keys.scan_pk(key))
                 commands += [("PTTL", key), _newest_of(state_key), ("PTTL", pulse)]
-            replies = self._raw.execute(commands)
+            *replies, beaten = self._raw.execute([*commands, BEAT_OF_NOBODY])
+        heard = takes_beats(beaten)
         asked = zip(state_keys, replies[::3], replies[1::3], replies[2::3], strict=True)
         for key, ttl, newest, pttl in asked:
             if not is_gone(ttl) and newest and not isinstance(newest, Exception):
                 state = _state(key, newest[0][1])
-                found[key] = Life(state, silence(pttl) if state < CLOSED else None)
+                found[key] = Life(state, silence(pttl) if heard and state < CLOSED else None)
         return found
 
     def _are_alive(self, keys: Sequence[str]) -> list[bool]:

@@ -9,7 +9,7 @@ import json
 
 import pytest
 from benchmarks import __main__ as bench
-from benchmarks import files
+from benchmarks import files, where
 from benchmarks.rows import ROWS, Bound, as_json, as_text, judged
 
 TINY = dict.fromkeys(bench.FULL, 3) | {"kept": 200, "peer_kept": 50, "scans": 20}
@@ -61,3 +61,17 @@ def test_files_are_read_and_listed_by_both_sides():
     assert len(reads) == 5
     assert all(ours > 0 and theirs > 0 for ours, theirs in every)
     assert all(0 < count <= files.MOST_TRIPS for count in trips.values())
+
+
+def test_where_is_asked_of_every_kind_of_stream(monkeypatch, tmp_path):
+    monkeypatch.setattr(where, "STREAMS", 3)
+    monkeypatch.setattr(where, "ROUNDS", 2)
+    rows = list(where.measured(tmp_path / "scan.h5"))
+    assert [row[0] for row in rows] == [
+        "plain, a point",
+        "the same, each by itself",
+        "plain, entries of 16 KiB",
+        "in a file that is being written",
+        "in a file that is finished",
+    ]
+    assert all(len(row) == 4 and min(row[1:]) >= 0 for row in rows)

@@ -12,14 +12,16 @@ Pure rules over what the places of a stream say they have; nothing here looks at
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from blissdata.exceptions import IndexNoMoreThereError, IndexWontBeThereError
 
 __all__ = ["END", "NOTHING", "Availability", "EventBounds", "Holding", "Looks", "Place", "Ranges"]
+
+T = TypeVar("T")
 
 END = 2**63 - 1
 """No stream has more points: where ranges end that have no end yet."""
@@ -108,6 +110,10 @@ class Ranges:
     def __sub__(self, other: Ranges) -> Ranges:
         if not self.spans or not other.spans:
             return self
+        if len(self.spans) == len(other.spans) == 1:
+            ((a, b),), ((c, d),) = self.spans, other.spans
+            left, right = (a, min(b, c)), (max(a, d), b)
+            return Ranges(tuple(span for span in (left, right) if span[0] < span[1]))
         edges = [0, *(edge for span in other.spans for edge in span), END]
         gaps = zip(edges[::2], edges[1::2], strict=True)
         return self & Ranges(tuple(gap for gap in gaps if gap[0] < gap[1]))
@@ -177,12 +183,20 @@ class Looks:
         """A look is good for `max_age` [s]; older ones are repeated until that took `budget` [s]."""
         self._max_age = max_age
         self._left = budget
+        self._known: dict[Hashable, Any] = {}
 
     def may_look(self, age: float | None) -> bool:
         """Whether to look, where the last look is so old [s] (None: there was none)."""
         if age is None or age >= self.STALE_S:
             return True
         return age >= self._max_age and self._left > 0
+
+    def once(self, what: Hashable, look: Callable[[], T]) -> T:
+        """What `look` gives, which is called once in this question for all who ask `what`."""
+        if what not in self._known:
+            self._known[what] = look()
+        found: T = self._known[what]
+        return found
 
     def took(self, seconds: float) -> None:
         """So long took a look."""
@@ -276,7 +290,8 @@ class Availability:
     @property
     def pending(self) -> Ranges:
         """Points that are published but nowhere readable yet: they may still come, to a file."""
-        return self._published(h.coming for h in self.holdings) - self.readable
+        coming = self._published(h.coming for h in self.holdings)
+        return coming - self.readable if coming else NOTHING
 
     @property
     def gone(self) -> Ranges:
@@ -299,15 +314,21 @@ class Availability:
         return tuple(dict.fromkeys(h.place for h in self.holdings))
 
     def _published(self, parts: Iterable[Ranges]) -> Ranges:
-        spans = [span for part in parts for span in part.spans]
+        length = self.length
+        spans = [s for part in parts for s in part.spans if s[0] < length]
+        if not spans:
+            return NOTHING
         if len(spans) == 1:
             start, stop = spans[0]
-            return Ranges.between(start, min(stop, self.length))
+            return Ranges.between(start, min(stop, length))
         return Ranges.of(spans) & Ranges.between(0, self.length)
 
     def _rest(self) -> Ranges:
         parts = [part for h in self.holdings for part in (h.there, h.coming)]
-        return Ranges.between(0, self.length) - self._published(parts)
+        known = self._published(parts)
+        if known.spans == ((0, self.length),):
+            return NOTHING
+        return Ranges.between(0, self.length) - known
 
     def where(self, index: int) -> str:
         """In one word where a point is: `memory`, `file`, `detector`, the first of them that has it;
@@ -336,13 +357,21 @@ class Availability:
 
     def sets(self) -> Mapping[str, Ranges]:
         """The sets of points by their names, places first."""
+        memory, file, detector = self.memory, self.file, self.detector
+        readable = memory | file | detector
+        pending = self._published(h.coming for h in self.holdings) - readable
+        whole = ((0, self.length),)
+        if readable.spans == whole:
+            rest = NOTHING
+        else:
+            rest = Ranges.between(0, self.length) - readable - pending
         return {
-            "memory": self.memory,
-            "file": self.file,
-            "detector": self.detector,
-            "pending": self.pending,
-            "gone": self.gone,
-            "unknown": self.unknown,
+            "memory": memory,
+            "file": file,
+            "detector": detector,
+            "pending": pending,
+            "gone": rest if self.complete else NOTHING,
+            "unknown": NOTHING if self.complete else rest,
         }
 
     def __repr__(self) -> str:

@@ -30,7 +30,7 @@ LOOK_S = 0.1
 MAX_AGE_S = 1.0
 """How old a look at a file may be for who only asks [s]."""
 
-LOOKS_BUDGET_S = 0.02
+LOOKS_BUDGET_S = 0.01
 """How long looks at files may take in one question, beyond the first one at each [s]."""
 
 BREATH_S = 0.01
@@ -71,7 +71,7 @@ def availability_of(streams: Iterable[S]) -> dict[S, Availability]:
     among them, and one more if there are streams without any point; never waits.
 
     What is said of a file is at most a second old; where there are many streams in files, at most ten:
-    looking again takes a fiftieth of a second each time. A stream of which nothing can be said (its plugin is not
+    looking again takes a hundredth of a second each time. A stream of which nothing can be said (its plugin is not
     installed, its scan was deleted) has a `problem`. Raises `StoreConnectionError`."""
     return {
         stream: found if isinstance(found, Availability) else _problem(stream, found)

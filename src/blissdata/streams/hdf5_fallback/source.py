@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from blissdata.checked_hdf5 import CheckedDataset, CheckedFile
+from blissdata.checked_hdf5 import CheckedDataset, CheckedFile, stamp_of
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import (
     DataFileBusyError,
@@ -41,6 +41,8 @@ WITNESS_NBYTES = 1 << 16
 
 _MAY_PASS = (DataFileMissingError, DataFileBusyError, DataFileIncompleteError)
 
+ALL = Ranges.between(0, END)
+
 Array = np.ndarray[Any, Any]
 
 
@@ -66,6 +68,9 @@ class _Seen:
 
     stamp: tuple[int, ...] = ()
     """The file's state, if that tells of any change."""
+
+    missing: Ranges = ALL
+    """All points that are not in it, however many there will be."""
 
 
 class FileSource:
@@ -128,12 +133,12 @@ class FileSource:
         it. What is not there may come as long as the stream goes on, or somebody writes the file."""
         now = time.monotonic()
         seen = self._seen
-        if seen is None or events.looks.may_look(now - seen.at):
+        if seen is None or (
+            events.looks.may_look(now - seen.at) and not self._is_as_it_was(seen, events)
+        ):
             self._seen = seen = self._look(now, seen)
             events.looks.took(time.monotonic() - now)
-        missing = Ranges.between(0, END) - seen.there
-        if events.sealed:
-            missing &= Ranges.between(0, events.length)
+        missing = seen.missing & Ranges.between(0, events.length) if events.sealed else seen.missing
         coming = missing - seen.lost if seen.being_written or not events.sealed else NOTHING
         return Holding(
             Place.FILE,
@@ -141,17 +146,21 @@ class FileSource:
             coming,
             self._file_path,
             self._data_path,
-            seen.why if missing & Ranges.between(0, events.length) else None,
+            seen.why if missing and missing.spans[0][0] < events.length else None,
             looked_at=True,
             may_pass=not seen.lost,
         )
 
+    def _is_as_it_was(self, seen: _Seen, events: EventBounds) -> bool:
+        """True if the file was settled, and nobody has touched it since."""
+        if not seen.stamp or seen.being_written:
+            return False
+        path = self._file_path
+        return events.looks.once(("stamp", path), lambda: _stamp_of(path)) == seen.stamp
+
     def _look(self, now: float, before: _Seen | None) -> _Seen:
         try:
             with borrowed_file(self._file_path, self._roots()) as file:
-                settled = before and not before.being_written and not file.being_written()
-                if before and settled and before.stamp == file.stamp:
-                    return replace(before, at=now)
                 dataset = file.dataset(self._data_path)
                 self._check(file, dataset)
                 spans = before.there.spans if before and before.stamp[:2] == file.stamp[:2] else ()
@@ -160,11 +169,12 @@ class FileSource:
                 why = extent.why or f"it has {_counted(there)}"
                 writing = file.anything_being_written()
                 stamp = file.stamp if dataset.is_within(file) else ()
-                return _Seen(now, there, writing, Ranges(tuple(extent.lost)), why, stamp)
+                lost, missing = Ranges(tuple(extent.lost)), ALL - there
+                return _Seen(now, there, writing, lost, why, stamp, missing)
         except _MAY_PASS as error:
             return _Seen(now, being_written=isinstance(error, DataFileBusyError), why=str(error))
         except DataFileError as error:
-            return _Seen(now, lost=Ranges.between(0, END), why=str(error))
+            return _Seen(now, lost=ALL, why=str(error))
 
     def _read(self, start: int, stop: int) -> Array:
         before: Array | None = None
@@ -213,6 +223,14 @@ class FileSource:
                     "were read first: the file was replaced or written anew. Load the scan again to "
                     "read what is there now"
                 )
+
+
+def _stamp_of(path: str) -> tuple[int, ...]:
+    """The file's state; empty if there is none."""
+    try:
+        return stamp_of(path)
+    except (OSError, ValueError):
+        return ()
 
 
 def _counted(there: Ranges) -> str:

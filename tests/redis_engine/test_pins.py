@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.faults.refusals import REFUSALS
 
 from blissdata import DataStore, Scan
-from blissdata.exceptions import PinBrokenError, PinGoneError, StoreError
+from blissdata.exceptions import PinBrokenError, PinGoneError, ServerRefusedError, StoreError
 from blissdata.redis_engine.memory_tracker import MemoryTracker
 from blissdata.testing.servers import TestServer
 
@@ -148,6 +149,33 @@ def test_a_server_that_comes_back_without_its_data_has_no_pin() -> None:
             pin.sync()
         scan._writers.clear()
         store.heartbeat.end(scan.key)
+
+
+@pytest.mark.parametrize("word", ["MISCONF", "READONLY", "NOREPLICAS"])
+def test_while_a_server_refuses_words_no_pin_lapses_and_none_is_lost(word: str) -> None:
+    with TestServer() as server, DataStore(server.url, init_db=True) as store:
+        scan = with_stream(store)
+        pin = scan.pin("writer")
+        (seen,) = store.pins()
+        with server.client() as admin:
+            assert admin.pexpire(seen.key, (86400 - 40) * 1000)
+        assert store.pins()[0].silence >= 40
+        store.pin_keeper.close()  # no thread any more; and it is released
+        pin = store.load_scan(scan.key).pin("other")
+        key = store.pins()[0].key
+        with REFUSALS[word](server):
+            pin.move({"s": 7})
+            with pytest.raises(ServerRefusedError, match=word):
+                pin.sync()
+            assert store.pins()[0].silence == 0
+        with server.client() as admin:
+            assert admin.pexpire(key, (86400 - 40) * 1000)
+        assert store.pins()[0].lapsed
+        pin.sync()
+        assert list(store.pins()[0].positions.values()) == [7]
+        assert not store.pins()[0].lapsed
+        pin.release()
+        scan.close()
 
 
 HOLDER = """

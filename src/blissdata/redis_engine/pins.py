@@ -111,7 +111,7 @@ class Pin:
 
     def sync(self) -> None:
         """Tells the server at once how far the consumer has come. One round trip. Raises as `move`
-        does, and `StoreConnectionError`."""
+        does, `StoreConnectionError`, and `ServerRefusedError` if it takes no words now."""
         self._raise_what_was_told()
         self._keeper.tell([self])
         self._raise_what_was_told()
@@ -185,9 +185,7 @@ class Pin:
         with self._lock:
             if isinstance(reply, PinError):
                 self._failure = reply
-            elif isinstance(reply, Exception):
-                _logger.debug("%s", reply)
-            else:
+            elif not isinstance(reply, Exception):
                 self._lost = reply
         return self._failure is None
 
@@ -276,7 +274,8 @@ class PinKeeper:
         self._let_go(pin)
 
     def tell(self, pins: Collection[Pin]) -> None:
-        """Tells the server where these are. One round trip; raises `StoreConnectionError`."""
+        """Tells the server where these are. One round trip; raises `StoreConnectionError`, and
+        `ServerRefusedError` if it takes no words now: they go again with the next."""
         with self._telling:  # moves of one pin stay in order
             moves = [(pin, pin.next_move()) for pin in pins]
             try:
@@ -285,9 +284,15 @@ class PinKeeper:
                 for pin, move in moves:
                     pin.take_back(move)
                 raise
-        for (pin, _), reply in zip(moves, replies, strict=True):
-            if not pin.answered(reply):
-                self._let_go(pin)
+            refused: Exception | None = None
+            for (pin, move), reply in zip(moves, replies, strict=True):
+                if isinstance(reply, Exception) and not isinstance(reply, PinError):
+                    refused = reply
+                    pin.take_back(move)
+                elif not pin.answered(reply):
+                    self._let_go(pin)
+        if refused is not None:
+            raise refused
 
     def tell_all(self, *, beat: bool) -> None:
         """Tells of those that have moved, or of all if it is time for a sign of life."""

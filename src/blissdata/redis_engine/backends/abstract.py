@@ -142,7 +142,7 @@ class PinState:
     """True if it holds until somebody decides, whether its program lives or not."""
 
     silence: float
-    """Time since its holder's last sign of life [s]."""
+    """Time since its holder's last sign of life [s]; 0 while the server refuses to take any."""
 
     everything: bool = True
     """True if streams without a position are held from their start on, False if not at all."""

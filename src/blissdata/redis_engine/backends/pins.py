@@ -14,6 +14,7 @@ import redis
 
 from blissdata.exceptions import PinGoneError, ScanNotFoundError, ServerRefusedError
 from blissdata.redis_engine.backends.abstract import PinLosses, PinMove, PinState, Who
+from blissdata.redis_engine.backends.beats import BEAT_OF_NOBODY, takes_beats
 from blissdata.redis_engine.backends.client import refusal, translated_errors
 from blissdata.redis_engine.backends.event_log import Functions, is_missing_function
 from blissdata.redis_engine.backends.wire import Command, Wire
@@ -110,21 +111,20 @@ class RedisPins:
     def all(self) -> list[PinState]:
         with translated_errors("asking for the pins"):
             keys = sorted(self._raw.execute_command("SMEMBERS", PINS))
-            replies = self._raw.execute(
-                [(verb, key) for key in keys for verb in ("HGETALL", "PTTL")]
-            )
-            gone = [
-                key
-                for key, fields in zip(keys, replies[::2], strict=True)
-                if not fields or isinstance(fields, Exception)
-            ]
+            asked = [(verb, key) for key in keys for verb in ("HGETALL", "PTTL")]
+            *replies, beaten = self._raw.execute([*asked, BEAT_OF_NOBODY])
+            heard = takes_beats(beaten)
+            there, gone = [], []
+            for key, fields, ttl in zip(keys, replies[::2], replies[1::2], strict=True):
+                if fields and not isinstance(fields, Exception):
+                    there.append(
+                        _state(key.decode(errors="replace"), fields, ttl if heard else None)
+                    )
+                else:
+                    gone.append(key)
             if gone:
-                self._raw.execute_command("SREM", PINS, *gone)
-        return [
-            _state(key.decode(errors="replace"), fields, ttl)
-            for key, fields, ttl in zip(keys, replies[::2], replies[1::2], strict=True)
-            if key not in gone
-        ]
+                self._raw.execute([("SREM", PINS, *gone)])  # refused: next time
+        return there
 
     def lose(self, lost: Mapping[str, Mapping[str, int]]) -> None:
         calls = [("bdp1_lose", [key], _flat(streams)) for key, streams in lost.items()]

@@ -22,12 +22,12 @@ from blissdata.exceptions import (
     UnauthorizeStateTransition,
 )
 from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
+from blissdata.redis_engine.backends.beats import BEAT_OF_NOBODY, takes_beats
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.event_log import Functions, is_missing_function
 from blissdata.redis_engine.backends.packing import packed, packed_with_many
 from blissdata.redis_engine.backends.search import Criterion, criteria, index_entries, score
 from blissdata.redis_engine.backends.server import (
-    BEAT_OF_NOBODY,
     CHECKED_AT_ONCE,
     PULSE_TTL_MS,
     RedisServer,
@@ -40,7 +40,6 @@ from blissdata.redis_engine.backends.server import (
     silence,
     state_number,
     step_from,
-    takes_beats,
 )
 from blissdata.redis_engine.backends.wire import Command, Wire
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument

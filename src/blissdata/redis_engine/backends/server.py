@@ -16,8 +16,8 @@ from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, 
 from blissdata.redis_engine.backends.packing import packed_for_each, packed_with_many
 from blissdata.redis_engine.backends.pins import RedisPins
 from blissdata.redis_engine.backends.upkeep import RedisUpkeep
-from blissdata.redis_engine.backends.wire import Command, Wire
-from blissdata.redis_engine.keys import DELETION_GRACE_S, NOBODY, PROTOCOL, PULSE_TTL_S
+from blissdata.redis_engine.backends.wire import Wire
+from blissdata.redis_engine.keys import DELETION_GRACE_S, PROTOCOL, PULSE_TTL_S
 
 __all__ = [
     "CHECKED_AT_ONCE",
@@ -35,7 +35,6 @@ __all__ = [
     "silence",
     "state_number",
     "step_from",
-    "takes_beats",
     "version_from",
 ]
 
@@ -50,12 +49,6 @@ PULSE_TTL_MS = PULSE_TTL_S * 1000
 
 CHECKED_AT_ONCE = 4096
 """How many keys one command asks for: others wait meanwhile."""
-
-
-BEAT_OF_NOBODY: Command = ("PEXPIRE", NOBODY, 1)
-"""As beats are; there is no such key, so nothing comes of it."""
-
-_REFUSED_TO_ALL = ("MISCONF", "NOREPLICAS", "READONLY")
 
 
 class RedisServer:
@@ -162,13 +155,6 @@ class RedisServer:
 def pulses_renewed(raw: Wire, keys: Iterable[str]) -> None:
     """Another beat; those that are gone stay so. Raises what the client raises."""
     raw.execute_soon([("PEXPIRE", key, PULSE_TTL_MS) for key in keys], BEAT_TIMEOUT_S)
-
-
-def takes_beats(reply: Any) -> bool:
-    """False if this is what a server answered to a `BEAT_OF_NOBODY` that refuses writes for a while: then
-    publishers live, and cannot say so. Accounts that may only read are refused for another reason."""
-    refused = isinstance(reply, Exception) and str(reply).startswith(_REFUSED_TO_ALL)
-    return not refused
 
 
 def silence(pttl: Any) -> float | None:

@@ -26,12 +26,12 @@ from blissdata.exceptions import (
     UnauthorizeStateTransition,
 )
 from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
+from blissdata.redis_engine.backends.beats import BEAT_OF_NOBODY, takes_beats
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.event_log import Functions
 from blissdata.redis_engine.backends.packing import packed, packed_for_each, packed_with_many
 from blissdata.redis_engine.backends.search import Criterion, criteria, matches
 from blissdata.redis_engine.backends.server import (
-    BEAT_OF_NOBODY,
     PULSE_TTL_MS,
     RedisServer,
     are_alive,
@@ -44,7 +44,6 @@ from blissdata.redis_engine.backends.server import (
     silence,
     state_number,
     step_from,
-    takes_beats,
 )
 from blissdata.redis_engine.backends.stack_index import ScanIndex, index_text
 from blissdata.redis_engine.backends.wire import Command, Wire

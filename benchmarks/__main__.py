@@ -32,10 +32,15 @@ FULL = {
     "sends": 400_000, "peer_sends": 40_000, "frames": 100, "streams": 1000, "kept": 1_000_000,
     "peer_kept": 100_000, "group_points": 100, "reads": 3000, "latencies": 400, "lives": 200,
     "scans": 3000, "loads": 400, "memory": 400_000, "peer_memory": 40_000, "searches": 5, "queries": 40,
+    "settle": 15,
 }  # fmt: skip
 """How much is done in one round."""
 
-QUICK = {name: max(2, size // 50) for name, size in FULL.items()} | {"streams": 20, "searches": 1}
+QUICK = {name: max(2, size // 50) for name, size in FULL.items()} | {
+    "streams": 20,
+    "searches": 1,
+    "settle": 0,
+}
 """Enough to see that everything works, too little to mean anything."""
 
 
@@ -201,30 +206,46 @@ class Bench:
         """Rows `life load states search`."""
         n = self.sizes
         ours, peer, plain = self.ours, self.peer, self.ours_plain
-        for side in (ours, peer, plain):
-            side("life", scans=5)
-        ours_life = ours("life", scans=n["lives"])
-        peer_life = peer("life", scans=n["lives"])
         keys = ours("make_scans", scans=n["scans"])
         plain_keys = plain("make_scans", scans=n["scans"])
+        self.settle()
         found = len([i for i in range(n["scans"]) if i % 10 == 3])
         arguments: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
             "load": lambda k: {"work": "load_scans", "keys": k[: n["loads"]]},
             "states": lambda k: {"work": "states", "keys": k, "times": n["searches"]},
-            "search": lambda k: {"work": "search", "times": n["queries"], "found": found},
-        }
-        self.keep("life", "ours", ours_life)
-        self.keep("life", "peer", peer_life)
-        self.keep("life_plain", "ours", plain("life", scans=n["lives"]))
-        self.keep("life_plain", "peer", peer_life)
+            "search": lambda k: {
+                "work": "search", "times": min(n["queries"], n["scans"]), "found": found
+            },
+        }  # fmt: skip
         for name, request in arguments.items():
-            measured = peer(**request(keys))
-            self.keep(name, "ours", ours(**request(keys)))
-            self.keep(name, "peer", measured)
-            self.keep(f"{name}_plain", "ours", plain(**request(plain_keys)))
-            self.keep(f"{name}_plain", "peer", measured)
+            measured = {
+                "peer": peer(**request(keys)),
+                "ours": ours(**request(keys)),
+                "plain": plain(**request(plain_keys)),
+            }
+            for side, values in measured.items():
+                for row, value in (values if name == "search" else {name: values}).items():
+                    if side == "plain":
+                        self.keep(f"{row}_plain", "ours", value)
+                    else:
+                        self.keep(row, side, value)
+                    if side == "peer":
+                        self.keep(f"{row}_plain", side, value)
         ours("remove_scans")
         plain("remove_scans")
+        for side in (ours, peer, plain):
+            side("life", scans=5)
+        for name, side in (("ours", ours), ("peer", peer)):
+            self.keep("life", name, side("life", scans=n["lives"]))
+        self.keep("life_plain", "ours", plain("life", scans=n["lives"]))
+        self.keep("life_plain", "peer", self.samples["life"]["peer"][-1])
+
+    def settle(self) -> None:
+        """Waits until the server has forgotten what the rounds before have deleted."""
+        deadline = time.monotonic() + self.sizes["settle"]
+        with self.stack.client() as client:
+            while client.info("keyspace")["db0"]["expires"] and time.monotonic() < deadline:
+                time.sleep(0.1)
 
     def memory(self) -> None:
         """Row `bytes_per_point`."""

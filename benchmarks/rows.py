@@ -102,6 +102,10 @@ ROWS = (
     Row("states_plain", "states of 3000 scans (plain)", "scans/s", (peer(5),)),
     Row("search", "search among 3000 (stack)", "/s", (peer(1),)),
     Row("search_plain", "search among 3000 (plain)", "/s", (peer(1),)),
+    Row("search_new", "the same, for the first time (stack)", "/s", (peer(0),)),
+    Row("search_new_plain", "the same, for the first time (plain)", "/s", (peer(0),)),
+    Row("search_one", "search that finds one scan (stack)", "/s", (peer(1),)),
+    Row("search_one_plain", "search that finds one scan (plain)", "/s", (peer(1),)),
     Row("memory_1000", "publisher's memory, 1000 streams", "MB", (peer(2),), less=True),
     Row(
         "bytes_per_point",

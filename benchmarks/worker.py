@@ -23,6 +23,8 @@ from blissdata.streams.default import Stream
 
 FRAME = (1024, 1024)
 FRAME_NBYTES = 2 * 2**20
+FIRST_NUMBER = 1_000_000
+"""Number of the first scan that is made to be found; no other scan has such a one."""
 
 
 class Worker:
@@ -316,7 +318,7 @@ class Worker:
         for i in range(scans):
             identity = {
                 "name": f"scan{i % 7}",
-                "number": i,
+                "number": FIRST_NUMBER + i,
                 "data_policy": "none",
                 "session": f"s{i % 10}",
             }
@@ -350,14 +352,25 @@ class Worker:
         return len(keys) * times / took
 
     def search(self, times, found):
-        """Searches that find a tenth of the scans [searches/s]."""
+        """Searches among the scans of `make_scans` [searches/s]: that find a tenth of them, asked for the
+        first time and again and again; and that find one."""
+        begin = time.perf_counter()
+        for i in range(10):
+            _, keys = self.store.search_existing_scans(session=f"s{i}")
+        new = 10 / (time.perf_counter() - begin)
         begin = time.perf_counter()
         for _ in range(times):
             _, keys = self.store.search_existing_scans(session="s3")
-        took = time.perf_counter() - begin
+        again = times / (time.perf_counter() - begin)
         if len(keys) != found:
             raise ValueError(f"found {len(keys)} scans, expected {found}")
-        return times / took
+        begin = time.perf_counter()
+        for i in range(times):
+            _, keys = self.store.search_existing_scans(number=FIRST_NUMBER + i)
+            if len(keys) != 1:
+                raise ValueError(f"found {len(keys)} scans, expected one")
+        one = times / (time.perf_counter() - begin)
+        return {"search": again, "search_new": new, "search_one": one}
 
 
 def check(points):

@@ -12,7 +12,7 @@ from benchmarks import __main__ as bench
 from benchmarks import files, where
 from benchmarks.rows import ROWS, Bound, as_json, as_text, judged
 
-TINY = dict.fromkeys(bench.FULL, 3) | {"kept": 200, "peer_kept": 50, "scans": 20}
+TINY = dict.fromkeys(bench.FULL, 3) | {"kept": 200, "peer_kept": 50, "scans": 20, "settle": 0}
 
 
 def test_every_side_does_the_work_that_is_measured():

@@ -182,7 +182,7 @@ def test_missing_functions_are_brought(stack_server: StackServer, admin: redis.R
     DataStore(stack_server.url, init_db=True).close()
     admin.execute_command("FUNCTION", "FLUSH")
     with DataStore(stack_server.url) as store:
-        assert libraries(admin) == {"mylib", "blissdata_3", "blissdata_json_2", "blissdata_pins_1"}
+        assert libraries(admin) == {"mylib", "blissdata_3", "blissdata_json_3", "blissdata_pins_1"}
         scan = store.create_scan(IDENTITY)
         admin.execute_command("FUNCTION", "FLUSH")  # also behind the back of an open store
         scan.close()

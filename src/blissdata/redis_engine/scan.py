@@ -53,7 +53,7 @@ from blissdata.streams.event_stream import WAIT_SLICE_S, EventStream
 from blissdata.streams.heartbeat import Heartbeat, Suspicion, publisher_lost
 from blissdata.streams.where import availability_of
 
-__all__ = ["Scan", "ScanState", "known_state"]
+__all__ = ["Scan", "ScanState", "known_state", "known_states"]
 
 _logger = logging.getLogger(__name__)
 
@@ -727,6 +727,14 @@ def known_state(key: str, number: int) -> ScanState:
             f"Scan {key} is in state {number}, which this version does not know"
         )
     return state
+
+
+def known_states(found: Mapping[str, int | None]) -> dict[str, ScanState]:
+    """The states of scans that are there. Raises `ScanValidationError` as `known_state` does."""
+    try:
+        return {key: _BY_NUMBER[number] for key, number in found.items() if number is not None}
+    except KeyError:
+        return {key: known_state(key, n) for key, n in found.items() if n is not None}
 
 
 def _names(states: frozenset[ScanState]) -> str:

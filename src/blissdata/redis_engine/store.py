@@ -27,7 +27,7 @@ from blissdata.old_names import once_called
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument, info_text
 from blissdata.redis_engine.keys import DELETION_GRACE_S, new_ulid, pin_key
 from blissdata.redis_engine.pins import PinKeeper
-from blissdata.redis_engine.scan import Scan, ScanState, known_state
+from blissdata.redis_engine.scan import Scan, ScanState, known_state, known_states
 from blissdata.streams.deadline import Deadline
 from blissdata.streams.durability import Durability
 from blissdata.streams.event_log import SealRequest
@@ -198,8 +198,7 @@ class DataStore:
     def load_scans(self, keys: Sequence[str]) -> dict[str, Scan | ScanLoadError]:
         """Many scans, for reading; in the place of those that cannot be loaded, what `load_scan`
         raises. One round trip. Raises `RuntimeError` for a key that cannot be a scan's."""
-        for key in keys:
-            self._check_key(key)
+        self._check_keys(keys)
         found: dict[str, Scan | ScanLoadError] = {}
         for key, loaded in self._catalog.load_many(keys).items():
             try:
@@ -278,13 +277,12 @@ class DataStore:
     def get_scans_state(self, keys: Sequence[str]) -> dict[str, ScanState]:
         """The state of each scan. One round trip. Raises `ScanNotFoundError` naming those that are
         not there."""
-        for key in keys:
-            self._check_key(key)
+        self._check_keys(keys)
         found = self._catalog.states(list(keys))
         missing = [key for key, state in found.items() if state is None]
         if missing:
             raise ScanNotFoundError(f"There is no scan {', '.join(missing)}: deleted or expired")
-        return {key: known_state(key, n) for key, n in found.items() if n is not None}
+        return known_states(found)
 
     @once_called(key="scan_key")
     def delete_scan(self, key: str, force: bool = False) -> None:
@@ -296,6 +294,12 @@ class DataStore:
         deleted as it is with `force`."""
         self._check_key(key)
         close_and_delete(self._catalog, self.event_log, key, force)
+
+    def _check_keys(self, keys: Sequence[str]) -> None:
+        is_scan_key = self._catalog.is_scan_key
+        for key in keys:
+            if not isinstance(key, str) or not is_scan_key(key):
+                self._check_key(key)
 
     def _check_key(self, key: str) -> None:
         if not isinstance(key, str) or not self._catalog.is_scan_key(key):

@@ -470,7 +470,7 @@ class PlainCatalog:
     # ------------------------------------------------------------------------------ names
 
     def is_scan_key(self, key: str) -> bool:
-        return self._keys.is_scan(key)
+        return key.startswith(self._keys.scan_prefix)
 
     def scan_key(self, pk: str) -> str:
         return self._keys.scan(pk)

@@ -47,6 +47,9 @@ BEAT_TIMEOUT_S = 3.0
 
 PULSE_TTL_MS = PULSE_TTL_S * 1000
 
+NO_TTL = -1
+"""What PTTL says of a key that is there for good."""
+
 CHECKED_AT_ONCE = 4096
 """How many keys one command asks for: others wait meanwhile."""
 
@@ -175,6 +178,8 @@ def are_alive(raw: Wire, keys: Sequence[str]) -> list[bool]:
     if not keys:
         return []
     ttls = raw.execute_packed(packed_for_each(("PTTL",), keys, ()), len(keys))
+    if ttls.count(NO_TTL) == len(keys):  # nearly always
+        return [True] * len(keys)
     return [not is_gone(ttl) for ttl in ttls]
 
 

@@ -99,8 +99,6 @@ REMEMBERED = 16384
 MOST_SEARCHES = 16
 """Of so many searches it is remembered which scans fit them."""
 
-_ALIVE = ord("1")
-
 _INTEGERS = range(-(2**63), 2**64)
 """Those that RedisJSON keeps as they are."""
 
@@ -126,7 +124,7 @@ class StackCatalog:
         self._max_block = max_block
         self._state_keys: dict[str, str] = {}
         self._compared: dict[tuple[Criterion, ...], dict[str, bool]] = {}
-        self._steady: Command = ("FCALL", "bdj2_steady", 3, KEEPER, PULSES, PINS, database)
+        self._steady: Command = ("FCALL", "bdj3_steady", 3, KEEPER, PULSES, PINS, database)
         self._index = ScanIndex(raw, keys, self._fields, self._numbers, self._steady)
         self._answers: dict[tuple[Criterion, ...], tuple[Sequence[str], list[str]]] = {}
         self._older_scans: tuple[str | None, Sequence[Announcement]] = (None, ())
@@ -139,7 +137,7 @@ class StackCatalog:
         with translated_errors(f"creating scan {key}"):
             self._index.make_sure()
             state_id = self._functions.call(
-                "bdj2_create",
+                "bdj3_create",
                 [key, state_key, HISTORY, self._keys.pulse(document.pk), PULSES],
                 [document.to_json(), HISTORY_LENGTH, PULSE_TTL_MS],
             )
@@ -162,7 +160,7 @@ class StackCatalog:
             except (
                 redis.exceptions.ResponseError
             ) as error:  # they are missing, and may not be brought
-                logger.debug("bdj2_load: %s", error)
+                logger.debug("bdj3_load: %s", error)
                 replies = self._load_by_commands(wanted)
             if any(_is_forbidden(reply) for reply in replies):
                 replies = self._load_by_commands(wanted)
@@ -176,7 +174,7 @@ class StackCatalog:
     def _loading(self, key: str) -> tuple[str, list[str], list[str]]:
         state_key = self._state_keys.get(key)
         keys = [key] if state_key is None else [key, state_key]
-        return "bdj2_load", keys, [self._keys.stream("")]
+        return "bdj3_load", keys, [self._keys.stream("")]
 
     def _load_by_commands(self, keys: Sequence[str]) -> list[Any]:
         """The same without our functions, for users who may not call them."""
@@ -223,10 +221,10 @@ class StackCatalog:
             state_key = self._find_state_key(key) or self._keys.stream(document.state_pk)
             keys = [key, state_key, pulse, PULSES]
             try:
-                word, value = self._functions.call("bdj2_advance", keys, args)
+                word, value = self._functions.call("bdj3_advance", keys, args)
             except (redis.ConnectionError, redis.TimeoutError):
                 again = True
-                word, value = self._functions.call("bdj2_advance", keys, args)
+                word, value = self._functions.call("bdj3_advance", keys, args)
         if word == b"VANISHED":
             self._expire_unlisted(document)
             raise not_found(key)
@@ -271,10 +269,10 @@ class StackCatalog:
 
     def expire(self, key: str, seconds: int) -> None:
         with translated_errors(f"deleting scan {key}"):
-            self._functions.call("bdj2_expire", [key], [seconds, self._keys.stream("")])
+            self._functions.call("bdj3_expire", [key], [seconds, self._keys.stream("")])
 
     def expire_many(self, keys: Sequence[str], seconds: int) -> None:
-        calls = [("bdj2_expire", [key], [seconds, self._keys.stream("")]) for key in keys]
+        calls = [("bdj3_expire", [key], [seconds, self._keys.stream("")]) for key in keys]
         with translated_errors(f"letting {len(keys)} scans expire"):
             raise_first(self._functions.call_many(calls))
 
@@ -287,14 +285,6 @@ class StackCatalog:
         """The key of a scan's state stream, which only its document tells; None if it does not."""
         return self._find_state_keys([key]).get(key)
 
-    def _state_key_from(self, key: str, text: bytes | None) -> str | None:
-        pk = None if text is None else json.loads(text)
-        if not isinstance(pk, str):
-            return None
-        state_key = self._keys.stream(pk)
-        self._remember(key, state_key)
-        return state_key
-
     def _remember(self, key: str, state_key: str) -> None:
         if len(self._state_keys) >= REMEMBERED:
             self._state_keys.clear()
@@ -306,8 +296,10 @@ class StackCatalog:
         missing = [key for key, state_key in known.items() if state_key is None]
         if missing:
             found = self._fetch(missing, "state_stream.pk")
-            for key, text in zip(missing, found, strict=True):
-                known[key] = self._state_key_from(key, text)
+            for key, pk in zip(missing, found, strict=True):
+                if isinstance(pk, str):
+                    known[key] = state_key = self._keys.stream(pk)
+                    self._remember(key, state_key)
         return {key: state_key for key, state_key in known.items() if state_key is not None}
 
     # ------------------------------------------------------------------------------ many scans
@@ -326,7 +318,7 @@ class StackCatalog:
                 2 + len(streams),
             )
             everyone = steady == 1 and there == len(scans)
-            alive = [True] * len(scans) if everyone else self._are_alive(scans)
+            alive = [True] * len(scans) if everyone else are_alive(self._raw, scans)
         for key, is_alive, reply in zip(scans, alive, newest, strict=True):
             # Another type where the state stream should be costs no other scan its state.
             if is_alive and reply and not isinstance(reply, Exception):
@@ -357,17 +349,6 @@ class StackCatalog:
                 found[key] = Life(state, silence(pttl) if heard and state < CLOSED else None)
         return found
 
-    def _are_alive(self, keys: Sequence[str]) -> list[bool]:
-        """For each scan whether it is there, and does not count as deleted. Asked of a server
-        function where there is one: it takes a tenth of the time of as many commands."""
-        if not keys:
-            return []
-        try:
-            return [found == _ALIVE for found in self._functions.call("bdj2_alive", keys)]
-        except redis.exceptions.ResponseError as error:  # it may not be called, or not be brought
-            logger.debug("bdj2_alive: %s", error)
-        return are_alive(self._raw, keys)
-
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
         wanted = tuple(criteria(fields, self._fields))
         with translated_errors("searching scans"):
@@ -377,7 +358,7 @@ class StackCatalog:
                 return found.timetag, fitting.copy()
             keys = found.keys
             if not found.steady:
-                alive = self._are_alive(keys)
+                alive = are_alive(self._raw, keys)
                 keys = [key for key, is_alive in zip(keys, alive, strict=True) if is_alive]
             fitting = keys if found.exact else self._fitting(keys, wanted)
             if found.steady:
@@ -392,8 +373,10 @@ class StackCatalog:
         compared = self._compared.get(wanted, {})
         missing = [key for key in keys if key not in compared]
         if missing:
-            found = self._fetch_identities(missing)
-            compared |= {key: matches(found.get(key, {}), wanted) for key in missing}
+            found = self._fetch_identities(missing, wanted)
+            compared |= {
+                key: matches(identity, wanted) for key, identity in zip(missing, found, strict=True)
+            }
             if len(self._compared) >= MOST_SEARCHES:
                 self._compared = {}
             if len(compared) > REMEMBERED:  # those of now fit, or none is remembered
@@ -403,17 +386,23 @@ class StackCatalog:
                 self._compared[wanted] = compared
         return [key for key in keys if compared[key]]
 
-    def _fetch_identities(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Who these scans are, from their documents."""
-        texts = self._fetch(keys, "id")
-        return {key: _identity(text) for key, text in zip(keys, texts, strict=True) if text}
+    def _fetch_identities(
+        self, keys: Sequence[str], wanted: Sequence[Criterion]
+    ) -> list[dict[str, Any]]:
+        """Who these scans are, from their documents, as far as the criteria ask for it."""
+        (name, _, _), *others = wanted
+        if not others and name.isascii():
+            return [{name: value} for value in self._fetch(keys, f"id.{name}")]
+        return [found if isinstance(found, dict) else {} for found in self._fetch(keys, "id")]
 
-    def _fetch(self, keys: Sequence[str], path: str) -> list[bytes | None]:
-        """One part of each document, as text. One round trip."""
+    def _fetch(self, keys: Sequence[str], path: str) -> list[Any]:
+        """One part of each document; None where there is none. One round trip."""
         chunks = in_chunks(keys, FETCHED_AT_ONCE)
         replies = self._raw.execute([("JSON.MGET", *chunk, path) for chunk in chunks])
         raise_first(replies)
-        return [text for reply in replies for text in reply]
+        texts = [b"null" if text is None else text for reply in replies for text in reply]
+        found: list[Any] = json.loads(b"[" + b",".join(texts) + b"]")
+        return found
 
     def timetag(self) -> str:
         with translated_errors("asking for the newest scan"):
@@ -530,7 +519,7 @@ class StackCatalog:
     # ------------------------------------------------------------------------------ names
 
     def is_scan_key(self, key: str) -> bool:
-        return self._keys.is_scan(key)
+        return key.startswith(self._keys.scan_prefix)
 
     def scan_key(self, pk: str) -> str:
         return self._keys.scan(pk)
@@ -550,11 +539,6 @@ class StackCatalog:
 
 
 # ---------------------------------------------------------------------------------- documents
-
-
-def _identity(text: bytes | None) -> dict[str, Any]:
-    found = json.loads(text) if text else None
-    return found if isinstance(found, dict) else {}
 
 
 def _check_identity(identity: Mapping[str, Any]) -> None:
@@ -684,7 +668,7 @@ class StackBackend(RedisServer):
             ScanIndex(self._raw, keys, ESRF_FIELDS, {"number"}).make_sure()
             self._raise_expansions()
             self._seal_of_2x.load()
-            reply = self._json_functions.call("bdj2_initialise", list(ours), list(ours.values()))
+            reply = self._json_functions.call("bdj3_initialise", list(ours), list(ours.values()))
         if reply != b"OK":
             raise _not_empty(reply.decode())
 

@@ -166,7 +166,14 @@ class Link:
             self._socket.sendall(packed)
         except OSError as error:
             raise _lost(error) from error
-        return [self.receive() for _ in range(count)]
+        replies: list[Any] = []
+        gets = self._reader.gets
+        while len(replies) < count:
+            replies.append(self.receive())  # waits
+            while len(replies) < count and (reply := gets()) is not False:  # has come with it
+                if not isinstance(reply, _PUSH):
+                    replies.append(reply)
+        return replies
 
     # ------------------------------------------------------------------------------ receiving
 

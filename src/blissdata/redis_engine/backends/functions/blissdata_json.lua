@@ -1,4 +1,4 @@
-#!lua name=blissdata_json_2
+#!lua name=blissdata_json_3
 -- What must happen at one instant to scans that are RedisJSON documents (protocol 1). Keys and entries
 -- are those that blissdata 2.x leaves, and the pulses. As in blissdata.lua, the number in the names grows
 -- with every change of behaviour.
@@ -109,13 +109,6 @@ local function steady(keys, args)
   return expiring == 0 and 1 or 0
 end
 
--- KEYS: scans   gives a 1 for each that is there, a 0 for each that is gone or counts as deleted
-local function all_alive(keys, args)
-  local found = {}
-  for i, key in ipairs(keys) do found[i] = alive(key) and '1' or '0' end
-  return table.concat(found)
-end
-
 -- KEYS: protocol key, then what else a prepared server holds   ARGS: a value for each
 -- gives OK, or how many keys the server holds
 local function initialise(keys, args)
@@ -128,10 +121,9 @@ end
 
 local READ, ALWAYS = {'no-writes', 'allow-oom'}, {'allow-oom'}
 
-redis.register_function{function_name='bdj2_create', callback=create}
-redis.register_function{function_name='bdj2_advance', callback=advance, flags=ALWAYS}
-redis.register_function{function_name='bdj2_load', callback=load, flags=READ}
-redis.register_function{function_name='bdj2_expire', callback=expire, flags=ALWAYS}
-redis.register_function{function_name='bdj2_steady', callback=steady, flags=READ}
-redis.register_function{function_name='bdj2_alive', callback=all_alive, flags=READ}
-redis.register_function{function_name='bdj2_initialise', callback=initialise}
+redis.register_function{function_name='bdj3_create', callback=create}
+redis.register_function{function_name='bdj3_advance', callback=advance, flags=ALWAYS}
+redis.register_function{function_name='bdj3_load', callback=load, flags=READ}
+redis.register_function{function_name='bdj3_expire', callback=expire, flags=ALWAYS}
+redis.register_function{function_name='bdj3_steady', callback=steady, flags=READ}
+redis.register_function{function_name='bdj3_initialise', callback=initialise}

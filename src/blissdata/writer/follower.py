@@ -189,9 +189,6 @@ class Follower:
 
     def _follow(self) -> None:
         self._wait_for(ScanState.PREPARED)
-        if self._scan.state == ScanState.CLOSED and not self._scan.stream_names:
-            self._be_done("nothing")
-            return
         if not self._open():
             return
         self.progress.outcome = "writing"

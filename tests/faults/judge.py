@@ -336,12 +336,10 @@ def _judge_publisher(
             continue
         missing = confirmed - there
         what = f"{stream}: {confirmed} points were confirmed, {there} are there"
-        # Who has sealed a stream asks no more about it.
-        done = stream in publisher.ended or publisher.was_told(stream)
-        untold = [] if done else ["the publisher"]
-        untold += [
-            r.name for r in readers if r.reached.get(stream, 0) > there and not r.was_told(stream)
-        ]
+        # Who has sealed a stream, or read it to its seal, asks no more about it.
+        done = [r for r in (publisher, *readers) if stream in r.ended or r.was_told(stream)]
+        untold = [] if publisher in done else ["the publisher"]
+        untold += [r.name for r in readers if r.reached.get(stream, 0) > there and r not in done]
         if may_lose and not untold:
             verdict.lost_and_told += missing
         else:

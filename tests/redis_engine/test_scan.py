@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from blissdata.redis_engine.keys import new_ulid
 from blissdata.streams import BaseStream
 from blissdata.streams.default import BrokenPluginStream, BrokenStream, Stream
 from blissdata.streams.encoding.json import JsonStreamEncoder
+from blissdata.streams.event_log import SealRequest
 from blissdata.testing import MemoryBackend
 from blissdata.testing.servers import TestServer
 
@@ -171,6 +173,41 @@ def test_a_step_that_somebody_else_took_is_explained(store: DataStore, scan: Sca
         scan.prepare()
     assert scan.state == ScanState.CLOSED  # it knows now
     scan.close()  # and has nothing left to do
+
+
+@pytest.mark.parametrize("step", ["stop", "close"])
+@pytest.mark.parametrize(
+    "tidied", [False, True], ids=["open again", "sealed by somebody meanwhile"]
+)
+def test_points_that_were_sealed_and_lost_are_reported_by_the_scan(step: str, tidied: bool) -> None:
+    with TestServer() as server, DataStore(server.url, init_db=True) as store:
+        scan = store.create_scan(IDENTITY)
+        early, late, sound = (scan.create_stream(name, dtype=float) for name in "abc")
+        scan.prepare()
+        scan.start()
+        for stream in (early, late, sound):
+            stream.send([0.0, 1.0])
+            stream.join()
+        sound.seal()
+        with server.client() as client:
+            client.save()
+        for stream in (early, late):
+            stream.send([2.0, 3.0, 4.0])
+        assert early.seal() == 5
+        late.join()
+        server.kill()
+        server.start()
+        if tidied:
+            assert store.event_log.seal({early.key: SealRequest(None)}) == {early.key: 2}
+        with pytest.raises(StreamRewoundError) as caught:
+            getattr(scan, step)()
+        said = "\n".join([str(caught.value), *caught.value.__notes__])
+        assert re.search(r"Stream 'a' .*\b2\b", said)
+        assert re.search(r"Stream 'b' .*only 2 points", said)
+        assert "'c'" not in said
+        scan.close()
+        assert [len(scan.streams[name]) for name in "abc"] == [2, 2, 2]
+        assert all(scan.streams[name].is_sealed() for name in "abc")
 
 
 @pytest.mark.parametrize("step", ["stop", "close"])

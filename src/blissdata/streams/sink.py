@@ -31,7 +31,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -143,6 +143,7 @@ class StreamSink:
         self.failure_known = False
         self.inherited = False
         self.sealed: int | None = None
+        self.seal_seen = False
         self._publisher = publisher
 
     @property
@@ -447,12 +448,16 @@ class Publisher:
 
         Points that were refused because somebody else wrote into the stream are a warning only (as
         `stream.seal()` has it), and with `tell_conflicts` an error too, unless it was told before. A
-        stream into which this publisher wrote nothing is sealed wherever it ends."""
+        stream into which this publisher wrote nothing is sealed wherever it ends. With
+        `tell_conflicts`, streams that were sealed before are looked at once more: the server may have
+        been restarted from an older state since."""
         sinks = list(sinks)
         requests: dict[str, SealRequest] = {}
         trouble: Exception | None = None
         for sink in sinks:
             if sink.sealed is not None:
+                if tell_conflicts and not (sink.seal_seen or sink.inherited):
+                    requests[sink.key] = SealRequest(sink.sealed, sink.scan_key, sink.durability)
                 continue
             if sink.inherited:
                 trouble = trouble or sink.failure  # it is the parent's to seal
@@ -476,6 +481,7 @@ class Publisher:
         lengths, later = self._seal_on_server(requests, {sink.key: sink for sink in sinks})
         with self._lock:
             for sink in sinks:
+                sink.seal_seen |= tell_conflicts and sink.key in lengths
                 sink.sealed = lengths.get(sink.key, sink.sealed)
                 if sink.sealed is None and sink.failure is None:
                     sink.points = []  # it goes on: it could not be sealed
@@ -500,6 +506,8 @@ class Publisher:
             elif isinstance(outcome, StreamRewoundError):
                 errors.append(_lost(sinks[key], outcome))
                 anywhere[key] = replace(requests[key], length=None)
+            elif isinstance(outcome, int) and outcome < (sinks[key].sealed or 0):
+                errors.append(_sealed_short(sinks[key], outcome))
         if anywhere:
             outcomes |= self._seal_at_last(anywhere)
         lengths = {k: outcome for k, outcome in outcomes.items() if isinstance(outcome, int)}
@@ -511,7 +519,7 @@ class Publisher:
         for key, outcome in outcomes.items():
             if isinstance(outcome, PayloadError):  # somebody sealed it, in words nobody can read
                 lengths[key] = sinks[key].confirmed
-        return lengths, errors[0] if errors else None
+        return lengths, _together(errors)
 
     def _seal_at_last(self, requests: Mapping[str, SealRequest]) -> dict[str, int | Exception]:
         """Seals; what a trouble that may pass has kept from it is asked for again, as `persist` does."""
@@ -862,6 +870,23 @@ def _lost(sink: StreamSink, error: Exception) -> Exception:
     )
     explained.__cause__ = error
     return explained
+
+
+def _sealed_short(sink: StreamSink, length: int) -> Exception:
+    """The error of a stream that somebody sealed after the server had lost its end."""
+    return StreamRewoundError(
+        f"{sink.what}: it was sealed with {sink.sealed} points, and now it is sealed with {length}: the "
+        "server was restarted from an older state"
+    )
+
+
+def _together(errors: Sequence[Exception]) -> Exception | None:
+    """The first of the errors, which tells of the others as well."""
+    if not errors:
+        return None
+    for other in errors[1:]:
+        errors[0].add_note(f"Also: {other}")
+    return errors[0]
 
 
 def _unsealed(sink: StreamSink, error: Exception) -> Exception:

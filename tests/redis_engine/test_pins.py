@@ -51,7 +51,10 @@ def threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name == "blissdata-pins"]
 
 
-def test_one_thread_speaks_for_all_pins_and_ends_with_them(scan: Scan) -> None:
+def test_one_thread_speaks_for_all_pins_and_ends_with_them(
+    scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blissdata.redis_engine.pins.PERIOD_S", 0.1)
     assert threads() == []
     pins = [scan.pin(f"consumer {n}") for n in range(5)]
     assert threads() == ["blissdata-pins"]

@@ -11,6 +11,7 @@ others      a tracker that follows takes them over; one of blissdata 2.x is noti
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from tests.redis_engine.memory_tracker.rounds import (
 )
 
 from blissdata import DataStore, Scan
-from blissdata.exceptions import PinBrokenError, PinGoneError, ScanNotFoundError
+from blissdata.exceptions import BlissdataError, PinBrokenError, PinGoneError, ScanNotFoundError
 from blissdata.redis_engine.backends.abstract import PIN_LAPSES_AFTER_S
 from blissdata.redis_engine.keys import PULSE_TTL_S, pin_key
 from blissdata.redis_engine.memory_tracker import NoFreeableMemoryError
@@ -388,6 +389,29 @@ def test_an_open_scan_in_which_nothing_happens_is_not_deleted_under_a_pin(
     tracker.update()
     with pytest.raises(ScanNotFoundError):
         store.load_scan(scan.key)
+
+
+def test_a_scan_that_cannot_be_read_any_more_is_held_all_the_same(
+    plain_store: DataStore, server: TestServer
+) -> None:
+    with suppress(BlissdataError), plain_store.create_scan(IDENTITY) as scan:
+        stream = scan.create_stream("a", dtype="f8", shape=(1000,))
+        scan.prepare()
+        publish(stream, 0, 6)
+        tracker = new_tracker(plain_store)
+        tracker.update()
+        with scan.pin("writer"):
+            with server.client() as client:
+                client.set(scan.key, "no JSON")
+            scan_key = scan.key
+            tracker._set_aside(scan_key, "as a round would that looks at it again")
+            tracker.update()
+            with pytest.raises(NoFreeableMemoryError, match="pinned"):
+                tracker.reclaim_memory(0)
+            assert first_there(stream) == 0
+        tracker.reclaim_memory(0)
+        assert first_there(stream) == 5
+        plain_store.delete_scan(scan_key, force=True)
 
 
 def test_the_pin_of_a_deleted_scan_is_removed(

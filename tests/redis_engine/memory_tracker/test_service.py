@@ -334,7 +334,7 @@ def test_a_pinned_consumer_that_is_late_misses_nothing_and_the_publisher_waits(
     kind: str, request: pytest.FixtureRequest, start: Start
 ) -> None:
     server: TestServer = request.getfixturevalue("server" if kind == "plain" else "stack_server")
-    total = 120  # MB
+    total = 80  # MB
     with (
         DataStore(server.url, init_db=True, publish_timeout=LONG_S) as store,
         DataStore(server.url) as elsewhere,
@@ -449,7 +449,7 @@ def test_what_a_tracker_tells_is_read_again() -> None:
 
 def test_a_point_that_does_not_fit_fails_alone_and_status_says_so(limited: TestServer) -> None:
     """A point of 48 MB, and a limit of 40 MB."""
-    with DataStore(limited.url, publish_timeout=1) as store:
+    with DataStore(limited.url, publish_timeout=0.3) as store:
         with store.create_scan(IDENTITY) as scan:
             huge = scan.create_stream("huge", dtype="f8", shape=(6 << 20,))
             small = scan.create_stream("small", dtype="f8")

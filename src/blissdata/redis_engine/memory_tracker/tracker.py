@@ -542,7 +542,10 @@ class MemoryTracker:
 
     def _streams_of(self, pin: PinState) -> Iterable[str]:
         scan = self._open.get(pin.scan_key)
-        return pin.positions if scan is None else scan.streams
+        if scan is not None:
+            return scan.streams
+        known = [key for key, scan_key in self._scan_of.items() if scan_key == pin.scan_key]
+        return [*known, *(key for key in pin.positions if key not in known)]  # it cannot be read
 
     def pins_have_moved(self) -> bool:
         """Looks at the pins again; True if another position is the slowest of one stream."""

@@ -7,7 +7,7 @@ WORKERS ?= logical
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test beside matrix faults acquisition bench check format lint types arrows docs clean
+.PHONY: help demo test beside matrix faults acquisition writes bench check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ faults: $(STAMP)  ## a real server broken two hundred times while programs publi
 
 acquisition: $(STAMP)  ## acquisitions of four times the server's memory: what each reader saw, and from where
 	$(BIN)/python -m tests.acquisition $(ACQUISITION)
+
+writes: $(STAMP)  ## a file writer that is killed again and again: is its file the same as without?
+	$(BIN)/python -m tests.writer_kills $(WRITES)
 
 bench: $(STAMP)  ## how fast, beside blissdata 2.4.5 and beside the bare server: a table of ratios
 	$(BIN)/python -m benchmarks --json benchmarks/results.json $(BENCH)

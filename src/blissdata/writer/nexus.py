@@ -95,8 +95,10 @@ class NexusFile:
         self._disk, self._file = self._begin() if self.is_new else self._resume()
         self._growing: set[_Growing] = set()
         self._entries: dict[str, h5py.Group] = {name: self._file[name] for name in self._file}
+        self._scans = {
+            name: group.attrs.get(SCAN_MARK, "") for name, group in self._entries.items()
+        }
         self._root: h5py.Group = self._file["/"]
-        self._default = ""
         self._replaced: list[h5py.Group] = []
         self._is_rebuilt = self.is_new
         self._is_closed = False
@@ -185,14 +187,12 @@ class NexusFile:
         """A group that is nowhere in the file yet."""
         return self._file.create_group(None, track_order=True)
 
-    def put(self, name: str, group: h5py.Group) -> None:
-        """The group is the entry of that name from the next commit on."""
-        before = self._entries.get(name)
-        if before is None:
-            self._default = name
-        else:
-            self._replaced.append(before)
+    def put(self, name: str, group: h5py.Group, scan: str) -> None:
+        """The group is the entry of that name, and of that scan, from the next commit on."""
+        if name in self._entries:
+            self._replaced.append(self._entries[name])
         self._entries[name] = group
+        self._scans[name] = scan
         self._is_rebuilt = True
 
     def _rebuild(self) -> None:
@@ -201,11 +201,14 @@ class NexusFile:
         for name in self._root.attrs:
             if name != "default":
                 _copy_attribute(self._root, root, name)
-        default = self._default or self._root.attrs.get("default")
-        if default:
-            root.attrs["default"] = default
-        for name, group in self._entries.items():
-            root[name] = group
+        # A file that was killed and gone on with has its entries in the same order as any other.
+        names = sorted(self._entries, key=lambda name: _age(self._scans[name]))
+        if names:
+            newest = self._scans[names[-1]]
+            first = next(name for name in names if self._scans[name] == newest)
+            root.attrs["default"] = first
+        for name in names:
+            root[name] = self._entries[name]
         # HDF5 removes what nobody can reach any more once it is let go of: readers still can.
         self._replaced.append(self._root)
         self._root = root
@@ -301,7 +304,7 @@ class Entry:
                 if not isinstance(error, DataFileError) and self._file.is_refused(error):
                     raise
                 mistakes.append(Mistake(step.path, _told(error)))
-        self._file.put(self.name, top)
+        self._file.put(self.name, top, self._scan)
         return mistakes
 
     def _make(
@@ -538,6 +541,11 @@ def _writable(roots: DataRoots, path: str) -> str:
         return roots.place(path)
     except DataFileError as error:
         raise FileWriteRefusedError(f"{path} is not written: {error}") from error
+
+
+def _age(scan: str) -> str:
+    """By which scans are sorted as they were created: their keys end with ULIDs."""
+    return scan.rstrip("}")[-26:]
 
 
 def _is_of_the_disk(error: OSError) -> bool:

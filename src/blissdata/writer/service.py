@@ -181,7 +181,8 @@ class Writer:
         )
         for key in wanted:
             if key not in self._failed:
-                self._take(key, quiet=key not in pinned)
+                self._take(key, quiet=states.get(key) == ScanState.CLOSED and key not in pinned)
+        self._report()
 
     def _is_retried(self, key: str) -> bool:
         return self._retry if isinstance(self._retry, bool) else key in self._retry

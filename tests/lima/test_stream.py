@@ -6,6 +6,7 @@ reading       length, frames, slices, references, live image, while running and 
 cursors       views over the frames in between, newest only, groups, the end
 forgotten     the events of a finished scan are trimmed: the files tell
 waiting       woken by events, not by the clock; a scan that nobody continues
+where         with the detector, in closed files, on their way, gone
 old           streams of publishers that know no plugins
 """
 
@@ -36,7 +37,8 @@ from blissdata.lima.client import (
     prepare_next_lima_acquisition,
 )
 from blissdata.lima.image_utils import ImageData, NoImageAvailable
-from blissdata.streams import BaseStream, CursorGroup
+from blissdata.lima.layout import FilePattern, LimaLayout
+from blissdata.streams import BaseStream, CursorGroup, Place, Ranges
 from blissdata.streams.default import BrokenPluginStream, Stream
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.entries import MAX_INDEX
@@ -612,3 +614,111 @@ def test_waiting_asks_the_device_once(
         reading = background.submit(lambda: saved.stream[1])
         wait_until(reached.exists)
     np.testing.assert_array_equal(reading.result(LONG_S), frame(0, 1))
+
+
+# ---------------------------------------------------------------------------------- where frames are
+
+
+def between(start: int, stop: int) -> Ranges:
+    return Ranges.between(start, stop)
+
+
+def test_frames_are_with_the_detector_in_closed_files_or_on_their_way(
+    saved: Published, camera: Camera, files: Files
+) -> None:
+    found = saved.stream.availability()
+    assert (found.length, found.places) == (0, (Place.DETECTOR, Place.FILE))
+    saved.tell(last_index=6, last_index_saved=5)
+    files.save(0)
+    found = saved.stream.availability()
+    assert (found.length, found.sealed) == (7, False)
+    assert found.detector == between(3, 7)  # it keeps 4
+    assert found.file == between(0, 5)  # 5 a file, and the next one is begun
+    assert found.pending == found.gone == between(0, 0)
+    saved.tell(last_index=12, last_index_saved=7)
+    found = saved.stream.availability()
+    assert (found.detector, found.file) == (between(9, 13), between(0, 5))
+    assert found.pending == between(5, 9)
+    (file,) = found.files
+    assert file.path == files.saving["file_path"]
+    assert file.item == "/entry_0000/measurement/data"
+
+
+def test_what_was_not_saved_when_it_stopped_is_gone(saved: Published, files: Files) -> None:
+    saved.tell(last_index=12, last_index_saved=6)
+    files.save(0)
+    files.save(1, frames=2)
+    saved.scan.stop()
+    found = saved.stream.availability()
+    assert (found.file, found.detector) == (between(0, 7), between(9, 13))
+    assert (found.pending, found.gone) == (between(0, 0), between(7, 9))
+    with pytest.raises(IndexNoMoreThereError, match="frames 7 and later are in no closed file"):
+        saved.stream.wait_available(8)
+
+
+def test_frames_that_are_not_saved_are_gone_when_the_ring_went_round(ring: Published) -> None:
+    ring.tell(last_index=9)
+    found = ring.stream.availability()
+    assert (found.detector, found.gone) == (between(6, 10), between(0, 6))
+    with pytest.raises(ValueError, match="no place 'file'; its places are: detector"):
+        ring.stream.wait_available(0, "file")
+    with pytest.raises(IndexNoMoreThereError, match="its ring has only frames 6–9"):
+        ring.stream.wait_available(0)
+
+
+def test_a_detector_that_is_prepared_anew_has_none_of_the_frames(ring: Published) -> None:
+    ring.tell(last_index=2)
+    assert ring.stream.availability().detector == between(0, 3)
+    prepare_next_lima_acquisition(ring.store, ring.stream.info["lima_info"]["server_url"])
+    found = ring.stream.availability()
+    assert (found.detector, found.gone) == (between(0, 0), between(0, 3))
+
+
+def test_a_file_that_is_not_there_has_no_frames(saved: Published, files: Files) -> None:
+    saved.tell(last_index=12, last_index_saved=10)
+    files.save(1)
+    found = saved.stream.availability()
+    assert found.file == between(5, 10)
+    assert "img_0000.h5" in str(found.files[0].why)
+    files.save(0)
+    assert saved.stream.availability().file == between(0, 10)
+
+
+def test_who_waits_for_a_frame_in_a_file_is_woken_by_the_detectors_news(
+    saved: Published, files: Files, background: ThreadPoolExecutor
+) -> None:
+    saved.tell(last_index=3)
+    waiting = background.submit(saved.stream.wait_available, 3, "file", LONG_S)
+    files.save(0)
+    saved.tell(last_index=6, last_index_saved=4)
+    assert not waiting.done()
+    saved.tell(last_index=6, last_index_saved=5)
+    assert waiting.result(LONG_S).file == between(0, 5)
+    assert saved.stream.wait_available(6, "detector", 0).length == 7
+
+
+@pytest.mark.parametrize("offset", [0, 3])
+def test_the_ring_holds_frames_of_one_acquisition(offset: int) -> None:
+    """7 frames an acquisition, a ring of 4: the present acquisition's frames alone can be asked for."""
+    layout = LimaLayout(
+        "tango://camera", 4, 7, offset, FilePattern("/d/%04d.h5", None, "HDF5", 0, 3)
+    )
+    for last in range(30):
+        for acquisition in range(-1, 5):
+            found = layout.ring_of_acquisition(last, acquisition + offset)
+            expected = [
+                f for f in range(last + 1) if layout.in_ring(f, last) and f // 7 == acquisition
+            ]
+            assert list(found) == expected
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_closed_files_are_counted_as_each_frame_says(sealed: bool) -> None:
+    layout = LimaLayout("tango://camera", 4, 7, 0, FilePattern("/d/%04d.h5", None, "HDF5", 0, 3))
+    for last_saved in range(-1, 30):
+        files, frames = layout.in_closed_files(last_saved, sealed)
+        assert frames == sum(layout.is_closed(f, last_saved, sealed) for f in range(40))
+        assert files == len({layout.file_index(f)[0] for f in range(frames)})
+        assert [layout.first_of_file(n) for n in range(files)] == [
+            f for f in range(frames) if layout.file_index(f)[1] == 0
+        ]

@@ -1,6 +1,6 @@
 """Drives the streams of other packages' plugins, and prints what they give; runs in any environment.
 
-    python plugins_program.py URL DIRECTORY
+    python plugins_program.py URL DIRECTORY [where]
 
 The plugins are those of blissdata-lima2 and blissdata-mosca. Their detectors are not there, so this is
 as far as they go without: a conductor that knows nothing but its version (lima2 asks for it as soon as
@@ -74,7 +74,7 @@ def seen(view: Any) -> Any:
     return [type(view).__name__, view.index, len(view), told(view.get_data)]
 
 
-def drive(url: str, directory: str) -> dict[str, Any]:
+def drive(url: str, directory: str, where: str = "") -> dict[str, Any]:
     path = os.path.join(directory, "frames.h5")
     with h5py.File(path, "w") as file:
         file["/entry/data"] = FRAMES
@@ -140,6 +140,15 @@ def drive(url: str, directory: str) -> dict[str, Any]:
             seen(stream.cursor().read(block=False, last_only=True)),
             told(lambda s=stream: Stream(s.event_stream)[:]),
         ]
+    if where:  # a question that 2.x does not know
+        found = {
+            name: one.as_json() for name, one in store.load_scan(scan.key).availability().items()
+        }
+        for name, stream in streams.items():
+            found[f"{name} waited"] = told(lambda s=stream: s.wait_available(2, None, 0).length)
+            found[f"{name} missed"] = told(lambda s=stream: s.wait_available(99, None, 0))
+        scan.close()
+        return found
     scan.stop()
     scan.close()
     for name, stream in streams.items():

@@ -137,6 +137,24 @@ def test_streams_of_other_plugins_give_what_they_give_with_2x(
     assert found["lima2 sealed"][2] == ["uint16", [2, 3], last_frame]
 
 
+def test_streams_of_other_plugins_are_asked_where_their_points_are(
+    neighbours: Path, server: TestServer, tmp_path: Path
+) -> None:
+    """They know nothing of places. How many points there are is all that can be said; where the plugin
+    must ask a detector for that, and it does not answer, not even that."""
+    DataStore(server.url, init_db=True).close()
+    program = str(HERE / "plugins_program.py")
+    found = json.loads(run(neighbours, "-W", "ignore", program, server.url, str(tmp_path), "where"))
+    lima2, mosca = found["lima2"], found["mosca"]
+    assert (lima2["length"], lima2["problem"]) == (3, None)
+    assert lima2["unknown"] == [[0, 3]]
+    assert not any(lima2[place] for place in ("memory", "file", "detector", "pending", "gone"))
+    assert (found["lima2 waited"], found["lima2 missed"]) == (3, "DataTimeoutError")
+    assert mosca["problem"]
+    assert mosca["length"] == 0
+    assert found["mosca waited"] == "ConnectionFailed"
+
+
 # ---------------------------------------------------------------------------------- identities
 
 

@@ -271,6 +271,25 @@ def test_plugins_that_tell_nothing_of_places_still_work(store: DataStore, mixed:
     assert (found["elsewhere"].memory, found["elsewhere"].unknown) == (between(2, 3), between(0, 2))
 
 
+def test_a_plugin_that_takes_long_to_count_its_points_is_not_asked_often(
+    store: DataStore, mixed: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def slow(self: Silent) -> int:
+        asked.append(time.monotonic())
+        time.sleep(0.2)
+        raise ConnectionError("the detector does not answer")
+
+    monkeypatch.setattr(Silent, "__len__", slow)
+    reader = store.load_scan(mixed.key)
+    for _ in range(10):
+        found = reader.availability()
+        assert found["silent"].problem == "the detector does not answer"
+        assert found["plain"].length == 3
+    assert len(asked) == 1
+
+
 def test_a_stream_that_cannot_be_asked_costs_the_others_nothing(
     store: DataStore, mixed: Scan
 ) -> None:

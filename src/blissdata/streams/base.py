@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,34 @@ class StreamDefinition:
 
     encoder: StreamEncoder
     """How its points travel."""
+
+
+PATIENCE = 10.0
+"""A plugin that took so long to say how many points there are is left alone so many times as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a plugin said, when it was asked for the length of a stream."""
+
+    at: float
+    """When, on the monotonic clock [s]."""
+
+    took: float
+    """How long that took [s]."""
+
+    length: int | Exception
+    """What it said, or raised."""
+
+    @classmethod
+    def of(cls, stream: BaseStream, now: float) -> _Asked:
+        """Asks it. May take as long as it likes."""
+        length: int | Exception
+        try:
+            length = len(stream)
+        except Exception as error:  # noqa: BLE001 — a plugin may fail in any way; raised to who asks
+            length = error
+        return cls(now, time.monotonic() - now, length)
 
 
 class BaseStream(ABC):
@@ -97,8 +126,19 @@ class BaseStream(ABC):
         """Where the points are, given what the server says of the events. May look at files (as
         `events.looks` allows) and ask whom it must, but not long: it is called ten times a second.
 
-        This one, for plugins that define none, tells how many points there are, and nothing of where."""
-        return Availability(self.name, self.key, len(self), events.sealed, complete=False)
+        This one, for plugins that define none, tells how many points there are, and nothing of where.
+        Some ask a detector for that, which may take long: then it is not asked often."""
+        now = time.monotonic()
+        asked = self._asked_for_length
+        age = None if asked is None else now - asked.at - PATIENCE * asked.took
+        if asked is None or events.looks.may_look(age):
+            asked = self._asked_for_length = _Asked.of(self, now)
+            events.looks.took(asked.took)
+        if isinstance(asked.length, Exception):
+            raise asked.length
+        return Availability(self.name, self.key, asked.length, events.sealed, complete=False)
+
+    _asked_for_length: _Asked | None = None
 
     def before_seal(self) -> None:  # noqa: B027 — a plugin may define it, most have nothing to do
         """Called where points are written, before the stream is sealed: what was sent by another path than

@@ -270,6 +270,28 @@ def test_the_pin_of_a_dead_program_lapses(
     assert left.lost == {scan.streams["a"].key: ((2, 5),)}
 
 
+def test_a_closed_scan_under_a_lapsed_pin_expires_and_is_let_go_once(
+    store: DataStore, scan: Scan, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = pin_of_another_program(store, scan)
+    tracker = new_tracker(store)
+    scan.close()
+    tracker.update()
+    assert not expires(store, scan)
+    silence(store, key, PIN_LAPSES_AFTER_S + 1)
+    caplog.set_level(logging.INFO, LOGGER)
+    for _ in range(4):
+        tracker.update()
+        clock.now += DOUBTED_S + 1
+    assert expires(store, scan)
+    assert caplog.text.count("is terminated, expiration set") == 1
+    assert caplog.text.count("has lapsed") == 1
+    assert "Start tracking" not in caplog.text
+    scan.pin("other")
+    tracker.update()
+    assert not expires(store, scan)
+
+
 def test_a_holder_that_is_heard_again_holds_again(
     store: DataStore, scan: Scan, clock: Clock
 ) -> None:
@@ -374,6 +396,21 @@ def test_a_pin_that_comes_just_when_a_scan_is_to_expire_counts(
     tracker.update()
     assert not expires(store, scan)
     assert store.remove_pin(scan.key, "writer")
+
+
+def test_a_tracker_that_follows_keeps_a_closed_scan_that_is_to_expire(
+    store: DataStore, scan: Scan
+) -> None:
+    pin = scan.pin("writer")
+    scan.close()
+    store.catalog.expire(scan.key, 10_000)  # by the one before, in the same moment
+    assert expires(store, scan)
+    tracker = new_tracker(store)
+    tracker.update()
+    assert not expires(store, scan)
+    pin.release()
+    tracker.update()
+    assert expires(store, scan)
 
 
 def test_an_open_scan_in_which_nothing_happens_is_not_deleted_under_a_pin(

@@ -168,6 +168,7 @@ class MemoryTracker:
         self._gone: dict[str, int] = {}
         self._silent: dict[str, float] = {}
         self._lapsed: set[str] = set()
+        self._kept: set[str] = set()
         self._newest_record: str | None = None
         self._foreign: float | None = None
         self._forgotten: float | None = None
@@ -477,37 +478,43 @@ class MemoryTracker:
         """Learns what consumers want to keep, and takes up their scans, closed ones too. Two round trips,
         more where a scan is new."""
         found = self._store.backend.pins.all()
-        wanted = {pin.scan_key for pin in found}
+        holding = [pin for pin in found if self._holds(pin)]
+        wanted = {pin.scan_key for pin in holding}
         self._load([key for key in wanted if key not in self._open and key not in self._aside])
-        for key in self._done & self._open.keys():  # pinned just when it was to expire
-            self._done.discard(key)
-            self._keep(key)
-        there = self._open.keys() | self._aside.keys()
-        for pin in found:
-            if pin.scan_key not in there:
+        self._done -= self._open.keys()
+        gone = wanted - self._open.keys() - self._aside.keys()
+        for pin in holding:
+            if pin.scan_key in gone:
                 _logger.warning(
                     "Pin %r of scan %s is removed: there is no such scan any more",
                     pin.name,
                     pin.scan_key,
                 )
                 self._store.backend.pins.release(pin.key)
-        self._all_pins = [pin for pin in found if pin.scan_key in there]
-        self._pins = [pin for pin in self._all_pins if self._holds(pin)]
+        self._all_pins = [pin for pin in found if pin.scan_key not in gone]
+        self._pins = [pin for pin in holding if pin.scan_key not in gone]
+        self._keep_closed({pin.scan_key for pin in self._pins})
         keys = {pin.key for pin in self._all_pins}
         self._silent = {key: since for key, since in self._silent.items() if key in keys}
         self._lapsed &= keys
         positions = self._positions()
         self._gone = {key: end for key, end in self._gone.items() if key in positions}
 
-    def _keep(self, key: str) -> None:
-        """Takes back that a closed scan expires."""
-        catalog = self._open[key].catalog
-        try:
-            document = catalog.load(key).document
-        except ScanLoadError as error:
-            _logger.debug("%s", error)
-            return
-        self._store.backend.pins.keep(catalog.keys_of(document))
+    def _keep_closed(self, pinned: set[str]) -> None:
+        """Takes back that closed scans expire which are pinned: they may have been pinned just when they
+        were to expire."""
+        self._kept &= pinned
+        for key in pinned - self._kept:
+            scan = self._open.get(key)
+            if scan is None or scan.state < ScanState.CLOSED:
+                continue
+            self._kept.add(key)
+            try:
+                document = scan.catalog.load(key).document
+            except ScanLoadError as error:
+                _logger.debug("%s", error)
+                continue
+            self._store.backend.pins.keep(scan.catalog.keys_of(document))
 
     def _holds(self, pin: PinState) -> bool:
         """Whether it counts; says so when that changes."""

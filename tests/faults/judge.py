@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -245,8 +245,9 @@ def judge(
             _judge_writers(verdict, journal, rival, authors, lengths)
     for journal in publishers:
         _judge_publisher(verdict, journal, readers, lengths, may_lose)
+    published = {key for journal in publishers for key in journal.scans}
     for journal in readers:
-        _judge_reader(verdict, journal, lengths, may_lose, killed)
+        _judge_reader(verdict, journal, lengths, published, may_lose, killed)
     return verdict
 
 
@@ -359,6 +360,7 @@ def _judge_reader(
     verdict: Verdict,
     reader: Journal,
     lengths: Mapping[Stream, int],
+    published: Collection[str],
     may_lose: bool,
     killed: bool,
 ) -> None:
@@ -373,6 +375,9 @@ def _judge_reader(
             )
     if not (may_lose or killed):
         for (key, name), (kind, text) in reader.told.items():
+            # A scan whose creator lost the reply is nobody's: readers are told so, rightly.
+            if key is not None and key not in published and kind == "PublisherLostError":
+                continue
             verdict.left += 1
             verdict.trouble.append(f"{reader.name} was told of {key} '{name}': {kind}: {text}")
     if not reader.over:

@@ -129,6 +129,14 @@ def test_what_a_server_may_lose_must_be_told(
     assert (found.lost_and_told, found.lost) == ((1, 0) if good else (0, 1))
 
 
+def test_a_scan_that_nobody_knows_he_created_may_be_left() -> None:
+    for known, good in ((False, True), (True, False)):
+        publisher = Journal("p", {KEY: 1} if known else {}, over=True)
+        reader = Journal("r", {KEY: 1}, over=True)
+        reader.told[KEY, None] = ("PublisherLostError", "")
+        assert judge([publisher], [reader], {}, may_lose=False).good is good
+
+
 def conflict(index: int) -> str:
     return f"Stream 'fast': points {index} to 99 were not confirmed: somebody else wrote there"
 

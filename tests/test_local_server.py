@@ -39,6 +39,7 @@ from blissdata import DataStore
 from blissdata.exceptions import LocalServerError, ServerBusyError, StoreConnectionError
 from blissdata.redis_engine import local_server
 from blissdata.redis_engine.backends.client import make_client, redacted, translated_errors
+from blissdata.redis_engine.limits import PinLimit
 from blissdata.redis_engine.local_server import (
     ServerOptions,
     ensure_running,
@@ -51,6 +52,7 @@ from blissdata.redis_engine.local_server import place as place_module
 from blissdata.redis_engine.local_server import tracker as tracker_module
 from blissdata.redis_engine.local_server.place import Place, socket_directory
 from blissdata.redis_engine.local_server.tracker import TrackerProcess
+from blissdata.redis_engine.memory_tracker.report import Report
 
 START = "from blissdata.redis_engine.local_server import ensure_running; print(ensure_running())"
 
@@ -760,6 +762,31 @@ def test_a_tracker_that_ends_is_started_again(
     assert not children_of_this_process("memory_tracker")
     kept.look()
     assert not children_of_this_process("memory_tracker")
+
+
+def test_the_tracker_keeps_pins_up_to_the_limit_that_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "DELAY_S", 0.0)
+    options = ServerOptions(pin_limit="97%")
+    assert "--pin-limit=97%" in options.arguments()
+    url = ensure_running(tmp_path / "private", options=options)
+    place = Place.of(tmp_path / "private")
+    record = place.record()
+    assert record is not None
+    assert record.pin_limit == "97%"
+    kept = TrackerProcess(place)
+    kept.keep(url, record.pin_limit)
+    kept.look()
+    try:
+        with DataStore(url, init_db=True) as store:
+            report = until(lambda: Report.from_texts(store.backend.pins.told()))
+        assert report.options.pin_limit == PinLimit(97)
+        assert report.options.yielding
+    finally:
+        kept.stop()
+    with pytest.raises(ValueError, match="neither a part"):
+        ServerOptions(pin_limit="most of it")
 
 
 def children_of_this_process(word: str) -> list[psutil.Process]:

@@ -14,11 +14,17 @@ import numpy as np
 
 from blissdata import DataStore, Scan
 from blissdata.data_roots import DataRoots
+from blissdata.writer import follower, service
 from blissdata.writer.nexus import MARKS
 from blissdata.writer.report import ScanReport, read_report
 from blissdata.writer.service import Writer
 
-LONG_S = 60.0
+LONG_S = 20.0
+
+service.LISTEN_S = 0.05
+service.REPORT_S = 0.2
+follower.LOOK_S = 0.1
+"""Tests end many writers, and each would sleep until it looks up."""
 
 FILE_MARKS = ("creator",)
 """Root attributes that the writer adds."""
@@ -35,6 +41,7 @@ class Running:
         )
         self._thread = threading.Thread(target=self.writer.run, name="writer of the test")
         self._thread.start()
+        self.wait("")  # scans that were closed before are not written
 
     def wait(self, *words: str) -> str:
         """Until it says a line with these words; the line."""

@@ -24,9 +24,10 @@ import pytest
 
 from blissdata import DataStore, ScanState
 from blissdata.exceptions import IndexNoMoreThereError, PinBrokenError, PublishTimeoutError
+from blissdata.redis_engine.limits import PinLimit
 from blissdata.redis_engine.memory_tracker import program
 from blissdata.redis_engine.memory_tracker.health import Setup, look, warnings
-from blissdata.redis_engine.memory_tracker.options import Options, PinLimit
+from blissdata.redis_engine.memory_tracker.options import Options
 from blissdata.redis_engine.memory_tracker.report import Alarm, Next, Report
 from blissdata.redis_engine.memory_tracker.service import Service
 from blissdata.redis_engine.memory_tracker.sizes import human_size

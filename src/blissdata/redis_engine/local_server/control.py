@@ -228,10 +228,11 @@ def status(directory: Path | str | None = None) -> ServerStatus:
 
 
 def address(directory: Path | str | None = None) -> str | None:
-    """The URL of the user's local server, or of the private one in `directory`, if it serves; with its
-    password, to be shown only through `client.redacted`. Starts nothing. A round trip."""
+    """The URL of the user's local server, or of the private one in `directory`, if there is one; with
+    its password, to be shown only through `client.redacted`. Asks nobody, starts nothing."""
     place = Place.of(directory)
-    return _url_if_serving(place) if place.exists() else None
+    record = place.record() if place.exists() else None
+    return None if record is None else place.url(record.socket, password=bool(record.port))
 
 
 def url_status(url: str) -> ServerStatus:
@@ -421,7 +422,7 @@ def _environment() -> dict[str, str]:
 
 def _refuse_other_options(place: Place, options: ServerOptions) -> None:
     record = place.record()
-    for name in ("fsync", "maxmemory", "port", "bind", "beacon", "beacon_files"):
+    for name in ("fsync", "maxmemory", "port", "bind", "beacon", "beacon_files", "pin_limit"):
         asked, found = getattr(options, name), getattr(record, name, None)
         if asked is not None and asked != found:
             raise LocalServerError(

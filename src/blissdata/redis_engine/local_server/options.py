@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from blissdata.redis_engine.limits import PinLimit
+
 __all__ = ["IDLE_S", "Fsync", "ServerOptions", "add_arguments", "from_arguments"]
 
 Fsync = Literal["always", "everysec", "no"]
@@ -38,6 +40,8 @@ class ServerOptions:
     """Serve TCP as well, with a password; default 0: the socket only."""
     bind: str | None = None
     """The address to listen at for TCP; default 127.0.0.1, this machine only."""
+    pin_limit: str | None = None
+    """Up to which use of memory its memory tracker keeps pins, as `90%` (default) or `4gb`."""
     idle_s: float | None = None
     """After how long without anybody a server started on demand leaves [s]."""
     beacon: str | None = None
@@ -54,6 +58,8 @@ class ServerOptions:
             raise ValueError(f"port is {self.port}; expected 1 to 65535, or 0 for no TCP")
         if self.bind is not None and not re.fullmatch(r"[\w.:%*-]+", self.bind):
             raise ValueError(f"bind is {self.bind!r}; expected an address such as 127.0.0.1")
+        if self.pin_limit is not None:
+            PinLimit.of(self.pin_limit)
         if self.idle_s is not None and not self.idle_s > 0:
             raise ValueError(f"idle_s is {self.idle_s}; expected a time above 0 s")
         self._check_beacon()
@@ -94,6 +100,7 @@ class ServerOptions:
                 "maxmemory",
                 "port",
                 "bind",
+                "pin_limit",
                 "idle_s",
                 "beacon",
                 "beacon_files",
@@ -128,6 +135,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the address for TCP (default 127.0.0.1: this machine only; 0.0.0.0: everybody)",
     )
     parser.add_argument(
+        "--pin-limit",
+        type=PinLimit.argument,
+        metavar="LIMIT",
+        help="use of memory up to which pins are kept, as 95%% or 4gb; 100%%: always, publishers wait "
+        "instead (default 90%%)",
+    )
+    parser.add_argument(
         "--beacon",
         nargs="?",
         const="127.0.0.1:25000",
@@ -151,6 +165,7 @@ def from_arguments(arguments: argparse.Namespace) -> ServerOptions:
         maxmemory=arguments.maxmemory,
         port=arguments.port,
         bind=arguments.bind,
+        pin_limit=None if arguments.pin_limit is None else str(arguments.pin_limit),
         idle_s=arguments.idle_s,
         beacon=arguments.beacon,
         beacon_files=arguments.beacon_files

@@ -84,6 +84,8 @@ class Record:
     """Where it answers in Beacon's place; empty: nowhere."""
     beacon_files: str = ""
     """The directory whose files it gives there; empty: none."""
+    pin_limit: str = ""
+    """Up to which use of memory its tracker keeps pins; empty: the default."""
 
 
 @dataclass(frozen=True, slots=True)

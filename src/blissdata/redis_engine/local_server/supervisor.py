@@ -106,7 +106,7 @@ class Supervisor:
         serving = self._adopt() if data_lock is None else self._start(data_lock, record)
         if serving is None:  # told to leave before it was up
             return
-        self._tracker.keep(serving.url)
+        self._tracker.keep(serving.url, serving.record.pin_limit)
         try:
             with self._announce(serving):
                 serving.unwanted = not self._ready()
@@ -172,6 +172,7 @@ class Supervisor:
             idle_s=idle_s,
             beacon=self._options.beacon or "",
             beacon_files=self._options.beacon_files or "",
+            pin_limit=self._options.pin_limit or "",
         )
 
     def _wait_until_it_answers(self, serving: _Serving) -> bool:
@@ -331,7 +332,7 @@ class Supervisor:
             return False
         serving.record, serving.process = again.record, again.process
         serving.url, serving.log_start = again.url, again.log_start
-        self._tracker.keep(serving.url)
+        self._tracker.keep(serving.url, serving.record.pin_limit)
         return True
 
     def _shut_down(self, process: valkey.Process) -> None:

@@ -38,12 +38,15 @@ class TrackerProcess:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._url = ""
+        self._arguments: list[str] = []
         self._child: subprocess.Popen[bytes] | None = None
         self._due = math.inf
 
-    def keep(self, url: str) -> None:
-        """From now on there is a server to keep, at that address."""
+    def keep(self, url: str, pin_limit: str = "") -> None:
+        """From now on there is a server to keep, at that address; pins up to that limit (empty: the
+        default)."""
         self._url = url
+        self._arguments = ["--pin-limit", pin_limit] if pin_limit else []
         self._due = time.monotonic() + DELAY_S
 
     def look(self) -> float:
@@ -66,7 +69,7 @@ class TrackerProcess:
         try:
             with self._place.open_log() as log:
                 child = subprocess.Popen(  # noqa: S603 — this Python, our own module
-                    [sys.executable, "-P", "-m", _PROGRAM],
+                    [sys.executable, "-P", "-m", _PROGRAM, *self._arguments],
                     cwd=self._place.directory,
                     stdin=subprocess.PIPE,
                     stdout=log,

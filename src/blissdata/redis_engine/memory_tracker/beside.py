@@ -1,16 +1,19 @@
-"""The memory tracker beside a local server: `python -m blissdata.redis_engine.memory_tracker.beside`.
+"""The memory tracker beside a local server: `python -m blissdata.redis_engine.memory_tracker.beside
+[--pin-limit LIMIT]`.
 
 Its supervisor writes the server's URL to its stdin, and keeps that open: when it is gone, so is this.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
 from types import FrameType
 
 from blissdata.exceptions import StoreError
+from blissdata.redis_engine.limits import PinLimit
 from blissdata.redis_engine.memory_tracker.options import Options
 from blissdata.redis_engine.memory_tracker.service import Service
 from blissdata.redis_engine.store import DataStore
@@ -23,6 +26,9 @@ CLIENT_NAME = "blissdata-local-upkeep"
 
 def main() -> int:
     """The exit code: 0, or 1 with the reason on stderr."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pin-limit", type=PinLimit.argument, default=Options().pin_limit)
+    options = Options(yielding=True, pin_limit=parser.parse_args().pin_limit)
     url = sys.stdin.readline().strip()
     logging.basicConfig(
         stream=sys.stderr,
@@ -34,13 +40,13 @@ def main() -> int:
     try:
         store = DataStore(_named(url), init_db=False)
     except StoreError:
-        return _prepared(url)
+        return _prepared(url, options)
     with store:
-        _keep(store)
+        _keep(store, options)
     return 0
 
 
-def _prepared(url: str) -> int:
+def _prepared(url: str, options: Options) -> int:
     """Nobody has prepared the server yet: it is ours to prepare."""
     try:
         store = DataStore(_named(url), init_db=True)
@@ -48,12 +54,12 @@ def _prepared(url: str) -> int:
         logging.getLogger(__name__).error("%s", error)
         return 1
     with store:
-        _keep(store)
+        _keep(store, options)
     return 0
 
 
-def _keep(store: DataStore) -> None:
-    service = Service(store, Options(yielding=True), ends_with=sys.stdin.fileno())
+def _keep(store: DataStore, options: Options) -> None:
+    service = Service(store, options, ends_with=sys.stdin.fileno())
 
     def stop(number: int, frame: FrameType | None) -> None:
         service.stop()

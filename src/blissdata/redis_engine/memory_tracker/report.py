@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from blissdata.redis_engine.memory_tracker.options import Options, PinLimit
+from blissdata.redis_engine.limits import PinLimit
+from blissdata.redis_engine.memory_tracker.options import Options
 
 __all__ = ["FOREIGN_S", "MOST_ALARMS", "Alarm", "Next", "Report"]
 

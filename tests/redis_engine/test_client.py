@@ -81,6 +81,7 @@ def test_every_command_does_the_same_in_resp2_and_resp3(
         x.join()
         (view,) = group.read(timeout=5).values()
         assert list(view.get_data()) == [0.0, 1.0, 2.0]
+        assert copy.streams["x"].wait_available(2, "memory", 5).memory.spans == ((0, 3),)
         y.send({"a": [1]})
         scan.start()
         scan.stop()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.faults.compare import Row, as_table
 from tests.faults.formula import points, salt
 from tests.faults.harness import SETTINGS, run, shares
 from tests.faults.judge import (
@@ -213,6 +214,20 @@ def test_a_stall_is_explained(tmp_path: Path) -> None:
     assert (stall.seconds, stall.beyond) == (8, 4)
     assert str(stall).startswith("8.0 s, 4.0 s of it with nothing broken: reader between at fast 7")
     assert "2 × StoreConnectionError" in str(stall)
+
+
+def test_a_comparison_counts_what_was_survived_and_says_what_was_not() -> None:
+    row = Row("cut", "publishes")
+    row.take(Verdict())
+    row.take(Verdict(lost=7, trouble=["…"]))
+    stuck = ["publisher0", "reader-cursor", "reader-group"]
+    row.take(Verdict(trouble=["…"], stuck=stuck, crashed=["reader-group"]))
+    table = as_table([row, Row("cut", "neither", 3, 3), Row("stall", "reads", 2, 2)])
+    assert table.splitlines()[2:] == [
+        "| cut | 1 of 3: confirmed points are missing (1); the publisher hangs (1); "
+        "readers ended with an error (1) |  | 3 of 3 |",
+        "| stall |  | 2 of 2 |  |",
+    ]
 
 
 @pytest.mark.parametrize("total", [0, 1, 4, 7, 200])

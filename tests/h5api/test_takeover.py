@@ -22,6 +22,8 @@ from tests.h5api.test_redis_hdf5 import running, wait_until
 
 from blissdata import DataStore
 from blissdata.exceptions import (
+    DataFileError,
+    DataFileMissingError,
     DataFileRefusedError,
     IndexNoMoreThereError,
     PointsNotInFileError,
@@ -123,6 +125,44 @@ def test_whichever_source_has_a_point_serves_it(
     for name, dataset in datasets.items():  # those that were there before
         assert np.array_equal(dataset[2:8], running_file[f"1.1/{name}"][()][2:8])
     running_file.close()
+
+
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_points_of_varying_shape_come_from_the_file_as_well(
+    store: DataStore, path: str, ndim: int
+) -> None:
+    shape = (-1,) * ndim
+    points = [
+        np.arange(3.0**ndim).reshape((3,) * ndim),
+        np.zeros((2,) * ndim),
+        np.ones((1,) * ndim),
+    ]
+    scan, streams = started(store, group(v=stream("v")), path=path, v=(float, shape))
+    for point in points:
+        send(streams["v"], point)
+    elements = h5py.vlen_dtype(float)
+    dtype = elements if ndim == 1 else np.dtype([("shape", "i8", (2,)), ("data", elements)])
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("1.1/v", (2,), dtype)
+        for i, point in enumerate(points[:2]):
+            dataset[i] = point if ndim == 1 else (point.shape, point.reshape(-1))
+    trim(store, streams, 1)
+    with File(path, data_store=store) as f:
+        for index in (0, 2, slice(0, 3), [0, 1]):
+            found = f["1.1/v"][index]
+            expected = points[index] if not isinstance(index, list) else points[:2]
+            for one, other in zip(found, expected, strict=True):
+                assert np.array_equal(one, other)
+        close(scan)
+        for one, other in zip(f["1.1/v"], points, strict=True):
+            assert np.array_equal(one, other)
+        trim(store, streams, 3)
+        with pytest.raises(PointsNotInFileError, match="points 2 to 2"):
+            f["1.1/v"][2]
+    with h5py.File(path, "w") as file:
+        file["1.1/v"] = np.zeros(3)
+    with File(path, data_store=store) as f, pytest.raises(PointsNotInFileError, match="float64"):
+        f["1.1/v"][0]
 
 
 def test_points_of_neither_source_are_told(store: DataStore, path: str) -> None:
@@ -307,6 +347,21 @@ def test_a_file_that_comes_grows_or_goes_is_looked_at_anew(
         assert d[13] == 7
         os.unlink(path)
         wait_until(lambda: list(f.keys()) == [])
+
+
+def test_a_file_that_is_cut_under_a_reader_is_an_error_that_says_so(
+    memory_store: DataStore, path: str
+) -> None:
+    written(path)
+    with File(path, data_store=memory_store) as f:
+        d = f["1.1/d"]
+        assert d[3] == 3
+        os.truncate(path, 2000)
+        with pytest.raises(DataFileError, match=r"sample\.h5"):
+            d[4]
+        os.unlink(path)
+        with pytest.raises(DataFileMissingError):
+            d[4]
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 at all", None], ids=["empty", "text", "cut"])

@@ -141,9 +141,9 @@ class LeftServer(Exception):  # noqa: N818 — no error, unless there is no file
 class Written(Protocol):
     """Where a stream is written to, for when it has left the server."""
 
-    def points(self, start: int, stop: int) -> Array:
-        """Points `start` to `stop` (exclusive) from the file. Never waits. Raises
-        `PointsNotInFileError`."""
+    def points(self, start: int, stop: int) -> Any:
+        """Points `start` to `stop` (exclusive) from the file: an array, or a list of arrays where
+        their shapes vary. Never waits. Raises `PointsNotInFileError`."""
         ...
 
     def scan_left(self) -> bool:
@@ -307,7 +307,7 @@ class StreamArray(LiveArray):
         inner = parsed.axes[1:]
         first = Index(parsed.axes[:1], parsed.first_is_named)
         wanted = self._resolved(first, (length,))
-        found = [point for run in wanted.runs() for point in self._stream[run.start : run.stop]]
+        found = [point for run in wanted.runs() for point in self._points(run.start, run.stop)]
         if len({point.shape for point in found}) == 1:
             block = np.stack(found)
             whole = Index((slice(None), *inner)).resolve(block.shape).apply(block)
@@ -356,18 +356,19 @@ class StreamArray(LiveArray):
         self._written = None
         self._extent = _Extent(self._stream, None, self._extent.known)
 
-    def _points(self, start: int, stop: int) -> Array:
+    def _points(self, start: int, stop: int) -> Any:
+        """An array, or a list of arrays where shapes vary."""
         try:
-            points = self._as_array(self._stream[start:stop])
+            points = self._as_points(self._stream[start:stop])
             if len(points) < stop - start:
                 raise no_more_there(self._what, start + len(points), stop)
         except (IndexNoMoreThereError, StreamVanishedError):
-            if self._written is None or self._varies:
+            if self._written is None:
                 raise
             return self._points_of_both(self._written, start, stop)
         return points
 
-    def _points_of_both(self, written: Written, start: int, stop: int) -> Array:
+    def _points_of_both(self, written: Written, start: int, stop: int) -> Any:
         """Points of which some have left the server."""
         there: list[tuple[int, Any]] = []
         if isinstance(self._stream, Stream):
@@ -376,11 +377,16 @@ class StreamArray(LiveArray):
         for index, points in there:
             if index > position:
                 parts.append(written.points(position, index))
-            parts.append(self._as_array(points))
+            parts.append(self._as_points(points))
             position = index + len(points)
         if position < stop:
             parts.append(written.points(position, stop))
+        if self._varies:
+            return [point for part in parts for point in part]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self._dtype)
+
+    def _as_points(self, points: Any) -> Any:
+        return list(points) if self._varies else self._as_array(points)
 
     def _as_array(self, points: Any) -> Array:
         if not self._is_text:
@@ -414,17 +420,17 @@ class StreamArray(LiveArray):
         try:
             points = view.get_data()
         except (IndexNoMoreThereError, StreamVanishedError):
-            if self._written is None or self._varies:
+            if self._written is None:
                 raise
             return self._points(view.index, view.index + len(view))
-        return points if self._varies else self._as_array(points)
+        return self._as_points(points)
 
     def _follow_frozen(self, length: int, first: int) -> Iterator[Any]:
         row = max(prod(max(n, 1) for n in self._point) * self._dtype.itemsize, 1)
         step = max(FOLLOWED_NBYTES // row, 1)
         for start in range(first, length, step):
             stop = min(start + step, length)
-            yield from self._stream[start:stop] if self._varies else self._points(start, stop)
+            yield from self._points(start, stop)
 
 
 class _Extent:

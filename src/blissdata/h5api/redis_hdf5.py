@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from blissdata.exceptions import DataFileMissingError, LayoutError
+from blissdata.exceptions import (
+    DataFileError,
+    DataFileMissingError,
+    LayoutError,
+    PointsNotInFileError,
+)
 from blissdata.h5api import abstract
 from blissdata.h5api.live_arrays import FixedArray, LeftServer, LiveArray, Patience, StreamArray
 from blissdata.h5api.live_files import (
@@ -527,7 +532,7 @@ class File(Group, abstract.File):
         scan = self._scan_of(place)
         stream = scan.streams[name]
         length = scan.length(name) if isinstance(scan, FrozenScan) else None
-        written = _WrittenStream(stream, self._filename, place.path, self._roots, scan)
+        written = _WrittenStream(stream, self._written, place.path, self._roots, scan)
         return StreamArray(stream, f"{where} (stream {name!r})", length, written)
 
     def _node(self, place: Place) -> Group | Dataset:
@@ -630,28 +635,36 @@ class _WrittenStream:
     """Where the points of a stream are in the file."""
 
     def __init__(
-        self, stream: BaseStream, file: str, path: str, roots: DataRoots, scan: AnyScan
+        self, stream: BaseStream, file: WrittenFile, path: str, roots: DataRoots, scan: AnyScan
     ) -> None:
         self._stream = stream
-        self._where = file, path
+        self._file = file
+        self._path = path
         self._roots = roots
         self._scan = scan
         self._source: FileSource | None = None
 
-    def points(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+    def points(self, start: int, stop: int) -> Any:
         """Points from the file. Raises `PointsNotInFileError`."""
+        stream = self._stream
+        shape = () if stream.dtype == object else stream.shape
+        if any(n < 0 for n in shape):
+            return self._varying(start, stop)
         if self._source is None:
             from blissdata.streams.hdf5_fallback.source import FileSource
 
-            stream = self._stream
-            self._source = FileSource(
-                stream.event_stream.what,
-                *self._where,
-                stream.dtype,
-                () if stream.dtype == object else stream.shape,
-                lambda: self._roots,
-            )
+            what, where = stream.event_stream.what, (self._file.path, self._path)
+            self._source = FileSource(what, *where, stream.dtype, shape, lambda: self._roots)
         return self._source.read(start, stop, timeout=0)
+
+    def _varying(self, start: int, stop: int) -> list[np.ndarray[Any, Any]]:
+        try:
+            return self._file.varying_points(self._path, start, stop)
+        except DataFileError as error:
+            raise PointsNotInFileError(
+                f"{self._stream.event_stream.what}: points {start} to {stop - 1} left the server's "
+                f"memory, and cannot be read from {self._file.path}::{self._path}: {error}"
+            ) from error
 
     def scan_left(self) -> bool:
         """True if the scan has left the server. One round trip."""

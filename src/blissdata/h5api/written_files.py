@@ -19,6 +19,7 @@ from blissdata.checked_hdf5 import CheckedDataset, CheckedFile, stamp_of
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import (
     DataFileBusyError,
+    DataFileContentError,
     DataFileError,
     DataFileMissingError,
 )
@@ -54,6 +55,11 @@ class WrittenFile:
         self._stamp: tuple[int, ...] | None = None
         self._root: WrittenItem | None = None
         self._told = ""
+
+    @property
+    def path(self) -> str:
+        """Where it is, or will be."""
+        return self._path
 
     def root(self) -> WrittenItem | None:
         """Its root group as it is now, half a second old at most; None if there is no file, or it
@@ -94,6 +100,18 @@ class WrittenFile:
         if text != self._told:
             self._told = text
             _logger.warning("What only the file has is not shown: %s", text)
+
+    def varying_points(self, path: str, start: int, stop: int) -> list[Array]:
+        """Points `start` to `stop` (exclusive) of a dataset whose points differ in shape: a list of
+        numbers for each, or a record of `shape` and `data`. Raises a `DataFileError`."""
+        rows = self.read(lambda file: file.dataset(path).rows(start, stop))
+        if rows.dtype.names == ("shape", "data"):
+            return [row["data"].reshape(row["shape"]) for row in rows]
+        if not isinstance((rows.dtype.metadata or {}).get("vlen"), np.dtype):
+            raise DataFileContentError(
+                f"{self._path}::{path} holds {rows.dtype}, not points of varying shape"
+            )
+        return [np.asarray(row) for row in rows]
 
     def read(self, work: Callable[[CheckedFile], T]) -> T:
         """What the work gives on the open file. It is done again a few times while somebody is

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tests.h5api.live import external, group, root, soft, stream
 from tests.writer.kit import contents, new_scan, running
 
 from blissdata import DataStore, Scan
+from blissdata.cli import main
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import FileWriteRefusedError
 from blissdata.h5api.dynamic_hdf5 import File as DynamicFile
@@ -471,3 +474,36 @@ def measured_at_once(store: DataStore, path: Path) -> dict[str, Any]:
 
 def without_times(found: dict[str, Any]) -> dict[str, Any]:
     return {path: item for path, item in found.items() if not path.endswith("end_time")}
+
+
+def test_status_tells_of_the_writer(
+    server: TestServer,
+    plain_store: DataStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running(plain_store, tmp_path) as writer:
+        scan = new_scan(plain_store, tmp_path / "a.h5")
+        a = scan.create_stream("a", dtype="f8")
+        scan.prepare()
+        scan.start()
+        a.send(np.arange(10.0))
+        failed = measured(plain_store, "/nowhere/b.h5", 2)
+        writer.wait_failed(failed)
+        deadline = time.monotonic() + 20
+        while "10 points written, 0 behind" not in (shown := status(server, capsys)):
+            assert time.monotonic() < deadline, shown
+        assert f"writes     {tmp_path}/a.h5::/1.1" in shown
+        assert f"FAILED     /nowhere/b.h5 (scan {failed.key}): /nowhere/b.h5 is not below" in shown
+        scan.stop()
+        scan.close()
+        writer.wait_written(scan)
+    found = json.loads(status(server, capsys, "--json"))["writing"]
+    assert (found["written"], found["alive"], found["roots"]) == (1, False, [str(tmp_path)])
+    assert [one["scan"] for one in found["scans"]] == [failed.key]
+    assert "not running" in status(server, capsys)
+
+
+def status(server: TestServer, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    assert main(["status", server.url, *options]) == 0
+    return capsys.readouterr().out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from blissdata.exceptions import BlissdataError
 if TYPE_CHECKING:
     from blissdata.redis_engine.local_server import ServerStatus
     from blissdata.redis_engine.memory_tracker.health import Health, PinBehind
+    from blissdata.writer.report import Report as WriterReport
 
 __all__ = ["NOT_RUNNING", "add_to"]
 
@@ -66,12 +69,12 @@ def _run(arguments: argparse.Namespace) -> int:
         seen, url = local_server.url_status(found), found
     else:
         seen, url = local_server.status(found), local_server.address(found)
-    health, trouble = _health(url) if seen.running and seen.kind and url else (None, None)
-    said = _warnings(seen, health) if seen.running else []
+    kept = _kept(url) if seen.running and seen.kind and url else _Kept()
+    said = _warnings(seen, kept.health) if seen.running else []
     if arguments.json:
-        print(json.dumps(_as_json(seen, health, trouble, said), indent=2))
+        print(json.dumps(_as_json(seen, kept, said), indent=2))
     else:
-        print(_for_people(seen, health, trouble, said))
+        print(_for_people(seen, kept, said))
     return 0 if seen.running else NOT_RUNNING
 
 
@@ -84,18 +87,33 @@ def _address(arguments: argparse.Namespace) -> str | Path | None:
     return server_url(arguments.address or arguments.url)
 
 
-def _health(url: str) -> tuple[Health | None, str | None]:
-    """How the server is kept; or why that could not be found out."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What programs beside the server say."""
+
+    health: Health | None = None
+    """How it is kept from filling up."""
+
+    writing: WriterReport | None = None
+    """What its scans' files are written by."""
+
+    trouble: str | None = None
+    """Why that could not be found out."""
+
+
+def _kept(url: str) -> _Kept:
+    """How the server is kept, and its scans written."""
     from blissdata import DataStore
     from blissdata.cli.overview import lost_publishers, quiet_library
     from blissdata.redis_engine.memory_tracker.health import look
+    from blissdata.writer.report import read_report
 
     named = f"{url}{'&' if '?' in url else '?'}client_name={OBSERVER}"
     try:
         with quiet_library(), DataStore(named) as store:
-            return look(store, lost_publishers(store)), None
+            return _Kept(look(store, lost_publishers(store)), read_report(store))
     except BlissdataError as error:
-        return None, str(error)
+        return _Kept(trouble=str(error))
 
 
 def _warnings(seen: ServerStatus, health: Health | None) -> list[str]:
@@ -105,17 +123,16 @@ def _warnings(seen: ServerStatus, health: Health | None) -> list[str]:
     return warnings(setup, health)
 
 
-def _as_json(
-    seen: ServerStatus, health: Health | None, trouble: str | None, said: list[str]
-) -> dict[str, Any]:
+def _as_json(seen: ServerStatus, kept: _Kept, said: list[str]) -> dict[str, Any]:
+    health, trouble = kept.health, kept.trouble
     keeping = None if health is None else health.as_json()
     problem = {} if trouble is None else {"keeping_problem": trouble}
-    return {**seen.as_json(), "keeping": keeping, **problem, "warnings": said}
+    writing = None if kept.writing is None else kept.writing.as_json(time.time())
+    return {**seen.as_json(), "keeping": keeping, "writing": writing, **problem, "warnings": said}
 
 
-def _for_people(
-    seen: ServerStatus, health: Health | None, trouble: str | None, said: list[str]
-) -> str:
+def _for_people(seen: ServerStatus, kept: _Kept, said: list[str]) -> str:
+    health, trouble = kept.health, kept.trouble
     if not seen.running:
         where = seen.url or f"with data in {seen.data_directory}"
         return f"No server is running ({where})" + (f": {seen.problem}" if seen.problem else "")
@@ -137,6 +154,8 @@ def _for_people(
         rows.append(("supervisor", why))
     if health is not None:
         rows += _keeping(health)
+    if kept.writing is not None:
+        rows += _writing(kept.writing)
     if trouble is not None:
         rows.append(("keeping", f"cannot be looked at: {trouble}"))
     rows += [("WARNING", text) for text in said]
@@ -179,6 +198,31 @@ def _keeping(health: Health) -> list[tuple[str, Any]]:
         )
     rows += [("pin", _pin(behind)) for behind in health.pins]
     rows += [("lost", f"the publisher of {key}, {age(s)} ago") for key, s in health.dead.items()]
+    return rows
+
+
+def _writing(report: WriterReport) -> list[tuple[str, Any]]:
+    """The rows about files that scans are written into."""
+    now = time.time()
+    alive = report.alive(now)
+    below, ago = ", ".join(report.roots), age(max(now - report.at, 0))
+    state = "" if alive else f", not running: heard of {ago} ago"
+    rows: list[tuple[str, Any]] = [
+        (
+            "writer",
+            f"{report.writer}{state}: writes below {below}, {_counted(report.written, 'scan')} written",
+        )
+    ]
+    for scan in report.scans:
+        where = ", ".join(scan.files) or scan.scan
+        if scan.outcome == "failed":
+            rows.append(("FAILED", f"{where} (scan {scan.scan}): {scan.reason}"))
+        else:
+            far = f"{_counted(scan.points, 'point')} written, {scan.behind} behind"
+            rows.append(
+                ("writes", f"{where}: {far if scan.outcome == 'writing' else 'waits for it'}")
+            )
+        rows += [("left out", remark) for remark in scan.remarks]
     return rows
 
 

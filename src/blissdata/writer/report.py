@@ -91,6 +91,10 @@ class Report:
         """Whether it runs, at that time [Unix time, s]."""
         return self.running and now - self.at < SILENT_AFTER_S
 
+    def as_json(self, now: float) -> dict[str, Any]:
+        """For people's programs, at that time [Unix time, s]."""
+        return {**asdict(self), "alive": self.alive(now)}
+
     def to_json(self) -> str:
         """As it is kept."""
         return json.dumps(asdict(self))

@@ -23,12 +23,14 @@ def main() -> int:
     parser.add_argument(
         "--limit", type=int, default=256, metavar="MB", help="memory (default %(default)s)"
     )
+    parser.add_argument("--stack", action="store_true", help="on a server of protocol 1")
     arguments = parser.parse_args()
     logging.getLogger("blissdata").addHandler(logging.NullHandler())  # a full server is no news
     faults = 0
     for pin, kill in itertools.product((False, True), (False, True)):
         with tempfile.TemporaryDirectory(prefix="bd-") as directory:
-            outcome = acquire(Plan(arguments.limit * MB, pin, kill), Path(directory))
+            plan = Plan(arguments.limit * MB, pin, kill, stack=arguments.stack)
+            outcome = acquire(plan, Path(directory))
         print(outcome.report(), flush=True)
         faults += len(outcome.faults())
     print(f"{faults} faults")

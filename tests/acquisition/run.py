@@ -27,7 +27,7 @@ from blissdata import DataStore
 from blissdata.streams.entries import READ_LIMIT
 from blissdata.streams.hdf5_fallback import Hdf5BackedStream
 from blissdata.streams.sink import MAX_REQUEST, MAX_TRIP
-from blissdata.testing.servers import TestServer
+from blissdata.testing.servers import StackServer, TestServer
 
 MB = 1 << 20
 LONG_S = 300.0
@@ -54,6 +54,9 @@ class Plan:
     protected: int = 5
     """[s]"""
 
+    stack: bool = False
+    """True: on a server of protocol 1."""
+
     @property
     def points(self) -> int:
         """How many points each stream gets."""
@@ -61,7 +64,8 @@ class Plan:
 
     def __str__(self) -> str:
         writer = "killed and restarted" if self.kill else "undisturbed"
-        return f"{'pin' if self.pin else f'{self.protected} s protected'}, writer {writer}"
+        layout = "protocol 1, " if self.stack else ""
+        return f"{layout}{'pin' if self.pin else f'{self.protected} s protected'}, writer {writer}"
 
 
 @dataclass
@@ -171,8 +175,9 @@ def acquire(plan: Plan, directory: Path) -> Outcome:
     path = directory / "scan.h5"
     identity = {"name": "timescan", "number": 1, "data_policy": "none", "path": str(path)}
     outcome = Outcome(plan)
+    kind = StackServer if plan.stack else TestServer
     with (
-        TestServer(maxmemory=plan.limit) as server,
+        kind(maxmemory=plan.limit) as server,
         DataStore(server.url, init_db=True, publish_timeout=LONG_S) as store,
     ):
         protecting = ["--protected-history", "0" if plan.pin else str(plan.protected)]

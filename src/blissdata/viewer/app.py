@@ -389,6 +389,9 @@ class _Viewer:
             raise BadQuestionError(str(error)) from error
         except OverflowError as error:
             raise TooLargeError(str(error)) from error
+        except IndexNoMoreThereError as error:
+            first = self._hub.first(key, stream)
+            return JSONResponse({"message": str(error), "first": first}, _GoneError.status)
         about = {"x-start": str(block.start), "x-length": str(block.length)}
         points = block.points
         if not isinstance(points, np.ndarray) or points.dtype.kind not in "biufc":

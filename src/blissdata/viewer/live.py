@@ -388,6 +388,12 @@ class Hub:
             raise KeyError(stream)
         return read_points(scan.streams[stream], selection, most, self._parts)
 
+    def first(self, key: str, stream: str) -> int:
+        """Index of the first point of a stream that the server still has. One round trip."""
+        stream_key = self.scan(key).streams[stream].key
+        found = self._store.event_log.bounds([stream_key])[stream_key]
+        return 0 if isinstance(found, Exception) else found.start
+
 
 def read_points(
     stream: BaseStream, selection: str | None, most: int, parts: Parts, length: int | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from blissdata import DataStore, Scan
 from blissdata.data_roots import ROOTS_VARIABLE
 from blissdata.streams.frames.buffer import HOST_VARIABLE
-from blissdata.streams.frames.ring import leftovers
+from blissdata.streams.frames.ring import DIRECTORY, DIRECTORY_VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +22,10 @@ def nothing_stays_in_shared_memory(
     """Fails a test that leaves a ring behind; buffers serve here alone; files are below `tmp_path`."""
     monkeypatch.setenv(HOST_VARIABLE, "127.0.0.1")
     monkeypatch.setenv(ROOTS_VARIABLE, str(tmp_path))
-    before = set(leftovers())
-    yield
-    left = set(leftovers()) - before
-    assert not left, f"left in shared memory: {left}"
+    with tempfile.TemporaryDirectory(dir=DIRECTORY, prefix="blissdata-tests-") as rings:
+        monkeypatch.setenv(DIRECTORY_VARIABLE, rings)
+        yield
+        assert not os.listdir(rings), "left in shared memory"
 
 
 @pytest.fixture

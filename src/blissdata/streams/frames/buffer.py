@@ -232,10 +232,11 @@ class FrameBuffer:
 
     def definition(self, name: str, info: Mapping[str, Any] | None = None) -> StreamDefinition:
         """What to give `scan.create_stream` for the stream of these frames; one stream a buffer. `info` is
-        copied. Waits until saver and server have started. Raises `BlissdataError` if they do not."""
+        copied. Waits until saver and server have started. Raises `FileWriteError` if frames cannot be saved,
+        `BlissdataError` if the server does not start."""
         try:
             if self._saver is not None:
-                self._saver.wait_ready()
+                self._wait_for_saver(self._saver)
             if self._server is not None:
                 self._address = ServerAddress(self._server.wait_ready(), self._token)
         except BlissdataError:
@@ -250,6 +251,13 @@ class FrameBuffer:
             "frames": frames.as_json(),
         }
         return StreamDefinition(name, described, NumericStreamEncoder(np.int64, (2,)))
+
+    @staticmethod
+    def _wait_for_saver(saver: Companion) -> None:
+        try:
+            saver.wait_ready()
+        except BlissdataError as error:
+            raise FileWriteError(str(error)) from error
 
     def bind(self, events: EventStream) -> None:
         """The stream that tells of these frames: the first one for writing that is made of the definition.

@@ -107,6 +107,7 @@ class Companion:
                 self._ready.set()
             elif word == "failed":
                 self.problem = text
+                self._ready.set()
             self._told(word, text)
         if not self._ready.is_set():
             self.problem = self.problem or "its process ended before it was ready"

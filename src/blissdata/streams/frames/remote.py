@@ -11,9 +11,6 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blissdata.exceptions import ImageServerError, MissingExtraError
 from blissdata.streams.frames.layout import ServerAddress
 from blissdata.streams.frames.wire import Reply, Request, Status, most_frames
@@ -58,11 +55,11 @@ class FrameConnection:
             return range(reply.index, reply.taken)
 
     def fetch(
-        self, frames: Sequence[int], place: Callable[[int], NDArray[np.uint8]]
+        self, frames: Sequence[int], take: Callable[[int, memoryview], object]
     ) -> dict[int, Reply]:
-        """Puts the frame at each position of `frames` into the bytes that `place(position)` gives. Gives how
-        those stand that are not there, by position. Raises `ImageServerError` if the server does not
-        answer, or not as it should, or refuses."""
+        """Calls `take(position, bytes)` for each of `frames` that comes, with memory that is the caller's. Gives
+        how those stand that are not there, by position. Raises `ImageServerError` if the server does
+        not answer, or not as it should, or refuses."""
         missing: dict[int, Reply] = {}
         with self._lock:
             waiting: dict[int, dict[int, int]] = {}
@@ -86,7 +83,7 @@ class FrameConnection:
                 if reply.status == Status.FRAME:
                     if len(data) != self._nbytes:
                         raise self._broken(f"it sent {len(data)} bytes, a frame has {self._nbytes}")
-                    np.copyto(place(position), np.frombuffer(data, np.uint8))
+                    take(position, data)
                 else:
                     missing[position] = reply
 

@@ -33,10 +33,21 @@ from numpy.typing import NDArray
 from blissdata.exceptions import SharedMemoryError
 from blissdata.streams.frames.layout import RING_NAME
 
-__all__ = ["DIRECTORY", "Ring", "RingReader", "RingUnreachableError", "leftovers", "sweep"]
+__all__ = [
+    "DIRECTORY",
+    "DIRECTORY_VARIABLE",
+    "Ring",
+    "RingReader",
+    "RingUnreachableError",
+    "leftovers",
+    "sweep",
+]
 
 DIRECTORY = "/dev/shm"  # noqa: S108 — shared memory has its place there, and names are not guessable
 """Where Linux has shared memory."""
+
+DIRECTORY_VARIABLE = "BLISSDATA_RINGS"
+"""Another directory for rings, in memory as well: for machines whose `/dev/shm` is kept small."""
 
 PREFIX = "blissdata-frames-"
 
@@ -152,7 +163,7 @@ class Ring(_Shared):
         size = begin + slots * stride
         sweep()
         self.name, self._fd = _created(size)
-        self._path = os.path.join(DIRECTORY, self.name)
+        self._path = os.path.join(_directory(), self.name)
         try:
             memory = mmap.mmap(self._fd, size)
         except (OSError, ValueError) as error:
@@ -223,7 +234,7 @@ class RingReader(_Shared):
         file that is not this user's, or not of the size that it should be."""
         if not RING_NAME.fullmatch(name):
             raise RingUnreachableError(f"{name[:80]!r} is not how a ring is called")
-        path = os.path.join(DIRECTORY, name)
+        path = os.path.join(_directory(), name)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
@@ -258,20 +269,24 @@ class RingReader(_Shared):
         self._words[_STATE] = CLOSED
         _freed(self._memory)
         with suppress(OSError):
-            os.unlink(os.path.join(DIRECTORY, name))
+            os.unlink(os.path.join(_directory(), name))
 
 
 def leftovers() -> list[str]:
     """The names of rings of this user that are there, in use or not."""
     try:
-        return sorted(name for name in os.listdir(DIRECTORY) if RING_NAME.fullmatch(name))
+        return sorted(name for name in os.listdir(_directory()) if RING_NAME.fullmatch(name))
     except OSError:
         return []
 
 
 def sweep() -> list[str]:
     """Removes rings of this user whose writers are gone; gives their names."""
-    return [name for name in leftovers() if _swept(os.path.join(DIRECTORY, name))]
+    return [name for name in leftovers() if _swept(os.path.join(_directory(), name))]
+
+
+def _directory() -> str:
+    return os.environ.get(DIRECTORY_VARIABLE) or DIRECTORY
 
 
 def _swept(path: str) -> bool:
@@ -313,13 +328,13 @@ def _created(size: int) -> tuple[str, int]:
     _require_space(size)
     while True:
         name = PREFIX + secrets.token_hex(16)
-        path = os.path.join(DIRECTORY, name)
+        path = os.path.join(_directory(), name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(path, flags, 0o600)
         except OSError as error:
             raise SharedMemoryError(
-                f"No shared memory can be made in {DIRECTORY}: {error.strerror}"
+                f"No shared memory can be made in {_directory()}: {error.strerror}"
             ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -339,10 +354,10 @@ def _created(size: int) -> tuple[str, int]:
 
 def _require_space(size: int) -> None:
     try:
-        found = os.statvfs(DIRECTORY)
+        found = os.statvfs(_directory())
     except OSError as error:
         raise SharedMemoryError(
-            f"There is no shared memory on this machine: {DIRECTORY}: {error.strerror}"
+            f"There is no shared memory on this machine: {_directory()}: {error.strerror}"
         ) from error
     if found.f_blocks and size > found.f_bavail * found.f_frsize:
         raise _no_space(size, f"{found.f_bavail * found.f_frsize} bytes are free")
@@ -350,8 +365,8 @@ def _require_space(size: int) -> None:
 
 def _no_space(size: int, why: str | None) -> SharedMemoryError:
     return SharedMemoryError(
-        f"A ring of {size} bytes does not fit into {DIRECTORY}: {why}. Take fewer slots, or have "
-        f"its limit raised (mount -o remount,size=… {DIRECTORY}; docker run --shm-size=…)"
+        f"A ring of {size} bytes does not fit into {_directory()}: {why}. Take fewer slots, or have "
+        f"its limit raised (mount -o remount,size=… {_directory()}; docker run --shm-size=…)"
     )
 
 

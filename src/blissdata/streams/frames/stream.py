@@ -5,13 +5,14 @@
     files                 ◀── both ───────┘         ▲
     [taken, saved] ──▶ server ──▶ events ───────────┘
 
-Only the newest event matters, so a cursor jumps to it, and its view covers the frames in between.
+Only the newest event matters: a view covers all frames between two of them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf
 from os import PathLike
@@ -59,7 +60,7 @@ __all__ = ["FramesStream", "FramesView"]
 LOOK_AGAIN_S = 5.0
 """How long a file that was seen to be there is not looked at again [s]."""
 
-AT_ONCE_NBYTES = 2**25
+AT_ONCE_NBYTES = 2**26
 """How much an iteration fetches at once from elsewhere [bytes]."""
 
 _NOT_IN_THE_FILE = (DataFileError, MissingExtraError, ValueError, RuntimeError)
@@ -136,6 +137,8 @@ class FramesStream(BaseStream):
             self._files = SavedFrames(self._layout.files, self._point, self._roots)
         self._files_there = 0
         self._looked = -inf
+        self.fetched: Counter[str] = Counter()
+        """How many frames this object fetched from the `ring`, the `server`, the `file`."""
 
     @staticmethod
     def make_definition(
@@ -229,9 +232,7 @@ class FramesStream(BaseStream):
             self._refresh()
             tail = Tail(self._taken, self._sealed)
             index = check_index(index, tail, self.event_stream.what)
-        out = np.empty(self._point.shape, self._point.dtype)
-        self._fill(range(index, index + 1), out[np.newaxis])
-        return out
+        return self._some(range(index, index + 1))[0]
 
     def frames(self, frames: range) -> NDArray[Any]:
         """These frames, which were taken, in one array."""
@@ -246,8 +247,24 @@ class FramesStream(BaseStream):
         if self._ring is None and self._open_ring() is None:
             together = max(1, AT_ONCE_NBYTES // self._point.nbytes)
         for start in range(0, len(frames), together):
-            found = self.frames(frames[start : start + together])
-            yield from found
+            yield from self._some(frames[start : start + together])
+
+    def _some(self, frames: range) -> list[NDArray[Any]]:
+        """These frames, each in an array of its own."""
+        ring = self._ring or self._open_ring()
+        if ring is not None or self._remote is None:
+            return list(self.frames(frames))
+        found: dict[int, NDArray[Any]] = {}
+        point = self._point
+
+        def take(position: int, data: memoryview) -> None:
+            found[position] = np.frombuffer(data, point.dtype).reshape(point.shape)
+
+        self._ask_elsewhere(frames, range(len(frames)), take, {})
+        missing = [at for at in range(len(frames)) if at not in found]
+        for at in missing:
+            found[at] = self.frames(frames[at : at + 1])[0]
+        return [found[at] for at in range(len(frames))]
 
     def get_references(self, key: int | slice) -> ImageReference | list[ImageReference]:
         """Where a frame is saved, now or later; for a slice, those frames of it that were taken so
@@ -266,7 +283,7 @@ class FramesStream(BaseStream):
         return [self._layout.files.reference(frame) for frame in frames]
 
     def _need_last_only(self, last_only: bool) -> bool:
-        return True
+        return last_only
 
     def _build_view_from_events(
         self, index: int, events: EventRange, last_only: bool
@@ -305,6 +322,7 @@ class FramesStream(BaseStream):
             return list(positions)
         read = ring.read_into
         missing = [at for at in positions if not read(frames[at], pixels[at])]
+        self.fetched["ring"] += len(positions) - len(missing)
         if missing and not ring.is_open:
             self._no_ring = "the detector's buffer was closed"
             self._ring = None
@@ -326,8 +344,23 @@ class FramesStream(BaseStream):
         pixels: NDArray[np.uint8],
         why: dict[int, str | Exception],
     ) -> list[int]:
-        """Positions of those that the detector's frame server does not have. What left the ring long ago,
-        it is not asked for."""
+        """Positions of those that the detector's frame server does not have."""
+
+        def take(position: int, data: memoryview) -> None:
+            np.copyto(pixels[position], np.frombuffer(data, np.uint8))
+
+        return self._ask_elsewhere(frames, wanted, take, why)
+
+    def _ask_elsewhere(
+        self,
+        frames: range,
+        wanted: Sequence[int],
+        take: Callable[[int, memoryview], None],
+        why: dict[int, str | Exception],
+    ) -> list[int]:
+        """Asks the detector's frame server, but not for what left the ring long ago. Gives the positions of
+        those that do not come."""
+        wanted = list(wanted)
         if self._remote is None:
             return wanted
         first = max(0, self._taken - self._layout.slots)
@@ -335,10 +368,13 @@ class FramesStream(BaseStream):
         if not asked:
             return wanted
         try:
-            found = self._remote.fetch([frames[at] for at in asked], lambda i: pixels[asked[i]])
+            found = self._remote.fetch(
+                [frames[at] for at in asked], lambda i, data: take(asked[i], data)
+            )
         except (ImageServerError, MissingExtraError) as error:
             why.update(dict.fromkeys(asked, error))
             return wanted
+        self.fetched["server"] += len(asked) - len(found)
         why.update((asked[i], _said(reply)) for i, reply in found.items())
         still = {asked[i] for i in found} | (set(wanted) - set(asked))
         return [at for at in wanted if at in still]
@@ -371,6 +407,7 @@ class FramesStream(BaseStream):
                     else:
                         why.update(dict.fromkeys(left, error))
                         missing += left
+        self.fetched["file"] += len(wanted) - len(missing)
         return sorted(missing)
 
     def _one_by_one(
@@ -417,11 +454,12 @@ class FramesStream(BaseStream):
         """Since when the buffer does not have it."""
         slots = self._layout.slots
         known = f"the buffer keeps {slots} frames, and frame {frame + slots} took its place"
-        if frame + slots >= self._taken:
+        taken = max(self._taken, self._ring.taken if self._ring is not None else 0)
+        if frame + slots >= taken:
             return self._no_ring or "the buffer does not have it"
         since = self._ring.lost_since(frame) if self._ring is not None else None
         if since is None:
-            return f"{known}, before frame {self._taken - 1}"
+            return f"{known}, before frame {taken - 1}"
         by, when = since
         clock = datetime.fromtimestamp(when).astimezone().strftime("%H:%M:%S on %d %B %Y")
         return f"{known} {'at' if by == frame + slots else 'before'} {clock}"

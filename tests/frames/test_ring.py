@@ -102,7 +102,8 @@ def test_a_ring_in_use_is_not_swept_and_a_dead_one_is() -> None:
     program = (
         "import os, signal\n"
         "from blissdata.streams.frames.ring import Ring\n"
-        "print(Ring(4, 4096).name, flush=True)\n"
+        "ring = Ring(4, 4096)\n"
+        "print(ring.name, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)  # noqa: PLW1510

@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import h5py
 import numpy as np
 import pytest
 
+from blissdata import checked_hdf5
 from blissdata.checked_hdf5 import CheckedFile
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import (
@@ -555,3 +558,46 @@ def test_many_sources_do_not_keep_many_files_open(below: Path, opened: Opened) -
     assert len(os.listdir("/proc/self/fd")) - before < 20
     file.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# ---------------------------------------------------------------------------------- extent
+
+
+CHUNKED = [((40,), (3,)), ((40, 5), (3, 2)), ((40, 4), (1, 4)), ((17, 3), (50, 3))]
+
+
+@pytest.mark.parametrize("one_by_one", [False, True], ids=["together", "one by one"])
+@pytest.mark.parametrize(("shape", "chunks"), CHUNKED, ids=str)
+def test_the_extent_is_what_rows_give(
+    below: Path,
+    opened: Opened,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    one_by_one: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever parts of a dataset were written: a row is in the extent if `rows` gives it."""
+    if one_by_one:  # as with an HDF5 that cannot go through all chunks
+        monkeypatch.setattr(checked_hdf5, "_first_rows", lambda dataset: None)
+    chance = random.Random(7)
+    for case in range(8):
+        path = below / f"{case}.h5"
+        with h5py.File(path, "w") as file:
+            data = file.create_dataset("d", shape, "f8", chunks=chunks, maxshape=(None, *shape[1:]))
+            for _ in range(case):
+                start = chance.randrange(shape[0])
+                columns = slice(None) if len(shape) == 1 or chance.random() < 0.7 else slice(0, 1)
+                stop = min(shape[0], start + chance.randrange(1, 12))
+                data[(slice(start, stop), columns)[: len(shape)]] = 1.0
+        make_old(path)
+        found = opened(path).dataset("d")
+        there = [row for start, stop in found.extent().spans for row in range(start, stop)]
+        for row in range(shape[0]):
+            if row in there:
+                found.rows(row, row + 1, written_only=True)
+            else:
+                with pytest.raises(DataFileIncompleteError):
+                    found.rows(row, row + 1, written_only=True)
+        with suppress(DataFileIncompleteError):
+            found.rows(0, shape[0], written_only=True)
+            assert there == list(range(shape[0]))

@@ -57,6 +57,9 @@ memory [s]."""
 LOOK_AHEAD = 1 << 20
 """How much is read at once to see whether anything was written behind some rows [bytes]."""
 
+FEW_BANDS = 16
+"""So many chunks are asked for one by one; for more, all of them are gone through."""
+
 MOST_LOOKS = 16
 """After so many such pieces of fill values alone, nobody looks further."""
 
@@ -428,11 +431,8 @@ class CheckedDataset:
             self._require_filled(rows, start, shape)
         return rows
 
-    def extent(self, known: int = 0) -> Extent:
-        """The rows that `rows(…, written_only=True)` gives, without reading them all. The first `known`
-        rows were found to be there before.
-
-        Raises as `rows` does for a dataset that can have none."""
+    def extent(self) -> Extent:
+        """The rows that `rows(…, written_only=True)` gives, without reading them all. Raises as `rows` does for a dataset that can have none."""
         shape = self.shape
         if not shape:
             raise DataFileContentError(f"{self._what} is a scalar: it has no rows")
@@ -441,7 +441,7 @@ class CheckedDataset:
         external = self._guard(lambda: self._dataset.external)
         if external:
             return self._external_extent(shape, external)
-        spans = self._placed(known, shape)
+        spans = self._placed(shape)
         if spans and self._file.being_written():
             spans[-1] = (spans[-1][0], self._last_filled(*spans[-1]))
         return Extent([span for span in spans if span[0] < span[1]])
@@ -505,24 +505,26 @@ class CheckedDataset:
 
     def _require_placed(self, start: int, stop: int, shape: tuple[int, ...]) -> None:
         """Raises unless every chunk of these rows has a place in the file."""
-        dataset = self._dataset
-        chunks = self._guard(lambda: dataset.chunks)
+        chunks = self._guard(lambda: self._dataset.chunks)
         if chunks is None:
-            space = self._guard(dataset.id.get_space_status)
-            layout = self._guard(lambda: dataset.id.get_create_plist().get_layout())
-            if layout == h5py.h5d.CONTIGUOUS and space == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED:
+            if not self._placed(shape):
                 raise self._unwritten(start, stop)
             return
-        if self._guard(dataset.id.get_space_status) == h5py.h5d.SPACE_STATUS_ALLOCATED:
+        if self._is_allocated():
             return
-        steps = [range(start - start % chunks[0], stop, chunks[0])]
-        steps += [range(0, n, step) for n, step in zip(shape[1:], chunks[1:], strict=True)]
-        for first in steps[0]:
-            for corner in np.ndindex(*(len(step) for step in steps[1:])):
-                at = (first, *(step[i] for step, i in zip(steps[1:], corner, strict=True)))
-                found = self._guard(partial(dataset.id.get_chunk_info_by_coord, at))
-                if found.byte_offset is None:
-                    raise self._unwritten(max(start, first), min(stop, first + chunks[0]))
+        first, last = start // chunks[0], (stop - 1) // chunks[0]
+        if last - first < FEW_BANDS:
+            placed = [self._band_is_placed(band, shape, chunks) for band in range(first, last + 1)]
+        else:
+            placed = list(self._placed_bands(shape, chunks)[first : last + 1])
+        if not all(placed):
+            row = (first + placed.index(False)) * chunks[0]
+            raise self._unwritten(max(start, row), min(stop, row + chunks[0]))
+
+    def _is_allocated(self) -> bool:
+        """True if the whole dataset has a place in the file."""
+        space = self._guard(self._dataset.id.get_space_status)
+        return bool(space == h5py.h5d.SPACE_STATUS_ALLOCATED)
 
     def _require_filled(
         self, rows: np.ndarray[Any, Any], start: int, shape: tuple[int, ...]
@@ -571,45 +573,45 @@ class CheckedDataset:
                 break
         return stop
 
-    def _placed(self, known: int, shape: tuple[int, ...]) -> Spans:
+    def _placed(self, shape: tuple[int, ...]) -> Spans:
         """The rows all of whose chunks have a place in the file."""
         dataset = self._dataset
         chunks = self._guard(lambda: dataset.chunks)
-        space = self._guard(dataset.id.get_space_status)
         if not shape[0]:
             return []
         if chunks is None:
+            space = self._guard(dataset.id.get_space_status)
             layout = self._guard(lambda: dataset.id.get_create_plist().get_layout())
             empty = layout == h5py.h5d.CONTIGUOUS and space == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED
             return [] if empty else [(0, shape[0])]
-        if space == h5py.h5d.SPACE_STATUS_ALLOCATED:
+        if self._is_allocated():
             return [(0, shape[0])]
-        across = [range(0, n, step) for n, step in zip(shape[1:], chunks[1:], strict=True)]
-        in_band = prod(len(axis) for axis in across)
-        band = known // chunks[0]
-        if band and not self._band_is_placed((band - 1) * chunks[0], across):
-            band = 0  # it was written anew
-        while band * chunks[0] < shape[0] and self._band_is_placed(band * chunks[0], across):
-            band += 1
-        if band * in_band == self._guard(dataset.id.get_num_chunks):
-            return [(0, min(band * chunks[0], shape[0]))] if band else []
-        bands = range(-(-shape[0] // chunks[0]))
-        placed = [b for b in bands if b < band or self._band_is_placed(b * chunks[0], across)]
-        spans: Spans = []
-        for b in placed:
-            start, stop = b * chunks[0], min((b + 1) * chunks[0], shape[0])
-            if spans and spans[-1][1] == start:
-                start = spans.pop()[0]
-            spans.append((start, stop))
-        return spans
+        bands = _spans(self._placed_bands(shape, chunks))
+        return [(start * chunks[0], min(stop * chunks[0], shape[0])) for start, stop in bands]
 
-    def _band_is_placed(self, first: int, across: Sequence[range]) -> bool:
-        """Whether every chunk of the rows that begin at `first` has a place in the file."""
+    def _placed_bands(
+        self, shape: tuple[int, ...], chunks: tuple[int, ...]
+    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """For each band of rows, as high as a chunk, whether all its chunks have a place in the file."""
+        bands = -(-shape[0] // chunks[0])
+        found = self._guard(lambda: _first_rows(self._dataset.id))
+        if found is None:
+            each = (self._band_is_placed(band, shape, chunks) for band in range(bands))
+            return np.fromiter(each, bool, bands)
+        counts = np.bincount(np.asarray(found, np.int64) // chunks[0], minlength=bands)[:bands]
+        return np.asarray(counts == prod(map(len, _across(shape, chunks))))
+
+    def _band_is_placed(self, band: int, shape: tuple[int, ...], chunks: tuple[int, ...]) -> bool:
+        """The same for one band. HDF5 takes the longer for it the more chunks there are."""
+        across = _across(shape, chunks)
         return all(
             self._guard(
                 partial(
                     self._dataset.id.get_chunk_info_by_coord,
-                    (first, *(axis[i] for axis, i in zip(across, corner, strict=True))),
+                    (
+                        band * chunks[0],
+                        *(axis[i] for axis, i in zip(across, corner, strict=True)),
+                    ),
                 )
             ).byte_offset
             is not None
@@ -863,6 +865,21 @@ def _is_locked(found: os.stat_result) -> bool:
             return any("WRITE" in line and f"{inode} " in line for line in lines)
     except OSError:  # no such list here
         return False
+
+
+def _first_rows(dataset: h5py.h5d.DatasetID) -> list[int] | None:
+    """The first row of each chunk that has a place in the file; None if this HDF5 cannot go through
+    all of them."""
+    if not hasattr(dataset, "chunk_iter"):
+        return None
+    found: list[int] = []
+    dataset.chunk_iter(lambda chunk: found.append(chunk.chunk_offset[0]))
+    return found
+
+
+def _across(shape: tuple[int, ...], chunks: tuple[int, ...]) -> list[range]:
+    """Where chunks begin along every axis but the first."""
+    return [range(0, n, step) for n, step in zip(shape[1:], chunks[1:], strict=True)]
 
 
 def _spans(there: np.ndarray[Any, Any]) -> Spans:

@@ -180,7 +180,8 @@ class Looks:
     """Older looks are repeated in any case [s]."""
 
     def __init__(self, max_age: float, budget: float) -> None:
-        """A look is good for `max_age` [s]; older ones are repeated until that took `budget` [s]."""
+        """A look is good for `max_age` [s] (negative: look in any case); older ones are repeated until
+        that took `budget` [s]."""
         self._max_age = max_age
         self._left = budget
         self._known: dict[Hashable, Any] = {}
@@ -220,7 +221,7 @@ class EventBounds:
     """The newest event, decoded, for plugins that ask for it (`_asks_for_newest`); None if there is
     none (any more)."""
 
-    looks: Looks = field(default_factory=lambda: Looks(0.0, END))
+    looks: Looks = field(default_factory=lambda: Looks(-END, END))
     """How many looks at files are allowed."""
 
     @property

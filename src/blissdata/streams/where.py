@@ -81,7 +81,7 @@ def availability_of(streams: Iterable[S]) -> dict[S, Availability]:
 
 def availability(stream: Locatable) -> Availability:
     """As `availability_of`, for one stream, at which files are looked at now. Raises what is wrong."""
-    (found,) = _answers([stream], Looks(0.0, END)).values()
+    (found,) = _answers([stream], Looks(-END, END)).values()
     if isinstance(found, Exception):
         raise found
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ __all__ = ["FileSource"]
 POLL_S = 0.1
 """A file on a network disk wakes nobody: how often it is looked at while it is waited for [s]."""
 
+PATIENCE = 5.0
+"""A look at a file that takes long, because it has many chunks, is good for so many times as long."""
+
 LOOKS = 5
 """How often a file that changes while it is read is read again, until two looks agree."""
 
@@ -51,7 +54,7 @@ class _Seen:
     """What a look at the file found."""
 
     at: float
-    """When, on the monotonic clock [s]."""
+    """When it begins to grow old, on the monotonic clock [s]."""
 
     there: Ranges = NOTHING
     """The points that are in it."""
@@ -136,8 +139,10 @@ class FileSource:
         if seen is None or (
             events.looks.may_look(now - seen.at) and not self._is_as_it_was(seen, events)
         ):
-            self._seen = seen = self._look(now, seen)
-            events.looks.took(time.monotonic() - now)
+            seen = self._look(now)
+            took = time.monotonic() - now
+            events.looks.took(took)
+            self._seen = seen = replace(seen, at=now + PATIENCE * took)
         missing = seen.missing & Ranges.between(0, events.length) if events.sealed else seen.missing
         coming = missing - seen.lost if seen.being_written or not events.sealed else NOTHING
         return Holding(
@@ -158,13 +163,12 @@ class FileSource:
         path = self._file_path
         return events.looks.once(("stamp", path), lambda: _stamp_of(path)) == seen.stamp
 
-    def _look(self, now: float, before: _Seen | None) -> _Seen:
+    def _look(self, now: float) -> _Seen:
         try:
             with borrowed_file(self._file_path, self._roots()) as file:
                 dataset = file.dataset(self._data_path)
                 self._check(file, dataset)
-                spans = before.there.spans if before and before.stamp[:2] == file.stamp[:2] else ()
-                extent = dataset.extent(spans[0][1] if spans and not spans[0][0] else 0)
+                extent = dataset.extent()
                 there = Ranges(tuple(extent.spans))
                 why = extent.why or f"it has {_counted(there)}"
                 writing = file.anything_being_written()

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -154,12 +155,15 @@ class Follower:
         self._targets: dict[str, _Target] = {}
         self._held: dict[str, list[Any]] = {}
         self._held_nbytes = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
         self._dirty = False
         self._committed_at = time.monotonic()
         self._pause = COMMIT_S
         self._failures: dict[str, str] = {}
         self._broken: set[str] = set()
         self._planned: tuple[Any, ...] | None = None
+        self._streams: Mapping[str, BaseStream] = {}
         self._points: dict[str, Points] = {}
         self._images: set[str] = set()
         self.progress = Progress(scan.key, scan.identity.get("number"))
@@ -183,6 +187,8 @@ class Follower:
             _logger.exception("Scan %s: a fault of this program", self._scan.key)
             self._fail(f"a fault of this program: {type(error).__name__}: {error}")
         finally:
+            if self._pool is not None:
+                self._pool.shutdown()
             for target in self._targets.values():
                 self._files.give_back(target.file)
         return self.progress
@@ -243,7 +249,8 @@ class Follower:
 
     def _look_at_streams(self) -> None:
         """What the streams are in a file."""
-        for name, stream in self._scan.streams.items():
+        self._streams = self._scan.streams
+        for name, stream in self._streams.items():
             if name in self._points or name in self._images:
                 continue
             try:
@@ -259,7 +266,7 @@ class Follower:
     def _carry_out(self) -> None:
         """Makes the items that the layout asks for now."""
         layouts = files_of(self._scan)
-        planned = (self._scan.state == ScanState.CLOSED, list(self._scan.stream_names), layouts)
+        planned = (list(self._scan.stream_names), layouts)
         if planned == self._planned:
             return
         self._planned = planned
@@ -284,7 +291,7 @@ class Follower:
     def _read_streams(self) -> None:
         """Reads and writes until every stream has ended, or the scan has made a step."""
         begin = self._positions()
-        streams = [self._scan.streams[name] for name in begin if name not in self._broken]
+        streams = [self._streams[name] for name in begin if name not in self._broken]
         if not streams:
             return
         group = self._group(streams, begin)
@@ -308,7 +315,7 @@ class Follower:
             for stream, view in views.items():
                 self._take(stream, view)
             if self._held_nbytes >= HELD_NBYTES:
-                self._write_held()
+                self._write_held_meanwhile()
             if self._until_commit() <= 0:
                 self._commit()
             if time.monotonic() - looked >= LOOK_S:
@@ -330,6 +337,7 @@ class Follower:
 
     def _positions(self) -> dict[str, int]:
         """By name of each stream that is written point by point, the next point to be written."""
+        self._settle()
         found: dict[str, int] = {}
         for target, name, _, length in self._datasets():
             del target
@@ -355,8 +363,6 @@ class Follower:
             kept = [text_of_point(point) for point in block] if is_text else block
             self._held.setdefault(stream.name, []).append((start, kept))
             self._held_nbytes += len(block) * max(points.nbytes, 1)
-            if points.nbytes * len(block) >= HELD_NBYTES:
-                self._write_held()
 
     def _blocks(self, stream: Any, view: BaseView) -> Iterable[tuple[int, Any]]:
         """The view's points in blocks, each with its first index; a gap where they are gone."""
@@ -377,9 +383,27 @@ class Follower:
 
     def _write_held(self) -> None:
         """Writes what is held into the files."""
-        if not self._held:
-            return
+        self._settle()
         held, self._held, self._held_nbytes = self._held, {}, 0
+        if held:
+            self._append(held)
+
+    def _write_held_meanwhile(self) -> None:
+        """The same, while more is read."""
+        self._settle()
+        held, self._held, self._held_nbytes = self._held, {}, 0
+        if self._pool is None:
+            name = f"blissdata-writer-{self.progress.number}-points"
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._writing = self._pool.submit(self._append, held)
+
+    def _settle(self) -> None:
+        """Waits until what is being written is; raises what went wrong."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _append(self, held: Mapping[str, Sequence[tuple[int, Any]]]) -> None:
         for target in self._targets.values():
             with target.file.use():
                 lengths = target.entry.lengths()
@@ -393,7 +417,7 @@ class Follower:
 
     def _until_commit(self) -> float:
         """How long until the next commit is due [s]."""
-        if not (self._dirty or self._held):
+        if not (self._dirty or self._held or self._writing):
             return LOOK_S
         return min(self._committed_at + self._pause - time.monotonic(), LOOK_S)
 
@@ -425,7 +449,7 @@ class Follower:
     def _move_pin(self) -> None:
         positions = self._positions()
         self.progress.points = sum(positions.values())
-        self.reached = [(self._scan.streams[name], index) for name, index in positions.items()]
+        self.reached = [(self._streams[name], index) for name, index in positions.items()]
         if self._pin is None or not positions:
             return
         try:
@@ -448,8 +472,7 @@ class Follower:
             with target.file.use():
                 self._put_images(target)
                 self._put_attributes(target)
-                target.entry.carry_out(target.plan, later=[_end_time(target)])
-        self._commit(now=True)
+        self._commit()
         failed = bool(self._failures)
         for target in self._targets.values():
             with target.file.use():
@@ -499,7 +522,7 @@ class Follower:
         values = dict(step.attributes)
         for attribute, name in step.attribute_streams.items():
             try:
-                stream = self._scan.streams[name]
+                stream = self._streams[name]
                 points = stream[0 : len(stream)]
                 if stream.dtype == object:
                     values[attribute] = np.array([text_of_point(one) for one in points], TEXT)
@@ -516,7 +539,7 @@ class Follower:
         for name, paths in target.plan.streams.items():
             if name not in self._images:
                 continue
-            stream = self._scan.streams[name]
+            stream = self._streams[name]
             try:
                 points = Points(stream.dtype, tuple(stream.shape))
                 sources = saved_images(stream.info, len(stream), directory) or []
@@ -546,6 +569,7 @@ class Follower:
         self.progress.reason = reason
         for target in self._targets.values():
             with suppress(Exception), target.file.use():
+                self._settle()
                 target.entry.carry_out(target.plan, state="FAILED")
                 target.file.commit()
         if self._pin is None:

@@ -40,6 +40,7 @@ from blissdata.writer.plan import (
     Points,
     RawStep,
     Step,
+    Storage,
     StreamStep,
     ValueStep,
     VirtualStep,
@@ -67,8 +68,8 @@ STATE_MARK = "blissdata_state"
 
 EntryState: TypeAlias = Literal["RUNNING", "SUCCEEDED", "FAILED"]
 
-ROOM_NBYTES = 256
-"""Room in the header of a dataset for attributes that come later, and what HDF5 adds [bytes]."""
+ROOM_NBYTES = 64
+"""Room in the header of a new dataset for what HDF5 adds [bytes]."""
 
 LIBVER = ("v110", "v110")
 """The format: its index of chunks grows without moving what is there, and all metadata carry checksums."""
@@ -341,7 +342,9 @@ class Entry:
         else:
             dataset = self._virtual_dataset(step)
         if dataset is not None:
-            _set_attributes(dataset, step.attributes)
+            made = self._made.get(step.path) if dataset is there else None
+            if made is None or not _equal_attributes(made, step):
+                _set_attributes(dataset, step.attributes, is_new=dataset is not there)
             self._datasets[step.path] = dataset
             self._made[step.path] = step
         return dataset
@@ -356,19 +359,22 @@ class Entry:
         points = self._streams.get(step.stream)
         if points is None:  # nothing is known of it before it has ended
             return there
+        if step.path in self._growing:
+            return there
         if there is None or there.chunks is None:
-            there = self._new_dataset(points)
-            self._growing.pop(step.path, None)
-        if step.path not in self._growing:
-            self._growing[step.path] = _Growing(there, points)
+            storage = storage_of(points, self._pace, self._compression)
+            there = self._new_dataset(points, storage)
+            self._growing[step.path] = _Growing(there, points, storage)
+        else:
+            self._growing[step.path] = _Growing(there, points, _storage_found(there))
         return there
 
-    def _new_dataset(self, points: Points) -> h5py.Dataset:
-        storage = storage_of(points, self._pace, self._compression)
+    def _new_dataset(self, points: Points, storage: Storage | None = None) -> h5py.Dataset:
+        storage = storage or storage_of(points, self._pace, self._compression)
         dtype, inner = _on_disk(points)
         # A fixed dimension of 0 takes no chunk.
         maxshape = (None, *(n or None for n in inner))
-        dataset = self._file.file.create_dataset(
+        return self._file.file.create_dataset(
             None,
             shape=(0, *inner),
             maxshape=maxshape,
@@ -377,8 +383,6 @@ class Entry:
             track_order=True,
             **_filters(storage.compression),
         )
-        _leave_room(dataset)
-        return dataset
 
     def _raw_dataset(self, step: RawStep) -> h5py.Dataset:
         for file, _, _ in step.files:
@@ -451,15 +455,17 @@ class Entry:
 class _Growing:
     """A dataset that points are added to."""
 
-    def __init__(self, dataset: h5py.Dataset, points: Points) -> None:
+    def __init__(self, dataset: h5py.Dataset, points: Points, storage: Storage) -> None:
         self._dataset = dataset
         self._points = points
         self._id = dataset.id
-        self._rows = dataset.chunks[0]
-        shape = dataset.shape
-        plain = dataset.compression is None and not dataset.id.get_create_plist().get_nfilters()
-        numbers = points.dtype.kind in "biufc" and not points.varies
-        self._direct = plain and numbers and dataset.chunks[1:] == shape[1:]
+        self._rows = storage.chunks[0]
+        shape = self._id.shape
+        self._inner = shape[1:]
+        self._dtype = dataset.dtype
+        self._numbers = points.dtype.kind in "biufc" and not points.varies
+        whole = storage.chunks[1:] == self._inner and 0 not in self._inner
+        self._direct = self._numbers and storage.compression is None and whole
         self.length: int = shape[0]
         """How many points it has."""
         self.open_chunk: int | None = None
@@ -469,16 +475,16 @@ class _Growing:
 
     def append(self, blocks: Sequence[Any]) -> None:
         """Adds points."""
-        if self._points.dtype.kind not in "biufc" or self._points.varies:
+        if not self._numbers:
             self._append_objects(blocks)
             return
         block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         start, stop = self.length, self.length + len(block)
         if stop == start:
             return
-        self._id.set_extent((stop, *self._dataset.shape[1:]))
+        self._id.set_extent((stop, *self._inner))
         at = start
-        if self._direct and self._points.nbytes:
+        if self._direct:
             # Whole chunks go to the file as they are.
             head = min(-start % self._rows, len(block))
             whole = (len(block) - head) // self._rows
@@ -486,7 +492,7 @@ class _Growing:
                 self._dataset[start : start + head] = block[:head]
             at = start + head
             if whole:
-                block = np.ascontiguousarray(block, self._dataset.dtype)
+                block = np.ascontiguousarray(block, self._dtype)
                 zeros = (0,) * (block.ndim - 1)
                 for i in range(whole):
                     low = head + i * self._rows
@@ -500,7 +506,7 @@ class _Growing:
         points = [point for block in blocks for point in block]
         if not points:
             return
-        stored = np.empty(len(points), self._dataset.dtype)
+        stored = np.empty(len(points), self._dtype)
         if self._points.varies and len(self._points.shape) > 1:
             for i, point in enumerate(points):
                 stored[i] = (point.shape, np.ravel(point))
@@ -519,7 +525,7 @@ class _Growing:
     def skip(self, number: int) -> None:
         """Makes it longer by points that are fill values."""
         self.length += number
-        self._id.set_extent((self.length, *self._dataset.shape[1:]))
+        self._id.set_extent((self.length, *self._inner))
 
     def committed(self) -> None:
         """Takes note that readers see all points."""
@@ -529,7 +535,7 @@ class _Growing:
         self._number_of_open = number
         self.open_chunk = None
         if number is not None:
-            at = (number * self._rows, *(0 for _ in self._dataset.shape[1:]))
+            at = (number * self._rows, *(0 for _ in self._inner))
             self.open_chunk = self._id.get_chunk_info_by_coord(at).byte_offset
 
 
@@ -578,11 +584,28 @@ def _datasets(group: h5py.Group, name: str) -> dict[str, h5py.Dataset]:
     return found
 
 
+def _equal_attributes(one: Step, other: Step) -> bool:
+    ours, theirs = getattr(one, "attributes", {}), getattr(other, "attributes", {})
+    return ours.keys() == theirs.keys() and all(
+        value.dtype == theirs[name].dtype
+        and value.shape == theirs[name].shape
+        and _equal(value, theirs[name])
+        for name, value in ours.items()
+    )
+
+
+def _storage_found(dataset: h5py.Dataset) -> Storage:
+    """How a dataset that is there is stored, as far as that matters for adding points."""
+    plain = not dataset.id.get_create_plist().get_nfilters()
+    return Storage(dataset.chunks, None if plain else "gzip")
+
+
 def _leave_room(dataset: h5py.Dataset) -> None:
-    """What is added to its header later shall not make that a chain of several blocks, of which
-    readers could see one without the other."""
-    dataset.attrs["room"] = np.zeros(ROOM_NBYTES, "u1")
-    del dataset.attrs["room"]
+    """What HDF5 adds to its header later shall not make that a longer chain of blocks, of which readers
+    could see one without the other."""
+    if h5py.h5o.get_info(dataset.id).hdr.space.free < ROOM_NBYTES:
+        dataset.attrs["room"] = np.zeros(2 * ROOM_NBYTES, "u1")
+        del dataset.attrs["room"]
 
 
 def _copy_attribute(source: h5py.Group, target: h5py.Group, name: str) -> None:
@@ -590,12 +613,16 @@ def _copy_attribute(source: h5py.Group, target: h5py.Group, name: str) -> None:
     target.attrs.create(name, source.attrs[name], there.shape, there.dtype)
 
 
-def _set_attributes(item: h5py.HLObject, wanted: Mapping[str, Any]) -> None:
-    for name in list(item.attrs):
+def _set_attributes(
+    item: h5py.HLObject, wanted: Mapping[str, Any], *, is_new: bool = False
+) -> None:
+    for name in [] if is_new else list(item.attrs):
         if name not in wanted:
             del item.attrs[name]
     for name, value in wanted.items():
         _set_attribute(item, name, value)
+    if is_new:
+        _leave_room(item)
 
 
 def _same(dataset: h5py.Dataset, value: Any) -> bool:

@@ -1,0 +1,179 @@
+"""`python -m benchmarks.writer`: writing scans into files, beside bare h5py that writes the same chunks.
+
+    scalars    1000 streams of 10 000 float64 each
+    frames     1 GiB of 1024 × 1024 uint16 (`--gib 4` for four)
+
+The points are on the server before the clock starts. Ours reads them from there, writes, commits as it goes,
+and has told the disk to keep them (fsync) when the clock stops; bare h5py has them in memory, and does an
+fsync as well. `read` is what it takes to read the points from the server alone, for whoever wonders what
+is left for writing. Rounds alternate; only ratios mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from blissdata import DataStore, Scan
+from blissdata.data_roots import DataRoots
+from blissdata.exceptions import EndOfStream
+from blissdata.streams import CursorGroup
+from blissdata.testing.servers import TestServer
+from blissdata.writer.files import OpenFiles
+from blissdata.writer.follower import Follower
+from blissdata.writer.plan import Pace, Points, storage_of
+
+LEAST = 0.85
+"""Of the speed of bare h5py."""
+
+FRAME = (1024, 1024)
+
+
+def main() -> int:
+    """The exit code: 1 if ours is slower than it may be."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.writer", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--points", type=int, default=10_000)
+    parser.add_argument("--gib", type=float, default=1.0)
+    parser.add_argument("--where", type=Path, help="directory for the files (default: a new one)")
+    arguments = parser.parse_args()
+    ratios = {}
+    with tempfile.TemporaryDirectory(dir=arguments.where) as place:
+        for name, work in (
+            ("scalars", lambda: scalars(arguments.streams, arguments.points)),
+            ("frames", lambda: frames(int(arguments.gib * 2**30 / (2 * FRAME[0] * FRAME[1])))),
+        ):
+            ratios[name] = measured(name, work, Path(place), arguments.rounds)
+    for name, ratio in ratios.items():
+        print(f"{name}: {100 * ratio:.0f} % of bare h5py (at least {100 * LEAST:.0f} %)")
+    return int(any(ratio < LEAST for ratio in ratios.values()))
+
+
+Data = dict[str, np.ndarray[Any, Any]]
+
+
+def scalars(streams: int, points: int) -> Data:
+    """Numbers by name of their stream."""
+    return {f"s{i:04}": np.arange(points) + i / 7 for i in range(streams)}
+
+
+def frames(number: int) -> Data:
+    """Images of noise."""
+    noise = np.random.default_rng(1).integers(0, 2**16, (min(number, 64), *FRAME), "u2")
+    return {"camera": np.concatenate([noise] * -(-number // len(noise)))[:number]}
+
+
+def measured(name: str, work: Callable[[], Data], place: Path, rounds: int) -> float:
+    """The ratio of speeds, ours to bare; the median of the rounds."""
+    data = work()
+    nbytes = sum(one.nbytes for one in data.values())
+    options = {"save": "", "appendonly": "no"}
+    ratios = []
+    with TestServer(**options) as server, DataStore(server.url, init_db=True) as store:
+        scan = published(store, data, place)
+        for i in range(rounds):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            seconds = {
+                "bare": timed(lambda: bare(data, place / "bare.h5")),
+                "ours": timed(lambda: ours(store, scan, place)),
+                "read": timed(lambda: read(store, scan)),
+            }
+            check(data, place)
+            ratios.append(seconds["bare"] / seconds["ours"])
+            said = "  ".join(
+                f"{k} {v:7.2f} s {nbytes / v / 1e6:7.0f} MB/s" for k, v in seconds.items()
+            )
+            print(f"{name:8} round {i + 1}: {said}  ratio {ratios[-1]:.2f}", flush=True)
+    return statistics.median(ratios)
+
+
+def timed(work: Callable[[], None]) -> float:
+    """[s]; what others have left for the disk to do is done before."""
+    os.sync()
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def published(store: DataStore, data: Data, place: Path) -> Scan:
+    """A whole scan of these points."""
+    path = str(place / "ours.h5")
+    identity = {"name": "benchmark", "number": 1, "data_policy": "none", "path": path}
+    length = len(next(iter(data.values())))
+    with store.create_scan(identity, {"npoints": length}) as scan:
+        streams = {
+            name: scan.create_stream(name, dtype=one.dtype, shape=one.shape[1:])
+            for name, one in data.items()
+        }
+        scan.info["mapping"] = {name: ({}, "STREAM", name) for name in data}
+        scan.prepare()
+        scan.start()
+        step = max(1, min(1000, 2**23 // next(iter(data.values()))[:1].nbytes))
+        for start in range(0, length, step):
+            for name, stream in streams.items():
+                stream.send(data[name][start : start + step])
+    return scan
+
+
+def bare(data: Data, path: Path) -> None:
+    """The same chunks, as h5py writes them; as long as it takes to be on the disk."""
+    with h5py.File(path, "w", libver="latest") as file:
+        for name, one in data.items():
+            points = Points(one.dtype, one.shape[1:])
+            chunks = storage_of(points, Pace(points=len(one))).chunks
+            dataset = file.create_dataset(
+                name, (0, *one.shape[1:]), one.dtype, chunks=chunks, maxshape=(None, *one.shape[1:])
+            )
+            for start in range(0, len(one), chunks[0]):
+                block = one[start : start + chunks[0]]
+                dataset.resize(start + len(block), 0)
+                dataset[start : start + len(block)] = block
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def ours(store: DataStore, scan: Scan, place: Path) -> None:
+    """The whole way from the server to the disk."""
+    files = OpenFiles(DataRoots((str(place),), "of the benchmark"))
+    progress = Follower(store.load_scan(scan.key), files, threading.Event()).run()
+    assert progress.outcome == "written", progress
+
+
+def read(store: DataStore, scan: Scan) -> None:
+    """The way from the server alone."""
+    group = CursorGroup(store.load_scan(scan.key).streams)
+    try:
+        while True:
+            for view in group.read().values():
+                view.get_data()
+    except EndOfStream:
+        return
+
+
+def check(data: Data, place: Path) -> None:
+    """Both files are right."""
+    with h5py.File(place / "bare.h5") as expected, h5py.File(place / "ours.h5") as found:
+        for name in list(data)[:: max(1, len(data) // 7)]:
+            for file in (expected, found["1.1"]):
+                assert np.array_equal(file[name][:10], data[name][:10])
+                assert np.array_equal(file[name][-10:], data[name][-10:])
+                assert file[name].shape == data[name].shape
+
+
+if __name__ == "__main__":
+    sys.exit(main())

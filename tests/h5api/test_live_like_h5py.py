@@ -398,7 +398,7 @@ def some(examples: int) -> settings:
 
 
 @given(_groups(TREES), st.floats(0, 1), st.data())
-@some(15)
+@some(8)
 def test_a_live_file_is_read_as_the_file_that_is_written(
     tree: Any, part: float, data: st.DataObject
 ) -> None:

@@ -428,6 +428,21 @@ def test_what_is_no_limit_is_wrong_usage(text: str, capsys: pytest.CaptureFixtur
     assert "--pin-limit" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("limit", "warned"),
+    [("90%", False), ("100%", False), ("80", True), ("20mb", True), ("39mb", False)],
+)
+def test_a_limit_below_the_threshold_is_warned_of(
+    limited: TestServer, caplog: pytest.LogCaptureFixture, limit: str, warned: bool
+) -> None:
+    with DataStore(limited.url) as store:
+        service = Service(store, Options(pin_limit=PinLimit.of(limit)))
+        service.announce(store.backend.info())
+        service.stop()
+        service.run()
+    assert ("pins hold nothing" in caplog.text) is warned
+
+
 def test_what_a_tracker_tells_is_read_again() -> None:
     whole = Report(
         12.5,

@@ -96,6 +96,13 @@ class Service:
         limit = self._options.pin_limit
         size = "always: publishers wait" if limit.nbytes(info.max_memory) == inf else str(limit)
         _logger.info("INIT | Pins are kept up to: %s", size)
+        if limit.nbytes(info.max_memory) <= self._threshold(info):
+            _logger.warning(
+                "Pins are kept up to %s, and points are forgotten from %s on: pins hold nothing. Choose a "
+                "--pin-limit above --cleaning-threshold",
+                limit,
+                threshold,
+            )
 
     def run(self) -> None:
         """Round after round, until `stop`. What goes wrong is said and tried again."""

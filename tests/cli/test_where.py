@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -175,10 +176,11 @@ def test_a_scan_without_streams(run: Callable, store: DataStore) -> None:
     assert run("where").code == 2
 
 
-def test_watching_goes_on_until_the_scan_is_closed(start: Callable, half_way: Acquisition) -> None:
-    program: subprocess.Popen[str] = start("where", "last", "clock", "elapsed*", "--watch", "0.05")
-    assert program.wait(LONG_S) == 3  # there is no stream of the first name
-    program = start("where", "last", "elapsed*", "--json", "--watch", "0.05")
+def test_watching_goes_on_until_the_scan_is_closed(
+    run: Callable, start: Callable, half_way: Acquisition
+) -> None:
+    assert run("where", "last", "clock", "elapsed*", "--watch").code == 3  # no stream `clock`
+    program: subprocess.Popen[str] = start("where", "last", "elapsed*", "--json", "--watch", "0.05")
     assert program.stdout is not None
     assert '"length": 700' in program.stdout.readline()
     half_way.publish(710)
@@ -190,30 +192,64 @@ def test_watching_goes_on_until_the_scan_is_closed(start: Callable, half_way: Ac
     assert errors == ""
 
 
-def test_on_a_terminal_it_is_coloured_and_fits(
-    start: Callable, half_way: Acquisition, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "50", "TERM": "xterm", "PYTHONDEVMODE": "1"}
-    environment.pop("NO_COLOR", None)
-    program = start("where", "last", stdout=theirs, env=environment)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            part = os.read(ours, 1 << 16)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
-    assert program.wait(LONG_S) == 0
-    text = shown.decode()
-    assert "\x1b[32m█" in text
-    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in text.splitlines()]
+class Terminal:
+    """A terminal in which the command runs, 50 characters wide."""
+
+    def __init__(self, start: Callable, *argv: str) -> None:
+        self._ours, theirs = pty.openpty()
+        environment = {**os.environ, "COLUMNS": "50", "TERM": "xterm", "PYTHONDEVMODE": "1"}
+        environment.pop("NO_COLOR", None)
+        self.program = start(*argv, stdout=theirs, env=environment)
+        os.close(theirs)
+        self.shown = ""
+
+    def read_until(self, word: str | None) -> None:
+        """Until the word was shown, or (None) to the end."""
+        while word is None or word not in self.shown:
+            try:
+                part = os.read(self._ours, 1 << 16)
+            except OSError:  # the other end is closed
+                part = b""
+            if not part:
+                break
+            self.shown += part.decode(errors="replace")
+        if word is None:
+            os.close(self._ours)
+            assert self.program.wait(LONG_S) == 0
+
+
+def test_on_a_terminal_it_is_coloured_and_fits(start: Callable, half_way: Acquisition) -> None:
+    terminal = Terminal(start, "where", "last")
+    terminal.read_until(None)
+    assert "\x1b[32m█" in terminal.shown
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in terminal.shown.splitlines()]
     # What cannot be broken, a key or a path, is broken by force; bars and numbers fit.
     assert max(map(len, lines)) <= 50
+
+
+def test_on_a_terminal_the_next_map_takes_the_place_of_the_one_before(
+    start: Callable, half_way: Acquisition
+) -> None:
+    terminal = Terminal(start, "where", "last", "elapsed*", "--watch", "0.05")
+    terminal.read_until("700 of 1000")
+    terminal.read_until("come")  # the last line
+    lines = terminal.shown.rstrip().count("\n") + 1
+    half_way.publish(710)
+    terminal.read_until("710 of 1000")
+    assert f"\x1b[{lines}F\x1b[J" in terminal.shown
+    half_way.scan.close()
+    terminal.read_until(None)
+    assert "CLOSED" in terminal.shown
+
+
+def test_without_rich_the_extra_is_named_and_json_goes_on(
+    run: Callable, half_way: Acquisition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.cells", None)
+    shown = run("where", "last")
+    assert shown.code == 1
+    assert 'pip install "blissdata[cli]"' in shown.err
+    assert run("where", "last", "--json").code == 0
 
 
 # ------------------------------------------------------------------------------ pure

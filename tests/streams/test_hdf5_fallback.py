@@ -846,6 +846,61 @@ def test_what_is_said_of_a_file_is_what_a_read_gives(acquire: Acquire, path: Pat
 
 
 @of_files
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_happens_what_is_said_is_so(store: DataStore, path: Path, seed: int) -> None:
+    """Publish, forget, save, leave alone, replace, seal, in any order: after each step every point that is
+    said to be readable is read, and every other one is an error."""
+    chance = random.Random(seed)
+    points = np.array([chance.choice([0.0, 1.0, 2.5]) for _ in range(60)])
+    identity = {"name": "ascan", "number": 1, "data_policy": "none", "path": str(path)}
+    with store.create_scan(identity) as scan:
+        stream = scan.create_stream(
+            Hdf5BackedStream.make_definition("diode", path, DATA_PATH, "f8")
+        )
+        scan.prepare()
+        scan.start()
+        reader = store.load_scan(scan.key).streams["diode"]
+        published, sealed, complete = 0, False, False
+        for _ in range(25):
+            step = chance.choice(["publish", "publish", "trim", "save", "save", "old", "seal"])
+            if step == "publish" and not sealed:
+                count = min(chance.randrange(1, 6), len(points) - published)
+                if count:
+                    stream.send(points[published : published + count])
+                    stream.join()
+                published += count
+            elif step == "trim":
+                store.event_log.trim({stream.key: chance.randrange(published + 1)})
+            elif step == "save":
+                length = min(chance.randrange(1, published + 2), len(points))
+                written = chance.choice([length, length // 2])
+                with h5py.File(path, "w") as file:
+                    saved = file.create_dataset(
+                        DATA_PATH,
+                        (length,),
+                        "f8",
+                        maxshape=(None,),
+                        chunks=(chance.choice([3, 7]),),
+                    )
+                    saved[:written] = points[:written]
+                complete = written == length
+            elif step == "old" and complete:
+                make_old(path)
+            elif step == "seal" and chance.random() < 0.3:
+                stream.seal()
+                sealed = True
+            found = reader.availability()
+            assert (found.length, found.sealed) == (published, sealed)
+            for index in range(published):
+                if index in found.readable:
+                    assert reader[index] == points[index]
+                else:
+                    assert index in found.pending or index in found.gone
+                    with pytest.raises(IndexNoMoreThereError):
+                        reader[index]
+
+
+@of_files
 def test_a_file_that_is_something_else_has_nothing(acquire: Acquire, path: Path) -> None:
     save(path, POINTS.astype("f4"))
     found = acquire().trim(8).reader().availability()

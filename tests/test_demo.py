@@ -141,3 +141,12 @@ def run_on_terminal(command: list[str], columns: int, rows: int) -> str:
         os.close(ours)
         assert process.wait(30) == 0, printed.decode(errors="replace")
     return printed.decode()
+
+
+def test_images_come_beside_the_measurement(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--pace", "3000", "--json", "--images"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["simulated images"] == [74, 74]  # one for 20 of 1461 points
+    assert report["differences"] == 0

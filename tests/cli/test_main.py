@@ -12,7 +12,7 @@ import pytest
 
 from blissdata import DataStore
 
-COMMANDS = ["ls", "show", "tail", "completion", "serve", "status", "stop"]
+COMMANDS = ["simulate-detector", "ls", "show", "tail", "completion", "serve", "status", "stop"]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ""])
@@ -62,7 +62,7 @@ def test_bash_completes_commands_and_options(run: Callable) -> None:
         )
         return done.stdout.split()
 
-    assert set(completed("s")) == {"serve", "status", "stop", "show"}
+    assert set(completed("s")) == {"serve", "status", "stop", "show", "simulate-detector"}
     assert completed("tail", "--fr") == ["--from-start"]
 
 

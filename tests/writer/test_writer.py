@@ -373,6 +373,35 @@ def test_images_that_a_detector_saved_are_put_together_where_they_are(
         assert np.array_equal(dataset[:], frames)
 
 
+@pytest.mark.parametrize("per_file", [0, 3])
+def test_frames_that_a_buffer_saved_are_put_together_where_they_are(
+    plain_store: DataStore, tmp_path: Path, per_file: int
+) -> None:
+    from blissdata.streams.frames import FrameBuffer, Saving
+
+    frames = np.arange(7 * 4 * 5, dtype="u2").reshape(7, 4, 5)
+    path = tmp_path / "raw" / ("cam_%04d.h5" if per_file else "cam.h5")
+    saving = Saving(path, data_path="/entry/data", frames_per_file=per_file)
+    with (
+        running(plain_store, tmp_path) as writer,
+        FrameBuffer((4, 5), "u2", 2, saving=saving, serve=False) as buffer,
+    ):
+        with new_scan(plain_store, tmp_path / "a.h5") as scan:
+            scan.create_stream(buffer.definition("cam"))
+            scan.info["mapping"] = {"cam": ({"units": "counts"}, "STREAM", "cam")}
+            scan.prepare()
+            scan.start()
+            for frame in frames:
+                buffer.put(frame)
+        writer.wait_written(scan)
+    names = [f"raw/cam_{i:04d}.h5" for i in range(3)] if per_file else ["raw/cam.h5"]
+    with h5py.File(tmp_path / "a.h5") as file:
+        dataset = file["1.1/cam"]
+        assert dataset.is_virtual
+        assert [source.file_name for source in dataset.virtual_sources()] == names
+        assert np.array_equal(dataset[:], frames)
+
+
 # ---------------------------------------------------------------------------------- what is lost
 
 

@@ -35,6 +35,7 @@ examples:
   blissdata web                     scans in the browser
   blissdata replay scan.nxs         publish a measured file as a running scan
   blissdata record last scan.jsonl  write a scan into a file that can be replayed
+  blissdata simulate-detector       publish images of a detector that does not exist
   eval "$(blissdata completion bash)"   teach this shell to complete all this
 
 `blissdata COMMAND --help` says more. Programs need none of this: DataStore() starts a server by
@@ -90,6 +91,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         replay,
         serve,
         show,
+        simulate_detector,
         status,
         stop,
         tail,
@@ -121,6 +123,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         web,
         replay,
         record,
+        simulate_detector,
         completion,
     ):
         command.add_to(commands)

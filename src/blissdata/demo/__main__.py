@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from blissdata.data_roots import ROOTS_VARIABLE
 from blissdata.demo import roles
 from blissdata.demo.curve import GrowingCurve
 from blissdata.demo.measurement import COPPER, NAMES, read_columns
@@ -39,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if arguments.role:
             return _play(arguments)
-        return _demo(arguments)
+        if not arguments.images:
+            return _demo(arguments)
+        with tempfile.TemporaryDirectory(prefix="blissdata-demo-") as directory:
+            arguments.images_in = Path(directory)
+            return _demo(arguments)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
@@ -71,6 +78,12 @@ def demo_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--file", action="store_true", help="print the path of the measurement, and do nothing else"
     )
+    parser.add_argument(
+        "--images",
+        action="store_true",
+        help="simulated images of a camera beside the measured points",
+    )
+    parser.add_argument("--images-in", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--role", choices=["publish", "follow", "read"], help=argparse.SUPPRESS)
     parser.add_argument("--since", default="0-0", help=argparse.SUPPRESS)
     return parser
@@ -90,7 +103,9 @@ def _play(arguments: argparse.Namespace) -> int:
     """One of the three processes: says how far it is and what it found, a JSON object a line."""
     outbox = _Outbox()
     if arguments.role == "publish":
-        result: dict[str, Any] = {"points": roles.publish(COPPER, arguments.pace)}
+        result: dict[str, Any] = {
+            "points": roles.publish(COPPER, arguments.pace, arguments.images_in)
+        }
     elif arguments.role == "follow":
         found = roles.follow(arguments.compare_with, arguments.since, outbox.add)
         result = dataclasses.asdict(found)
@@ -123,15 +138,26 @@ class _Outbox:
             self._points = {name: points[count:] for name, points in self._points.items()}
 
 
+def _environment(images: Path | None) -> dict[str, str]:
+    """That of a process: where images are saved, they may be read."""
+    found = dict(os.environ)
+    if images is not None:
+        before = found.get(ROOTS_VARIABLE)
+        found[ROOTS_VARIABLE] = os.pathsep.join([str(images), *([before] if before else [])])
+    return found
+
+
 class _Process:
     """One of the processes, seen from the demo."""
 
     def __init__(self, role: str, since: str, arguments: argparse.Namespace) -> None:
         self.role = role
         command = [sys.executable, "-m", "blissdata.demo", "--role", role, "--since", since]
+        if arguments.images_in is not None:
+            command += ["--images-in", str(arguments.images_in)]
         command += ["--pace", str(arguments.pace), "--compare-with", str(arguments.compare_with)]
         self._process = subprocess.Popen(  # noqa: S603 — this very program
-            command, stdout=subprocess.PIPE, text=True
+            command, stdout=subprocess.PIPE, text=True, env=_environment(arguments.images_in)
         )
 
     @property
@@ -201,6 +227,13 @@ def _demo(arguments: argparse.Namespace) -> int:
         "examples": followed["examples"] + read["examples"],
     }
     right = not report["differences"] and report["published"] == report["expected"]
+    if arguments.images_in is not None:
+        seen = [
+            followed["points"].get("images followed live", 0),
+            report["read again"].pop("images read again", 0),
+        ]
+        report["simulated images"] = seen
+        right = right and seen == [-(-npoints // roles.POINTS_PER_IMAGE)] * 2
     if arguments.json:
         print(json.dumps(report))
     else:
@@ -221,6 +254,11 @@ def _print_report(report: dict[str, Any], pids: Sequence[int]) -> None:
     print(f"scan                  {report['scan']}")
     for what, count, who in rows:
         print(f"{what:20} {count:6} points   ({who})")
+    if "simulated images" in report:
+        live, again = report["simulated images"]
+        print(
+            f"{'simulated images':20} {live:6} followed live, {again} read again, from ring and file"
+        )
     print(f"{'differences':20} {report['differences']:6}")
     for example in report["examples"]:
         print(f"  {example}")

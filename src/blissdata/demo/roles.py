@@ -5,20 +5,29 @@ from __future__ import annotations
 import datetime
 import getpass
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blissdata import DataStore, Scan, ScanState, __version__
 from blissdata.demo.measurement import NAMES, read_columns
+from blissdata.demo.rings import SimulatedImages
 from blissdata.exceptions import BlissdataError, EndOfStream
 from blissdata.streams import BaseStream, CursorGroup
 
 __all__ = ["Comparison", "follow", "publish", "read_again"]
+
+if TYPE_CHECKING:
+    from blissdata.streams.frames import FrameBuffer
+
+CAMERA = "camera"
+IMAGE_SHAPE = (256, 256)
+POINTS_PER_IMAGE = 20
 
 UNITS = {"energy": "eV", "absorption": ""}
 
@@ -58,25 +67,41 @@ class Comparison:
             self.examples.append(f"{way}: {name} has {len(array)} points, not {len(expected)}")
 
 
-def publish(path: Path, pace: float) -> int:
+def publish(path: Path, pace: float, images: Path | None = None) -> int:
     """Replays the measurement as a running scan, `pace` points a second; gives how many points
-    (both streams together) the server confirmed."""
+    (both streams together) the server confirmed. With `images`, a directory, simulated ones of a
+    camera come beside it, one for `POINTS_PER_IMAGE` points, and are saved there."""
     columns = read_columns(path)
     npoints = len(columns["energy"])
     identity = {"name": "exafs", "number": 1, "data_policy": "none", "session": "demo"}
-    with DataStore() as store, store.create_scan(identity, _header(npoints)) as scan:
+    with ExitStack() as stack:
+        store = stack.enter_context(DataStore())
+        buffer = None if images is None else stack.enter_context(_buffer(images))
+        scan = stack.enter_context(store.create_scan(identity, _header(npoints)))
         streams = {
             name: scan.create_stream(name, dtype="float64", unit=UNITS[name]) for name in NAMES
         }
+        if buffer is not None:
+            scan.create_stream(buffer.definition(CAMERA, {"simulated": True}))
+        camera = SimulatedImages(IMAGE_SHAPE)
         scan.prepare()
         scan.start()
         start = time.monotonic()
         for index in range(npoints):
             for name, stream in streams.items():
                 stream.send(columns[name][index])
+            if buffer is not None and index % POINTS_PER_IMAGE == 0:
+                buffer.put(camera.image(index // POINTS_PER_IMAGE))
             time.sleep(max(0.0, start + (index + 1) / pace - time.monotonic()))
         scan.stop()
         return sum(len(stream) for stream in streams.values())
+
+
+def _buffer(images: Path) -> FrameBuffer:
+    from blissdata.streams.frames import FrameBuffer, Saving
+
+    saving = Saving(images / "camera.h5")
+    return FrameBuffer(IMAGE_SHAPE, np.uint16, 16, saving=saving, serve=False)
 
 
 def _header(npoints: int) -> dict[str, Any]:
@@ -111,7 +136,8 @@ def _header(npoints: int) -> dict[str, Any]:
 
 
 def follow(path: Path, since: str, show: Show) -> Comparison:
-    """Waits for the scan after `since` and follows it until it ends; compares what came."""
+    """Waits for the scan after `since` and follows it until it ends; compares what came, images as
+    well if there are any."""
     columns = read_columns(path)
     result = Comparison()
     parts: dict[str, list[Any]] = {name: [] for name in NAMES}
@@ -119,17 +145,24 @@ def follow(path: Path, since: str, show: Show) -> Comparison:
         _, key = store.get_next_scan(since=since, timeout=60)
         scan = store.load_scan(key)
         scan.wait_state(ScanState.PREPARED, timeout=60)
-        group = CursorGroup({name: scan.streams[name] for name in NAMES})
+        images = _Images(result, "images followed live")
+        group = CursorGroup(scan.streams)
         while True:
             try:
                 views = group.read()
             except EndOfStream:
                 break
             result.batches += 1
-            came = {stream.name: view.get_data() for stream, view in views.items()}
+            came = {}
+            for stream, view in views.items():
+                if stream.name in NAMES:
+                    came[stream.name] = view.get_data()
+                else:
+                    images.check(view.index, view)
             for name, data in came.items():
                 parts[name].append(data)
-            show(came)
+            if came:
+                show(came)
     for name in NAMES:
         result.add("followed live", name, columns[name], _joined(parts[name]))
     return result
@@ -147,7 +180,28 @@ def read_again(path: Path, since: str) -> Comparison:
                 result.add(way, name, columns[name], read(scan.streams[name]))
         for name, data in _by_group(scan).items():
             result.add("cursor group", name, columns[name], data)
+        if CAMERA in scan.streams:
+            images = _Images(result, "images read again")
+            images.check(0, scan.streams[CAMERA])
     return result
+
+
+class _Images:
+    """Compares images with the formula that they come from."""
+
+    def __init__(self, result: Comparison, way: str) -> None:
+        self._result = result
+        self._way = way
+        self._camera = SimulatedImages(IMAGE_SHAPE)
+
+    def check(self, index: int, images: Iterable[Any]) -> None:
+        """Those from `index` on."""
+        result, way = self._result, self._way
+        for i, image in enumerate(images, index):
+            result.points[way] = result.points.get(way, 0) + 1
+            if not np.array_equal(image, self._camera.image(i)):
+                result.differences += 1
+                result.examples.append(f"{way}: image {i} is another one")
 
 
 def _by_index(stream: BaseStream) -> list[Any]:
@@ -160,7 +214,7 @@ def _by_cursor(stream: BaseStream) -> NDArray[np.float64]:
 
 def _by_group(scan: Scan) -> dict[str, NDArray[np.float64]]:
     parts: dict[str, list[Any]] = {name: [] for name in NAMES}
-    for views in CursorGroup(scan.streams):
+    for views in CursorGroup({name: scan.streams[name] for name in NAMES}):
         for stream, view in views.items():
             parts[stream.name].append(view.get_data())
     return {name: _joined(found) for name, found in parts.items()}

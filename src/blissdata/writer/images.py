@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from blissdata.lima.layout import LimaLayout
+from blissdata.streams.frames.layout import FramesInfo
 
 __all__ = ["ImageSource", "saved_images"]
 
@@ -19,7 +20,7 @@ def saved_images(info: Mapping[str, Any], frames: int, directory: str) -> list[I
     are named from there. None if a detector does not save them as HDF5: they must be copied."""
     lima_info = info.get("lima_info")
     if not isinstance(lima_info, Mapping):
-        return None
+        return _saved_frames(info, frames, directory) if info.get("plugin") == "frames" else None
     try:
         layout = LimaLayout.from_info(lima_info)
         if layout.files is None or not layout.files.format.upper().startswith("HDF5"):
@@ -28,6 +29,25 @@ def saved_images(info: Mapping[str, Any], frames: int, directory: str) -> list[I
             return None
         return _sources(layout, layout.files.frames, frames, directory)
     except (ValueError, RuntimeError):
+        return None
+
+
+def _saved_frames(info: Mapping[str, Any], frames: int, directory: str) -> list[ImageSource] | None:
+    """The same for a stream of frame buffers."""
+    try:
+        files = FramesInfo.from_info(info.get("frames")).files
+        if files is None or not files.is_hdf5:
+            return None
+        starts = range(0, frames, files.frames_per_file or max(frames, 1))
+        return [
+            (
+                _from(directory, files.reference(start).file_path),
+                str(files.data_path),
+                min(starts.step, frames - start),
+            )
+            for start in starts
+        ]
+    except ValueError:
         return None
 
 

@@ -8,13 +8,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
+from blissdata import DataStore
 from blissdata.cli import main
 from blissdata.redis_engine.local_server import ensure_running, status, stop
+from blissdata.writer.report import read_report
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +196,35 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("blissdata ")
+
+
+def test_serve_can_write_every_scan_into_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "--background", "--write", str(root)])
+    assert "directories" in capsys.readouterr().err
+    root.mkdir()
+    assert main(["serve", "--background", "--write", str(root)]) == 0
+    assert f"below {root}" in capsys.readouterr().out
+    with DataStore() as store:
+        waited(lambda: read_report(store))
+        identity = {"name": "s", "number": 1, "data_policy": "none", "path": str(root / "a.h5")}
+        with store.create_scan(identity) as scan:
+            diode = scan.create_stream("diode", dtype="f8")
+            scan.prepare()
+            scan.start()
+            diode.send(np.arange(5.0))
+        waited(lambda: not store.pins() and (root / "a.h5").exists())
+        with h5py.File(root / "a.h5") as file:
+            assert file["1.1/instrument/diode/data"][:].tolist() == [0, 1, 2, 3, 4]
+        waited(lambda: (report := read_report(store)) and report.written == 1)
+    assert main(["stop"]) == 0
+
+
+def waited(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

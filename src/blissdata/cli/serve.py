@@ -22,6 +22,7 @@ examples:
   blissdata serve                        until Ctrl-C
   blissdata serve --background           until `blissdata stop`
   blissdata serve --maxmemory 4gb        data may take so much memory; a publisher waits when it is full
+  blissdata serve --write /data/visitor  scans are written into their HDF5 files, below that directory
   blissdata serve --port 6380 --bind 0.0.0.0
                                          reachable from other machines, with a password
   blissdata serve --beacon               programs that know only $BEACON_HOST find it at port 25000
@@ -87,6 +88,8 @@ def _greeting(seen: ServerStatus) -> str:
     lines = [f"Serving {seen.url}", f"data in {seen.data_directory}"]
     if seen.port:
         lines.append(f"TCP at {seen.bind}:{seen.port}, password in {seen.password_file}")
+    if seen.write:
+        lines.append(f"scans are written into files below {seen.write}")
     if seen.beacon:
         lines.append(f"in Beacon's place at {seen.beacon}: export BEACON_HOST={seen.beacon}")
     return "\n".join(lines)

@@ -72,6 +72,8 @@ class ServerStatus:
     bind: str | None = None
     beacon: str | None = None
     """Where it answers in Beacon's place, as `$BEACON_HOST` takes it."""
+    write: str | None = None
+    """Below which directories its scans are written into files, separated as in `PATH`."""
     uptime_s: int | None = None
     """Since Valkey was (re)started [s]."""
     version: str | None = None
@@ -222,6 +224,7 @@ def status(directory: Path | str | None = None) -> ServerStatus:
         idle_s=record.idle_s,
         bind=record.bind if record.port else None,
         beacon=record.beacon or None,
+        write=record.write or None,
         **here,
         **seen,
     )
@@ -422,7 +425,16 @@ def _environment() -> dict[str, str]:
 
 def _refuse_other_options(place: Place, options: ServerOptions) -> None:
     record = place.record()
-    for name in ("fsync", "maxmemory", "port", "bind", "beacon", "beacon_files", "pin_limit"):
+    for name in (
+        "fsync",
+        "maxmemory",
+        "port",
+        "bind",
+        "beacon",
+        "beacon_files",
+        "pin_limit",
+        "write",
+    ):
         asked, found = getattr(options, name), getattr(record, name, None)
         if asked is not None and asked != found:
             raise LocalServerError(

@@ -42,6 +42,8 @@ class ServerOptions:
     """The address to listen at for TCP; default 127.0.0.1, this machine only."""
     pin_limit: str | None = None
     """Up to which use of memory its memory tracker keeps pins, as `90%` (default) or `4gb`."""
+    write: str | None = None
+    """Write scans into their files below these directories, separated as in `PATH`; default: do not."""
     idle_s: float | None = None
     """After how long without anybody a server started on demand leaves [s]."""
     beacon: str | None = None
@@ -62,6 +64,12 @@ class ServerOptions:
             PinLimit.of(self.pin_limit)
         if self.idle_s is not None and not self.idle_s > 0:
             raise ValueError(f"idle_s is {self.idle_s}; expected a time above 0 s")
+        for directory in (self.write or "").split(os.pathsep):
+            if self.write is not None and not os.path.isdir(directory):
+                raise ValueError(
+                    f"write is {self.write!r}; expected directories below which files may be written, "
+                    f"separated by {os.pathsep!r}, and {directory!r} is none"
+                )
         self._check_beacon()
 
     def _check_beacon(self) -> None:
@@ -101,6 +109,7 @@ class ServerOptions:
                 "port",
                 "bind",
                 "pin_limit",
+                "write",
                 "idle_s",
                 "beacon",
                 "beacon_files",
@@ -155,6 +164,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give the files in that directory, and nothing outside of it, to those who ask Beacon "
         "for files",
     )
+    parser.add_argument(
+        "--write",
+        metavar="DIRS",
+        help="write every scan into its HDF5 file, as `blissdata write` does, below these directories "
+        f"(separated by '{os.pathsep}')",
+    )
     parser.add_argument("--idle-s", type=float, metavar="S", help=argparse.SUPPRESS)
 
 
@@ -166,11 +181,19 @@ def from_arguments(arguments: argparse.Namespace) -> ServerOptions:
         port=arguments.port,
         bind=arguments.bind,
         pin_limit=None if arguments.pin_limit is None else str(arguments.pin_limit),
+        write=_absolute(arguments.write),
         idle_s=arguments.idle_s,
         beacon=arguments.beacon,
         beacon_files=arguments.beacon_files
         and os.path.abspath(os.path.expanduser(arguments.beacon_files)),
     )
+
+
+def _absolute(directories: str | None) -> str | None:
+    if directories is None:
+        return None
+    each = directories.split(os.pathsep)
+    return os.pathsep.join(os.path.abspath(os.path.expanduser(one)) for one in each if one)
 
 
 def _size(text: str) -> int:

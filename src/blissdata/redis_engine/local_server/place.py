@@ -86,6 +86,9 @@ class Record:
     """The directory whose files it gives there; empty: none."""
     pin_limit: str = ""
     """Up to which use of memory its tracker keeps pins; empty: the default."""
+    write: str = ""
+    """Below which directories its scans are written into files, separated as in `PATH`; empty: they
+    are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +377,7 @@ def _as_record(found: Any) -> Record:
     """The record, if it has the types that it should have; otherwise `ValueError`, `TypeError`."""
     record = Record(**found)
     texts = [record.host, record.socket, record.fsync, record.bind, record.error or ""]
-    texts += [record.beacon, record.beacon_files]
+    texts += [record.beacon, record.beacon_files, record.pin_limit, record.write]
     if (
         not (record.server_pid is None or isinstance(record.server_pid, int))
         or not all(isinstance(text, str) for text in texts)

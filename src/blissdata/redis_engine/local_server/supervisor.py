@@ -32,6 +32,7 @@ from blissdata.redis_engine.local_server import valkey
 from blissdata.redis_engine.local_server.options import ServerOptions
 from blissdata.redis_engine.local_server.place import Place, Record, StartedBy, unlock
 from blissdata.redis_engine.local_server.tracker import TrackerProcess
+from blissdata.redis_engine.local_server.writer import WriterProcess
 
 __all__ = ["Supervisor"]
 
@@ -85,6 +86,7 @@ class Supervisor:
         self._signals = _Signals()
         self._restarts: list[float] = []
         self._tracker = TrackerProcess(place)
+        self._writer = WriterProcess(place)
 
     def run(self) -> None:
         """Serve until told to leave, or until nobody needs the server. Calls `ready` once it
@@ -107,6 +109,7 @@ class Supervisor:
         if serving is None:  # told to leave before it was up
             return
         self._tracker.keep(serving.url, serving.record.pin_limit)
+        self._writer.write(serving.url, serving.record.write)
         try:
             with self._announce(serving):
                 serving.unwanted = not self._ready()
@@ -118,6 +121,7 @@ class Supervisor:
         else:
             place.forget_record()
         finally:
+            self._writer.stop()
             self._tracker.stop()
             serving.hang_up()
             self._shut_down(serving.process)
@@ -173,6 +177,7 @@ class Supervisor:
             beacon=self._options.beacon or "",
             beacon_files=self._options.beacon_files or "",
             pin_limit=self._options.pin_limit or "",
+            write=self._options.write or "",
         )
 
     def _wait_until_it_answers(self, serving: _Serving) -> bool:
@@ -288,7 +293,7 @@ class Supervisor:
             else:
                 if serving.nobody_for_a_while() and self._leave_unless_somebody_comes(serving):
                     return
-                look_again = min(serving.check_period, self._tracker.look())
+                look_again = min(serving.check_period, self._tracker.look(), self._writer.look())
                 self._signals.wait(look_again, serving.process)
                 continue
             if not self._restart(serving):
@@ -304,6 +309,7 @@ class Supervisor:
             if not serving.nobody_for_a_while():
                 return False
             _LOG.info("nobody has been connected for %g s: leaving", serving.idle_limit)
+            self._writer.stop()
             self._tracker.stop()
             serving.hang_up()
             self._shut_down(serving.process)
@@ -314,6 +320,7 @@ class Supervisor:
 
     def _restart(self, serving: _Serving) -> bool:
         """Valkey again, with its data; False if we were told to leave meanwhile."""
+        self._writer.stop()
         self._tracker.stop()
         serving.hang_up()
         serving.process.close()
@@ -333,6 +340,7 @@ class Supervisor:
         serving.record, serving.process = again.record, again.process
         serving.url, serving.log_start = again.url, again.log_start
         self._tracker.keep(serving.url, serving.record.pin_limit)
+        self._writer.write(serving.url, serving.record.write)
         return True
 
     def _shut_down(self, process: valkey.Process) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from typing import ClassVar
 
 from blissdata.redis_engine.local_server.place import Place
 
@@ -29,11 +30,19 @@ RESTART_S = 60.0
 PATIENCE_S = 10.0
 """How long a tracker may take to end [s]; it has nothing to save."""
 
-_PROGRAM = "blissdata.redis_engine.memory_tracker.beside"
-
 
 class TrackerProcess:
     """The tracker of one local server."""
+
+    what: ClassVar[str] = "the memory tracker"
+    """For the log."""
+
+    program: ClassVar[str] = "blissdata.redis_engine.memory_tracker.beside"
+    """The module that is run."""
+
+    delay_s: ClassVar[float] = DELAY_S
+    restart_s: ClassVar[float] = RESTART_S
+    patience_s: ClassVar[float] = PATIENCE_S
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -45,9 +54,12 @@ class TrackerProcess:
     def keep(self, url: str, pin_limit: str = "") -> None:
         """From now on there is a server to keep, at that address; pins up to that limit (empty: the
         default)."""
+        self._run(url, ["--pin-limit", pin_limit] if pin_limit else [])
+
+    def _run(self, url: str, arguments: list[str]) -> None:
         self._url = url
-        self._arguments = ["--pin-limit", pin_limit] if pin_limit else []
-        self._due = time.monotonic() + DELAY_S
+        self._arguments = arguments
+        self._due = time.monotonic() + self.delay_s
 
     def look(self) -> float:
         """Starts it when it is due, and again when it has ended; gives in which time [s] to look
@@ -55,21 +67,21 @@ class TrackerProcess:
         if self._child is not None:
             code = self._child.poll()
             if code is None:
-                return RESTART_S
-            _LOG.error("the memory tracker ended with code %s", code)
+                return self.restart_s
+            _LOG.error("%s ended with code %s", self.what, code)
             self._let_go()
-            self._due = time.monotonic() + RESTART_S
+            self._due = time.monotonic() + self.restart_s
         left = self._due - time.monotonic()
         if left > 0:
-            return min(left, RESTART_S)
+            return min(left, self.restart_s)
         self._start()
-        return RESTART_S
+        return self.restart_s
 
     def _start(self) -> None:
         try:
             with self._place.open_log() as log:
                 child = subprocess.Popen(  # noqa: S603 — this Python, our own module
-                    [sys.executable, "-P", "-m", _PROGRAM, *self._arguments],
+                    [sys.executable, "-P", "-m", self.program, *self._arguments],
                     cwd=self._place.directory,
                     stdin=subprocess.PIPE,
                     stdout=log,
@@ -77,8 +89,8 @@ class TrackerProcess:
                     start_new_session=True,
                 )
         except OSError as error:
-            _LOG.error("the memory tracker cannot be started: %s", error)
-            self._due = time.monotonic() + RESTART_S
+            _LOG.error("%s cannot be started: %s", self.what, error)
+            self._due = time.monotonic() + self.restart_s
             return
         self._child = child
         if child.stdin is not None:
@@ -93,7 +105,7 @@ class TrackerProcess:
             return
         self._child.terminate()
         try:
-            self._child.wait(PATIENCE_S)
+            self._child.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()

@@ -31,7 +31,7 @@ WORKER = Path(__file__).with_name("worker.py")
 FULL = {
     "sends": 400_000, "peer_sends": 40_000, "frames": 100, "streams": 1000, "kept": 1_000_000,
     "peer_kept": 100_000, "group_points": 100, "reads": 3000, "latencies": 400, "lives": 200,
-    "scans": 3000, "loads": 400, "memory": 400_000, "peer_memory": 40_000, "searches": 5, "queries": 40,
+    "scans": 3000, "loads": 400, "memory": 400_000, "peer_memory": 40_000, "searches": 5, "queries": 400,
     "settle": 15,
 }  # fmt: skip
 """How much is done in one round."""

@@ -222,6 +222,23 @@ class TestDamage:
         assert errors
         assert all(f"'{name}'" in error for error in errors)
 
+    def test_by_availability(self, scene, case):
+        """No payload is looked at, but lengths, ids and seals that lie are told; the good points are
+        where they are, and who waits is told or served, and waits for nothing."""
+        name, entries = DAMAGED[case]
+        scene.write(name, entries)
+        stream = scene.streams[name]
+        try:
+            found = stream.availability()
+        except PayloadError:
+            scene.is_damage(name, stream.availability)
+            scene.is_damage(name, lambda: stream.wait_available(1, timeout=5))
+        else:
+            assert {0, 1, 2} <= set(range(found.memory.spans[0][0], found.memory.spans[0][1]))
+            assert 3 <= found.length < 2**63
+            assert stream.wait_available(1, timeout=5).length == found.length
+        assert scene.streams["good"].availability().length == 3
+
     def test_the_scan_closes_all_the_same(self, scene, case):
         name, entries = DAMAGED[case]
         scene.write(name, entries)

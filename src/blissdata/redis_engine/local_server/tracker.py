@@ -40,9 +40,20 @@ class TrackerProcess:
     program: ClassVar[str] = "blissdata.redis_engine.memory_tracker.beside"
     """The module that is run."""
 
-    delay_s: ClassVar[float] = DELAY_S
-    restart_s: ClassVar[float] = RESTART_S
-    patience_s: ClassVar[float] = PATIENCE_S
+    @property
+    def delay_s(self) -> float:
+        """How long after the server it starts [s]."""
+        return DELAY_S
+
+    @property
+    def restart_s(self) -> float:
+        """It is started again so long after it has ended [s]."""
+        return RESTART_S
+
+    @property
+    def patience_s(self) -> float:
+        """How long it may take to end [s]."""
+        return PATIENCE_S
 
     def __init__(self, place: Place) -> None:
         self._place = place

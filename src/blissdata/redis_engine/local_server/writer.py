@@ -15,14 +15,21 @@ class WriterProcess(TrackerProcess):
 
     what: ClassVar[str] = "the file writer"
     program: ClassVar[str] = "blissdata.writer.beside"
-    delay_s: ClassVar[float] = 0.0
-    """Scans that are over before it begins are not written [s]."""
 
-    restart_s: ClassVar[float] = 5.0
-    """One that ended is started again after so long [s]: points wait for it in memory."""
+    @property
+    def delay_s(self) -> float:
+        """None: scans that are over before it begins are not written."""
+        return 0.0
 
-    patience_s: ClassVar[float] = 30.0
-    """It may take so long to end [s]: what it has read goes into the files."""
+    @property
+    def restart_s(self) -> float:
+        """Soon: points wait for it in memory [s]."""
+        return 5.0
+
+    @property
+    def patience_s(self) -> float:
+        """Long: what it has read goes into the files [s]."""
+        return 30.0
 
     def write(self, url: str, roots: str) -> None:
         """From now on the scans of the server at that address are written below these roots,

@@ -7,7 +7,7 @@ WORKERS ?= logical
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test beside matrix faults acquisition writes bench check format lint types arrows docs clean
+.PHONY: help demo test beside matrix faults frames acquisition writes bench check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,9 @@ matrix: $(STAMP)  ## beside blissdata 2.x: every publisher, reader, server, prot
 faults: $(STAMP)  ## a real server broken two hundred times while programs publish and read: what was lost
 	$(BIN)/python -m tests.faults $(FAULTS)
 
+frames: $(STAMP)  ## frames in earnest: who got how many from where, torn frames, detectors that are killed
+	$(BIN)/python -m tests.frames $(FRAMES)
+
 acquisition: $(STAMP)  ## acquisitions of four times the server's memory: what each reader saw, and from where
 	$(BIN)/python -m tests.acquisition $(ACQUISITION)
 
@@ -44,6 +47,7 @@ writes: $(STAMP)  ## a file writer that is killed again and again: is its file t
 
 bench: $(STAMP)  ## how fast, beside blissdata 2.4.5 and beside the bare server: a table of ratios
 	$(BIN)/python -m benchmarks --json benchmarks/results.json $(BENCH)
+	$(BIN)/python -m benchmarks.frames
 
 check: format lint types arrows docs test  ## everything that must hold before a change lands
 

@@ -234,9 +234,12 @@ class TestDamage:
             scene.is_damage(name, stream.availability)
             scene.is_damage(name, lambda: stream.wait_available(1, timeout=5))
         else:
-            assert all(index in found.memory for index in range(3))
-            assert 3 <= found.length < 2**63
-            assert stream.wait_available(1, timeout=5).length == found.length
+            assert found.length < 2**63
+            if not is_a_seal(
+                entries
+            ):  # it says how many there are, and only a read can contradict it
+                assert all(index in found.memory for index in range(3))
+            assert stream.wait_available(0, timeout=5).length == found.length
         assert scene.streams["good"].availability().length == 3
 
     def test_the_scan_closes_all_the_same(self, scene, case):

@@ -207,10 +207,31 @@ class CheckedFile:
         """Whether there is a group at that path; False for a dataset; raises as `dataset` does."""
         return isinstance(self._walk(path)[1], h5py.Group)
 
+    def identity(self, path: str) -> tuple[Any, ...]:
+        """What is the same for all hard links to the group or dataset at that path; raises as
+        `dataset` does."""
+        file, item = self._walk(path)
+        found = self._guard(path, lambda: h5py.h5o.get_info(item.id))
+        return file.real_path, found.fileno, found.addr
+
     def attributes(self, path: str = "/") -> Mapping[str, Any]:
         """The attributes of the group or dataset at that path; raises as `dataset` does."""
         _, item = self._walk(path)
         return dict(self._guard(path, lambda: dict(item.attrs.items())))
+
+    def attribute_names(self, path: str = "/") -> list[str]:
+        """The names of these attributes; raises as `dataset` does."""
+        _, item = self._walk(path)
+        return list(self._guard(path, lambda: list(item.attrs)))
+
+    def attribute(self, path: str, name: str) -> Any:
+        """One attribute of the group or dataset at that path; raises as `dataset` does."""
+        _, item = self._walk(path)
+        what = f"{path}, attribute {name!r},"
+        try:
+            return self._guard(what, lambda: item.attrs[name])
+        except TypeError as error:  # numpy has nothing like it
+            raise DataFileContentError(f"{self.path}: {what} cannot be read: {error}") from error
 
     def _walk(self, path: str) -> tuple[CheckedFile, h5py.Group | h5py.Dataset]:
         """Follows the path part by part: HDF5 is never given a link to another file to follow."""

@@ -181,6 +181,8 @@ def test_a_tracker_of_2x_does_not_keep_pins_and_is_noticed(servers: dict[str, St
             run("2.4.5", server.url, "load all", "update", "reclaim")
             assert state(server, keys)["open images"] == ([b"4-1"], False)
             tracker.update()
+            run("2.4.5", server.url, "update")
+            tracker.update()
             assert tracker.foreign is not None
             pin.sync()  # what another tracker forgets, nobody can tell it
             (seen,) = look(store, {}).pins

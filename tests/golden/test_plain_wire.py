@@ -198,9 +198,9 @@ def test_a_scan_written_with_a_bare_client_is_read(
             "4ce274757b25c9bc15a0a5e89fe50a8a06e09b241b1b5611e6c0725a3c8bbe2c",
         ),
         (
-            "blissdata_plain_1",
+            "blissdata_plain_2",
             "blissdata_plain.lua",
-            "a87430062ddcf19a10910d9be04c1ee0f382aff35193901dee9bc620f5b7c983",
+            "af8921f815440eae6e9bd8bec788d5d86bb89601ebb9a325e9959578743322fb",
         ),
     ],
 )

@@ -445,6 +445,40 @@ def test_links_in_a_written_file_lead_where_they_say(
                 entry[name]
 
 
+def test_hard_links_that_lead_round_are_visited_once(memory_store: DataStore, path: str) -> None:
+    with h5py.File(path, "w") as file:
+        file["1.1/a/x"] = 1
+        for name in ("again", "and_again"):
+            file[f"1.1/a/{name}"] = file["1.1"]
+        file["1.1/b"] = file["1.1/a"]
+        file["1.1/y"] = file["1.1/a/x"]
+        expected: list[str] = []
+        file["1.1"].visit(expected.append)
+    with File(path, data_store=memory_store) as f:
+        seen: list[str] = []
+        f["1.1"].visit(seen.append)
+        assert seen == expected == ["a", "a/x"]
+        assert f["1.1/a/again/a/and_again/b/x"][()] == 1
+
+
+def test_an_attribute_that_cannot_be_read_costs_no_other(
+    memory_store: DataStore, path: str
+) -> None:
+    with h5py.File(path, "w") as file:
+        group = file.create_group("1.1")
+        group.attrs["good"] = 7
+        kind, space = h5py.h5t.UNIX_D32LE, h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5a.create(group.id, b"time", kind, space)  # for which numpy has nothing
+        with pytest.raises(TypeError):
+            group.attrs["time"]
+    with File(path, data_store=memory_store) as f:
+        attributes = f["1.1"].attrs
+        assert sorted(attributes) == ["good", "time"]
+        assert attributes["good"] == 7
+        with pytest.raises(DataFileError, match=r"attribute .time."):
+            attributes["time"]
+
+
 def test_datasets_of_the_file_are_read_in_parts(
     memory_store: DataStore, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

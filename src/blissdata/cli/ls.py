@@ -98,27 +98,26 @@ def _run(arguments: argparse.Namespace) -> int:
 
     with quiet_library(), DataStore(arguments.url) as store:
         keys = _keys(store, arguments)
+        count = arguments.n or len(keys)
         if arguments.json:
-            _print_json(store, _newest(keys, arguments.n))
+            _print_json(store, keys[:count])
         else:
-            _print_table(store, _newest(keys, arguments.n), len(keys))
+            _print_table(store, keys[:count], more=len(keys) > count)
     return 0
 
 
-def _newest(keys: Sequence[str], count: int) -> list[str]:
-    """The newest `count` (0: all) of the keys, newest first; they come oldest first."""
-    return list(reversed(keys[-count:] if count else keys))
-
-
 def _keys(store: DataStore, arguments: argparse.Namespace) -> list[str]:
-    """The scans that were asked for, oldest first. At most two round trips."""
+    """The scans that were asked for, newest first. At most two round trips; where nothing in particular
+    was asked for, no more than one scan too many, which tells that there are more."""
     wanted = {
         field: found
         for field in (*FIELDS, "number")
         if (found := getattr(arguments, field)) is not None
     }
+    if not wanted and not arguments.state and arguments.n:
+        return [key for _, key in store.newest_scans(arguments.n + 1)]
     try:
-        keys = store.search_existing_scans(**wanted)[1]
+        keys = store.search_existing_scans(**wanted)[1][::-1]
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not arguments.state:
@@ -147,32 +146,30 @@ def _print_json(store: DataStore, keys: Sequence[str]) -> None:
             print(compact_json(row.as_json()), flush=start + AT_ONCE < len(keys))
 
 
-def _print_table(store: DataStore, keys: Sequence[str], found: int) -> None:
+def _print_table(store: DataStore, keys: Sequence[str], *, more: bool) -> None:
     from blissdata.cli.tables import terminal_width
 
     rows = _rows(store, keys)
     if not rows:
-        note("no scan is what was asked for" if found else "no scan")
+        note("no scan is what was asked for" if keys else "no scan")
         return
     print(table_of(rows, terminal_width()))
-    if found > len(keys):
-        note(f"{found - len(keys)} older ones are not shown: -n 0 shows all")
+    if more:
+        note("older ones are not shown: -n 0 shows all")
 
 
 def _rows(store: DataStore, keys: Sequence[str]) -> list[ScanRow]:
     """What there is to say about each scan; those that are deleted meanwhile are left out. A round
-    trip for each document, one for all streams, one for all publishers."""
+    trip for all documents, one for all streams, one for all publishers."""
     from blissdata.cli.overview import ScanRow, scan_rows
-    from blissdata.exceptions import ScanNotFoundError, ScanValidationError
+    from blissdata.exceptions import ScanLoadError, ScanValidationError
 
     scans, broken = [], {}
-    for key in keys:
-        try:
-            scans.append(store.load_scan(key))
-        except ScanNotFoundError:
-            continue
-        except ScanValidationError as error:
-            broken[key] = ScanRow(key, {}, "?", problem=str(error))
+    for key, found in store.load_scans(keys).items():
+        if isinstance(found, ScanValidationError):
+            broken[key] = ScanRow(key, {}, "?", problem=str(found))
+        elif not isinstance(found, ScanLoadError):
+            scans.append(found)
     rows = {row.key: row for row in scan_rows(store, scans)} | broken
     return [rows[key] for key in keys if key in rows]
 

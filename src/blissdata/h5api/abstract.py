@@ -14,7 +14,7 @@ Two nodes are equal when they are of one class and stand for one path of one fil
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -78,6 +78,12 @@ class Node(ABC):
     @abstractmethod
     def file(self) -> File:
         """The file that it belongs to."""
+
+    @property
+    def identity(self) -> Hashable | None:
+        """What is the same for all hard links to one object of a file; None where an object has one
+        place alone, or nothing is known of it."""
+        return None
 
     @property
     def h5_class(self) -> H5Type:
@@ -162,21 +168,28 @@ class Group(Node, Mapping[str, Node]):
 
     def visititems(self, func: Callable[[str, Any], Any]) -> Any:
         """Calls `func(name, node)` for everything below this group, depth first; names are
-        relative to it. The first result that is not None ends it and is given back. Links are not
-        followed."""
-        return _visit(self, "", func)
+        relative to it. The first result that is not None ends it and is given back. Soft and external
+        links are not followed, and an object with several hard links comes once."""
+        return _visit(self, "", func, {self.identity} - {None})
 
 
-def _visit(group: Group, prefix: str, func: Callable[[str, Any], Any]) -> Any:
+def _visit(
+    group: Group, prefix: str, func: Callable[[str, Any], Any], seen: set[Hashable | None]
+) -> Any:
     import h5py
 
     for name in list(group):
         if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
             continue
         node = group[name]
+        identity = node.identity
+        if identity in seen:  # hard links may lead round in a circle
+            continue
+        if identity is not None:
+            seen.add(identity)
         found = func(f"{prefix}{name}", node)
         if found is None and isinstance(node, Group):
-            found = _visit(node, f"{prefix}{name}/", func)
+            found = _visit(node, f"{prefix}{name}/", func, seen)
         if found is not None:
             return found
     return None

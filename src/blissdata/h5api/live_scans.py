@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -182,7 +182,9 @@ class WrittenScans:
     def default(self) -> str | None:
         """The entry that the file names as its default, else its last one."""
         entries, told = self.entries, self.attributes.get("default")
-        named = told.value if isinstance(told, WrittenValue) else None
+        named = None
+        with suppress(DataFileError):
+            named = told.value if isinstance(told, WrittenValue) else None
         if isinstance(named, str) and named in entries:
             return named
         return max(entries, key=_place, default=None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -110,6 +110,11 @@ class _Node(abstract.Node):
     @property
     def file(self) -> File:
         return self._file
+
+    @property
+    def identity(self) -> Hashable | None:
+        item = self._place.item
+        return item.identity() if isinstance(item, WrittenItem) else None
 
     @property
     def parent(self) -> abstract.Group:

@@ -128,10 +128,21 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class WrittenValue:
-    """The value of an attribute, as h5py gives it."""
+    """An attribute, read when it is asked for: one that cannot be read costs no other."""
 
-    value: Any
-    """What it is."""
+    file: WrittenFile
+    """Where it is."""
+
+    path: str
+    """Of the group or dataset."""
+
+    name: str
+    """Its name."""
+
+    @property
+    def value(self) -> Any:
+        """The value, as h5py gives it. Raises a `DataFileError`."""
+        return self.file.read(lambda file: file.attribute(self.path, self.name))
 
 
 class WrittenItem(Mapping[str, Any]):
@@ -155,8 +166,8 @@ class WrittenItem(Mapping[str, Any]):
         if key == "type":
             return "group" if self._is_group() else "dataset"
         if key == "attributes":
-            found = self._file.read(lambda file: file.attributes(self._path))
-            return {name: WrittenValue(value) for name, value in found.items()}
+            names = self._file.read(lambda file: file.attribute_names(self._path))
+            return {name: WrittenValue(self._file, self._path, name) for name in names}
         if key == "children" and self._is_group():
             return self.children()
         raise KeyError(key)
@@ -188,6 +199,10 @@ class WrittenItem(Mapping[str, Any]):
                 "target_path": link.path,
             }
         return WrittenItem(self._file, f"{self._path.rstrip('/')}/{name}")
+
+    def identity(self) -> tuple[Any, ...]:
+        """What is the same for all hard links to this item."""
+        return self._file.read(lambda file: file.identity(self._path))
 
     def array(self) -> WrittenArray:
         """What is behind this dataset."""

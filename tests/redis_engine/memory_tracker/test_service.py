@@ -530,4 +530,5 @@ def test_of_two_trackers_one_works_and_the_other_takes_over(
         first.stop(signal.SIGKILL)
         seen = second.wait_for("taking over")
         second.wait_for("Memory usage", seen)
+        assert not second.said("blissdata 2.x")
         assert second.stop() == (0, "")

@@ -105,8 +105,8 @@ class PlainCatalog:
         self._max_block = max_block
         before, after = self._keys.scan("|").split("|")
         self._around_pk = [before, after]
-        self._instant: Command = ("FCALL", "bdc1_instant", 2, HISTORY, self._keys.expiring)
-        self._found: dict[Criterion | None, _Answer] = {}
+        self._instant: Command = ("FCALL", "bdc2_instant", 2, HISTORY, self._keys.expiring)
+        self._found: dict[tuple[Criterion, ...], _Answer] = {}
 
     # ------------------------------------------------------------------------------ one scan
 
@@ -126,7 +126,7 @@ class PlainCatalog:
         for _, number, member in entries:
             args += (number, member)
         with translated_errors(f"creating scan {keys[0]}"):
-            state_id = self._functions.call("bdc1_create", keys, args)
+            state_id = self._functions.call("bdc2_create", keys, args)
         return LoadedScan(document, 0, state_id.decode())
 
     def load(self, key: str) -> LoadedScan:
@@ -141,7 +141,7 @@ class PlainCatalog:
         found: dict[str, LoadedScan | ScanLoadError] = {}
         with translated_errors(doing):
             replies = self._functions.call_many(
-                [("bdc1_load", self._both(key), ()) for key in wanted]
+                [("bdc2_load", self._both(key), ()) for key in wanted]
             )
             for key, reply in zip(wanted, replies, strict=True):
                 try:
@@ -183,10 +183,10 @@ class PlainCatalog:
         args = [int(from_state), int(to_state), stored, token_hex(8), pk]
         with translated_errors(f"advancing scan {key}"):
             try:
-                word, value = self._functions.call("bdc1_advance", keys, args)
+                word, value = self._functions.call("bdc2_advance", keys, args)
             except (redis.ConnectionError, redis.TimeoutError):
                 # The reply may be lost, not the step: the token tells.
-                word, value = self._functions.call("bdc1_advance", keys, args)
+                word, value = self._functions.call("bdc2_advance", keys, args)
         if word == b"VANISHED":
             raise not_found(key)
         if word == b"CONFLICT":
@@ -229,7 +229,7 @@ class PlainCatalog:
                 keys += [self._keys.states, *(self._keys.index(name) for name, _, _ in entries)]
                 args += [pk, *(member for _, _, member in entries)]
         with translated_errors(f"deleting scan {key}"):
-            self._functions.call("bdc1_expire", keys, args)
+            self._functions.call("bdc2_expire", keys, args)
 
     # ------------------------------------------------------------------------------ many scans
 
@@ -240,7 +240,7 @@ class PlainCatalog:
             return
         calls = [
             (
-                "bdc1_expire",
+                "bdc2_expire",
                 [*self._both(key), self._members(key), self._keys.expiring],
                 [seconds, self._keys.scan_pk(key)],
             )
@@ -325,7 +325,7 @@ class PlainCatalog:
         if not keys:
             return {}, []
         call = (
-            "bdc1_states",
+            "bdc2_states",
             [self._keys.states, *keys],
             [self._keys.stream_prefix, *self._pks(keys)],
         )
@@ -356,24 +356,29 @@ class PlainCatalog:
         }
 
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
-        wanted = criteria(fields, self._fields)
+        wanted = tuple(criteria(fields, self._fields))
         with translated_errors("searching scans"):
-            if not wanted or (len(wanted) == 1 and wanted[0][1] in ("exact", "number")):
-                return self._find_listed(wanted[0] if wanted else None)
+            if len(wanted) < 2 or not all(how in ("exact", "number") for _, how, _ in wanted):
+                return self._find_listed(wanted)
             keys = [HISTORY, self._keys.expiring]
             keys += [self._keys.index(name) for name, _, _ in wanted]
             args: list[Any] = list(self._around_pk)
             for _, how, what in wanted:
                 args += (how, what)
-            timetag, lines = self._functions.call("bdc1_find", keys, args)
+            timetag, lines = self._functions.call("bdc2_find", keys, args)
         return timetag.decode(), lines.decode().split("\n") if lines else []
 
-    def _find_listed(self, criterion: Criterion | None) -> tuple[str, list[str]]:
-        """All scans, or those with one text or one number: as the index lists them, with no detour
-        through Lua. In the same round trip the server is asked whether those are there that were found
-        the last time."""
-        before = self._found.get(criterion)
-        asked = [packed(self._instant), *map(packed, self._listing(criterion))]
+    def _find_listed(self, wanted: tuple[Criterion, ...]) -> tuple[str, list[str]]:
+        """As the index lists them, with no detour through Lua. In the same round trip the server is asked
+        whether those are there that were found the last time."""
+        before = self._found.get(wanted)
+        listings = [self._listing(criterion) for criterion in wanted]
+        if not wanted:
+            # Those that were deleted are listed as well, but without a state.
+            listings = [
+                ("ZRANGE", k, 0, -1) for k in (self._keys.index("created"), self._keys.states)
+            ]
+        asked = [packed(self._instant), *map(packed, listings)]
         if before is not None:
             asked.append(before.count)
         (done,) = self._raw.transactions([asked])
@@ -381,7 +386,7 @@ class PlainCatalog:
             raise done
         if is_missing_function(done[0]):
             self._functions.load()
-            return self._find_listed(criterion)
+            return self._find_listed(wanted)
         raise_first(done)
         (timetag, *dying), *listed = done
         known: Sequence[str] = ()
@@ -390,8 +395,8 @@ class PlainCatalog:
             if listed == before.listed and not dying:
                 return timetag.decode(), before.keys.copy()
         doomed = set(self._keys_of(dying))
-        keys = sorted(self._keys_of(_pks_of(criterion, listed[0])))
-        if criterion is None:
+        keys = sorted(self._keys_of(_fitting_pks(wanted, listed)))
+        if not wanted:
             doomed |= set(keys).difference(self._keys_of(listed[1]))
         there = set(known) - doomed
         there.update(living(self._raw, [key for key in keys if key not in there], doomed))
@@ -399,26 +404,22 @@ class PlainCatalog:
         if 0 < len(keys) <= REMEMBERED and doomed.isdisjoint(keys):
             if len(self._found) >= MOST_SEARCHES:
                 self._found = {}
-            self._found[criterion] = _Answer(listed, keys, packed_with_many(("EXISTS",), keys))
+            self._found[wanted] = _Answer(listed, keys, packed_with_many(("EXISTS",), keys))
         return timetag.decode(), keys.copy()
 
-    def _listing(self, criterion: Criterion | None) -> list[Command]:
-        """What lists the members of the index that a criterion asks for. Of all scans, those that were
-        deleted are listed as well, but without a state."""
-        if criterion is None:
-            return [
-                ("ZRANGE", self._keys.index("created"), 0, -1),
-                ("ZRANGE", self._keys.states, 0, -1),
-            ]
+    def _listing(self, criterion: Criterion) -> Command:
+        """What lists the members of the index among which a criterion finds all that it asks for."""
         name, how, what = criterion
         index = self._keys.index(name)
         if how == "number":
             number = f"{score(what):.17g}"
-            return [("ZRANGE", index, number, number, "BYSCORE")]
-        low = b"[%b\0" % what.encode()
-        return [("ZRANGE", index, low, low + b"\xff", "BYLEX")]
+            return ("ZRANGE", index, number, number, "BYSCORE")
+        if how in ("suffix", "infix"):
+            return ("ZRANGE", index, 0, -1)
+        low = b"[" + what.encode() + (b"\0" if how == "exact" else b"")
+        return ("ZRANGE", index, low, low + b"\xff", "BYLEX")
 
-    def _keys_of(self, pks: Sequence[bytes]) -> list[str]:
+    def _keys_of(self, pks: Collection[bytes]) -> list[str]:
         """The scans with these primary keys."""
         if not pks:
             return []
@@ -439,7 +440,7 @@ class PlainCatalog:
     def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
         args = [*self._around_pk, before or "", count]
         with translated_errors("asking for the newest scans"):
-            found = self._functions.call("bdc1_newest", [self._keys.index("created")], args)
+            found = self._functions.call("bdc2_newest", [self._keys.index("created")], args)
         return _announcements(found)
 
     def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
@@ -463,7 +464,7 @@ class PlainCatalog:
         args = [*self._around_pk, since, ANNOUNCED_AT_ONCE]
         with translated_errors("asking for the next scan"):
             last, *found = self._functions.call(
-                "bdc1_announced", [self._keys.index("created")], args
+                "bdc2_announced", [self._keys.index("created")], args
             )
         return last.decode(), _announcements(found)
 
@@ -497,16 +498,32 @@ class PlainCatalog:
         return members_key(key)
 
 
-def _pks_of(criterion: Criterion | None, members: Sequence[bytes]) -> list[bytes]:
-    """The primary keys of scans, from members of the index that a criterion asks for."""
-    if criterion is None:
-        return [member[-PK_LENGTH:] for member in members]
+def _fitting_pks(
+    wanted: Sequence[Criterion], listed: Sequence[Sequence[bytes]]
+) -> Collection[bytes]:
+    """The primary keys of the scans that fulfil all criteria, from what the index lists for each; of all
+    scans without any."""
+    if not wanted:
+        return [member[-PK_LENGTH:] for member in listed[0]]
+    pks, *others = map(_pks_of, wanted, listed)
+    return set(pks).intersection(*others) if others else pks
+
+
+def _pks_of(criterion: Criterion, members: Sequence[bytes]) -> list[bytes]:
+    """The primary keys of scans, from members of the index: `<text>\\0<pk>`, or the pk alone."""
     _, how, what = criterion
     text = str(what).encode()
     if how == "number":  # one that doubles cannot tell from its neighbours begins the member
         return [m[-PK_LENGTH:] for m in members if m[:-PK_LENGTH] in (b"", text + b"\0")]
-    length = len(text) + 1 + PK_LENGTH
-    return [member[-PK_LENGTH:] for member in members if len(member) == length]
+    if how == "exact":
+        length = len(text) + 1 + PK_LENGTH
+        return [m[-PK_LENGTH:] for m in members if len(m) == length]
+    end = -PK_LENGTH - 1
+    if how == "prefix":
+        return [m[-PK_LENGTH:] for m in members if m[:end].startswith(text)]
+    if how == "suffix":
+        return [m[-PK_LENGTH:] for m in members if m[:end].endswith(text)]
+    return [m[-PK_LENGTH:] for m in members if text in m[:end]]
 
 
 def _announcements(found: Sequence[bytes]) -> list[Announcement]:
@@ -539,7 +556,7 @@ class PlainBackend(RedisServer):
     def initialise(self) -> None:
         with translated_errors("preparing the database"):
             self._functions.load()  # a server that is full would not take them any more
-            reply = self._catalog_functions.call("bdc1_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
+            reply = self._catalog_functions.call("bdc2_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
         if reply != b"OK":
             raise ServerNotEmptyError(
                 f"the server already holds {reply.decode()} keys, and only an empty one is prepared. "

@@ -94,10 +94,13 @@ FETCHED_AT_ONCE = 1000
 """From how many documents one command asks for a part: others wait meanwhile."""
 
 REMEMBERED = 16384
-"""Of how many scans it is remembered which state stream they have, and whether they fit a search."""
+"""Of how many scans it is remembered which state stream they have."""
+
+MOST_COMPARED = 150_000
+"""Of how many scans it is remembered whether they fit a search, over all searches."""
 
 MOST_SEARCHES = 16
-"""Of so many searches it is remembered which scans fit them."""
+"""Of so many searches it is remembered what they found."""
 
 _INTEGERS = range(-(2**63), 2**64)
 """Those that RedisJSON keeps as they are."""
@@ -377,13 +380,9 @@ class StackCatalog:
             compared |= {
                 key: matches(identity, wanted) for key, identity in zip(missing, found, strict=True)
             }
-            if len(self._compared) >= MOST_SEARCHES:
-                self._compared = {}
-            if len(compared) > REMEMBERED:  # those of now fit, or none is remembered
-                remembered = {key: compared[key] for key in keys[:REMEMBERED]}
-                self._compared[wanted] = remembered
-            else:
-                self._compared[wanted] = compared
+            self._compared[wanted] = compared
+            if sum(map(len, self._compared.values())) > MOST_COMPARED:
+                self._compared = {wanted: compared} if len(compared) <= MOST_COMPARED else {}
         return [key for key in keys if compared[key]]
 
     def _fetch_identities(

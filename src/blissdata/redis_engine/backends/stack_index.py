@@ -89,6 +89,7 @@ class ScanIndex:
         self._is_there = False
         self._names: frozenset[str] = frozenset()
         self._trusted_until = 0.0
+        self._large: set[str] = set()
         self._answers: dict[str, tuple[Any, list[str]]] = {}
 
     def make_sure(self) -> None:
@@ -117,7 +118,8 @@ class ScanIndex:
     def search(self, wanted: tuple[Criterion, ...]) -> Found:
         """The scans that may be what is asked for. One round trip, unless the index is missing or not
         whole. Raises what the client raises."""
-        return self._search(_query(wanted, self._numbers), USUAL_RESULTS)
+        query = _query(wanted, self._numbers)
+        return self._search(query, ALL_RESULTS if query.text in self._large else USUAL_RESULTS)
 
     def _search(self, query: _Query, limit: int) -> Found:
         trusted = time.monotonic() < self._trusted_until and query.names <= self._names
@@ -147,6 +149,9 @@ class ScanIndex:
         else:
             total, keys = self._understood(query, reply)
             if total > len(keys) == limit == USUAL_RESULTS:
+                self._large = (
+                    {query.text, *self._large} if len(self._large) < MOST_ANSWERS else set()
+                )
                 return self._search(query, ALL_RESULTS)
             trusted = trusted and total == len(keys)
         if not trusted:

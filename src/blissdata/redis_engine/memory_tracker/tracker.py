@@ -65,6 +65,9 @@ NAMED_SCANS = 5
 PIN_SLICE_PERCENT = 5.0
 """Which part of the time, at most, is forgotten at once past pins [%]: no more than need be."""
 
+STRANGER_S = 600.0
+"""Records that are not of this tracker, at two looks within this time [s], are those of blissdata 2.x."""
+
 HELD_RECORDS = 1000
 """About so many records of what pins hold are remembered one by one; older ones are joined."""
 
@@ -170,6 +173,7 @@ class MemoryTracker:
         self._lapsed: set[str] = set()
         self._kept: set[str] = set()
         self._newest_record: str | None = None
+        self._stranger: float | None = None
         self._foreign: float | None = None
         self._forgotten: float | None = None
         self._scan_of: dict[str, str] = {}
@@ -387,12 +391,17 @@ class MemoryTracker:
         newest = self._upkeep.newest_record()
         if newest in (None, self._newest_record):
             return
+        self._newest_record = newest
+        now, before = time.monotonic(), self._stranger
+        self._stranger = now
+        if before is None or now - before > STRANGER_S:
+            return  # one of ours perhaps, which led for a round
         if self._foreign is None:
             _logger.warning(
                 "A memory tracker of blissdata 2.x works on this server as well: it knows nothing of pins, "
                 "so that they cannot be kept"
             )
-        self._newest_record, self._foreign = newest, self._server_time
+        self._foreign = self._server_time
 
     def _remember(self, taken: float, ends: Mapping[str, int], ident: str | None) -> None:
         new = {key: end for key, end in ends.items() if self._known.get(key) != end}

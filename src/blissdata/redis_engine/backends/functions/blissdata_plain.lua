@@ -1,4 +1,4 @@
-#!lua name=blissdata_plain_1
+#!lua name=blissdata_plain_2
 -- What must happen at one instant to the catalogue of the plain layout. As in blissdata.lua, the number in
 -- the names grows with every change of behaviour.
 
@@ -137,31 +137,19 @@ local function instant(keys, args)
   return found
 end
 
--- Whether the text of an index member is what was asked for.
-local function matches(member, how, wanted)
-  local text = string.sub(member, 1, -PK_LENGTH - 2)
-  if how == 'exact' then return text == wanted end
-  if how == 'prefix' then return string.sub(text, 1, #wanted) == wanted end
-  if how == 'suffix' then return #text >= #wanted and string.sub(text, -#wanted) == wanted end
-  return string.find(text, wanted, 1, true) ~= nil
-end
-
 local BEYOND_DOUBLES = 2 ^ 53  -- numbers from here on begin the member, as texts do
 
--- One criterion: its sorted set, how to compare and with what.
+-- One criterion: its sorted set, whether it asks for a number or a text, and for which.
 local function criterion(index, how, wanted)
-  local c = {index = index, how = how, wanted = wanted}
-  if how == 'number' then
+  local c = {index = index, wanted = wanted, begins = wanted .. '\0', is_number = how == 'number'}
+  if c.is_number then
     c.score = string.format('%.17g', tonumber(wanted))
-    c.members = math.abs(tonumber(wanted)) >= BEYOND_DOUBLES
+    c.is_score = math.abs(tonumber(wanted)) < BEYOND_DOUBLES
     c.size = redis.call('ZCOUNT', index, c.score, c.score)
-  elseif how == 'exact' or how == 'prefix' then
-    c.members = how == 'exact'
-    c.low = '[' .. wanted .. (c.members and '\0' or '')
+  else
+    c.low = '[' .. c.begins
     c.high = c.low .. '\255'
     c.size = redis.call('ZLEXCOUNT', index, c.low, c.high)
-  else
-    c.size = redis.call('ZCARD', index)
   end
   return c
 end
@@ -169,21 +157,14 @@ end
 -- The pks of all scans that fulfil it.
 local function listed(c)
   local found, members = {}, nil
-  if c.how == 'number' then
+  if c.is_number then
     members = redis.call('ZRANGE', c.index, c.score, c.score, 'BYSCORE')
-  elseif c.low then
-    members = redis.call('ZRANGE', c.index, c.low, c.high, 'BYLEX')
   else
-    members = redis.call('ZRANGE', c.index, 0, -1)
+    members = redis.call('ZRANGE', c.index, c.low, c.high, 'BYLEX')
   end
   for _, member in ipairs(members) do
-    local fits
-    if c.how == 'number' then
-      fits = #member == PK_LENGTH or matches(member, 'exact', c.wanted)
-    else
-      fits = matches(member, c.how, c.wanted)
-    end
-    if fits then found[#found + 1] = pk_of(member) end
+    local before = string.sub(member, 1, -PK_LENGTH - 1)
+    if before == c.begins or (c.is_number and before == '') then found[#found + 1] = pk_of(member) end
   end
   return found
 end
@@ -191,17 +172,9 @@ end
 -- Those of the pks that fulfil it as well.
 local function narrowed(c, pks)
   local kept = {}
-  if c.members or (c.how == 'number' and #pks < c.size) then  -- each can be asked for
-    for _, pk in ipairs(pks) do
-      local score = redis.call('ZSCORE', c.index, c.members and c.wanted .. '\0' .. pk or pk)
-      if score and (c.members or tonumber(score) == tonumber(c.wanted)) then kept[#kept + 1] = pk end
-    end
-    return kept
-  end
-  local hits = {}
-  for _, pk in ipairs(listed(c)) do hits[pk] = true end
   for _, pk in ipairs(pks) do
-    if hits[pk] then kept[#kept + 1] = pk end
+    local score = redis.call('ZSCORE', c.index, c.is_score and pk or c.begins .. pk)
+    if score and (not c.is_score or tonumber(score) == tonumber(c.wanted)) then kept[#kept + 1] = pk end
   end
   return kept
 end
@@ -223,7 +196,7 @@ local function only_alive(expiring, before, pks, after)
 end
 
 -- KEYS: history, expiring, then one sorted set per criterion, of which there is at least one
--- ARGS: beginning of the scans' keys, end of them, then how and what for each criterion
+-- ARGS: beginning of the scans' keys, end of them, then for each criterion `exact` or `number`, and which
 -- gives the newest timetag, and the scans' keys a line each
 local function find(keys, args)
   local wanted = {}
@@ -286,13 +259,13 @@ end
 
 local READ, ALWAYS = {'no-writes', 'allow-oom'}, {'allow-oom'}
 
-redis.register_function{function_name='bdc1_create', callback=create}
-redis.register_function{function_name='bdc1_advance', callback=advance, flags=ALWAYS}
-redis.register_function{function_name='bdc1_load', callback=load, flags=READ}
-redis.register_function{function_name='bdc1_expire', callback=expire, flags=ALWAYS}
-redis.register_function{function_name='bdc1_states', callback=states, flags=READ}
-redis.register_function{function_name='bdc1_instant', callback=instant, flags=READ}
-redis.register_function{function_name='bdc1_find', callback=find, flags=READ}
-redis.register_function{function_name='bdc1_announced', callback=announced, flags=READ}
-redis.register_function{function_name='bdc1_newest', callback=newest, flags=READ}
-redis.register_function{function_name='bdc1_initialise', callback=initialise}
+redis.register_function{function_name='bdc2_create', callback=create}
+redis.register_function{function_name='bdc2_advance', callback=advance, flags=ALWAYS}
+redis.register_function{function_name='bdc2_load', callback=load, flags=READ}
+redis.register_function{function_name='bdc2_expire', callback=expire, flags=ALWAYS}
+redis.register_function{function_name='bdc2_states', callback=states, flags=READ}
+redis.register_function{function_name='bdc2_instant', callback=instant, flags=READ}
+redis.register_function{function_name='bdc2_find', callback=find, flags=READ}
+redis.register_function{function_name='bdc2_announced', callback=announced, flags=READ}
+redis.register_function{function_name='bdc2_newest', callback=newest, flags=READ}
+redis.register_function{function_name='bdc2_initialise', callback=initialise}

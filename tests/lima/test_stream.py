@@ -24,6 +24,7 @@ from lima_kit import LONG_S, Camera, Files, wait_until
 
 from blissdata import DataStore, Scan
 from blissdata.exceptions import (
+    DataTimeoutError,
     EndOfStream,
     IndexNoMoreThereError,
     IndexNotYetThereError,
@@ -38,7 +39,7 @@ from blissdata.lima.client import (
 )
 from blissdata.lima.image_utils import ImageData, NoImageAvailable
 from blissdata.lima.layout import FilePattern, LimaLayout
-from blissdata.streams import BaseStream, CursorGroup, Place, Ranges
+from blissdata.streams import BaseStream, CursorGroup, Place, Ranges, availability_of
 from blissdata.streams.default import BrokenPluginStream, Stream
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.entries import MAX_INDEX
@@ -682,6 +683,17 @@ def test_a_file_that_is_not_there_has_no_frames(saved: Published, files: Files) 
     assert "img_0000.h5" in str(found.files[0].why)
     files.save(0)
     assert saved.stream.availability().file == between(0, 10)
+
+
+def test_a_detector_that_saved_more_than_can_be_is_not_believed(saved: Published) -> None:
+    """However many files it speaks of, a question ends; and none of them is there."""
+    saved.tell(last_index=2**61, last_index_saved=2**61)
+    (found,) = availability_of([saved.stream]).values()
+    assert found.problem is None
+    assert found.file == between(0, 0)
+    assert found.pending.count > 2**60
+    with pytest.raises(DataTimeoutError):
+        saved.stream.wait_available(3, "file", timeout=0)
 
 
 def test_who_waits_for_a_frame_in_a_file_is_woken_by_the_detectors_news(

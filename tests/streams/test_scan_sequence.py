@@ -351,9 +351,15 @@ def test_how_many_scans_there_will_be(info: dict[str, Any], expected: int | None
 
 
 def test_a_sequence_without_an_end_has_no_fraction() -> None:
-    found = progress_of([Child(0, state=4), Child(1, state=4, end_reason="USER_ABORT")], None)
+    children = {0: Child(0, state=4), 1: Child(1, state=4, end_reason="USER_ABORT")}
+    found = progress_of(children, 2, None)
     assert (found.done, found.failed, found.fraction) == (1, 1, None)
     assert str(found) == "1 scans done, 1 failed"
+
+
+def test_a_length_that_lies_costs_no_memory() -> None:
+    found = progress_of({10**15: Child(state=2), 10**15 + 1: Child(state=4)}, 2**62, 6)
+    assert (found.done, found.running, found.gone) == (1, 1, 2**62 - 2)
 
 
 def test_the_info_of_a_child_may_say_anything() -> None:

@@ -13,6 +13,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from os import PathLike
 from typing import Any
 
@@ -35,6 +36,7 @@ from blissdata.streams.availability import (
     Availability,
     EventBounds,
     Holding,
+    Looks,
     Place,
     Ranges,
 )
@@ -53,6 +55,9 @@ FORMAT = "lima_v1"
 
 LOOK_AGAIN_S = 5.0
 """How long a file that was seen to be there is not looked at again [s]."""
+
+FEW_FILES, MOST_FILES = 1000, 100_000
+"""How many files are looked for in one question: one of many, or one that is asked for itself."""
 
 _SAVING = ("file_path", "data_path", "file_format", "file_offset", "frames_per_file")
 
@@ -121,7 +126,7 @@ class LimaStream(BaseStream, LimaDirectAccess):
         self._watch = AbandonWatch(event_stream.data_store)
         self._events = 0
         self._is_final = False
-        self._files_there = 0
+        self._files_there = NOTHING
         self._looked = -math.inf
         self._client = LimaClient(
             event_stream.data_store,
@@ -298,40 +303,48 @@ class LimaStream(BaseStream, LimaDirectAccess):
         ]
         files = self._client.layout.files
         if files is not None:
-            holdings.append(self._in_files(files, final))
+            holdings.append(self._in_files(files, final, events.looks))
         return Availability(self.name, self.key, length, final, tuple(holdings))
 
-    def _in_files(self, pattern: FilePattern, final: bool) -> Holding:
+    def _in_files(self, pattern: FilePattern, final: bool, looks: Looks) -> Holding:
         layout = self._client.layout
         files, frames = self._client.closed_files()
-        now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN_S:
-            self._files_there, self._looked = 0, now
-        missed: list[int] = []
-        why = None
-        for number in range(self._files_there, files):
-            try:
-                self._client.look_at_file(number)
-            except (DataFileError, ValueError) as error:
-                missed.append(number)
-                why = why or str(error)
-        if not missed:
-            self._files_there = files
-        lacking = Ranges.of(
-            (layout.first_of_file(n), min(layout.first_of_file(n + 1), frames)) for n in missed
+        missed, why = self._look_for(Ranges.between(0, files), looks)
+        there = Ranges.of(
+            (layout.first_of_file(first), min(layout.first_of_file(last), frames))
+            for first, last in self._files_there
         )
         if why is None:
             why = f"frames {frames} and later are in no closed file"
+        unseen = Ranges.between(0, frames) - there if missed else NOTHING
         return Holding(
             Place.FILE,
-            Ranges.between(0, frames) - lacking,
-            NOTHING if final else Ranges.between(frames, END),
+            there,
+            NOTHING if final else Ranges.between(frames, END) | unseen,
             pattern.path,
             pattern.data_path,
             why,
-            looked_at=bool(missed),
-            may_pass=bool(missed),
+            looked_at=missed,
+            may_pass=missed,
         )
+
+    def _look_for(self, files: Ranges, looks: Looks) -> tuple[bool, str | None]:
+        """Looks whether those files that were not seen (a moment ago) are there, not all at once if
+        there are very many; gives whether some are not, and why."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK_AGAIN_S:
+            self._files_there, self._looked = NOTHING, now
+        unseen = files - self._files_there
+        most = MOST_FILES if looks.may_look(0.0) else FEW_FILES
+        found, why = [], None
+        for number in islice((n for start, stop in unseen for n in range(start, stop)), most):
+            try:
+                self._client.look_at_file(number)
+                found.append((number, number + 1))
+            except (DataFileError, ValueError) as error:
+                why = why or str(error)
+        self._files_there |= Ranges.of(found)
+        return bool(files - self._files_there), why
 
     # ------------------------------------------------------------------------------ news
 

@@ -9,7 +9,7 @@ A child that is tried again keeps its place in the sequence; the last attempt co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,24 +89,27 @@ def child_of(info: Mapping[str, Any], state: int | None) -> Child:
     )
 
 
-def places(children: Iterable[Child]) -> list[int]:
-    """The place of each child, in the order in which they were announced: where it is not known, the
-    one behind that of the child before."""
-    found: list[int] = []
-    for child in children:
-        before = found[-1] if found else -1
-        found.append(before + 1 if child.place is None else child.place)
+def places(children: Mapping[int, Child]) -> dict[int, int]:
+    """The place of each child, by the index of its point: where it says none, the one behind that of
+    the child before, or its index."""
+    found: dict[int, int] = {}
+    for index in sorted(children):
+        place = children[index].place
+        found[index] = found.get(index - 1, index - 1) + 1 if place is None else place
     return found
 
 
-def progress_of(children: Sequence[Child], scan_count: int | None) -> SequenceProgress:
-    """How far the sequence is. Children come in the order in which they were announced."""
+def progress_of(
+    children: Mapping[int, Child], length: int, scan_count: int | None
+) -> SequenceProgress:
+    """How far a sequence of `length` points is, of which these children are known by their index; the
+    keys of the others have left the server."""
     last: dict[int, Child] = {}
-    for place, child in zip(places(children), children, strict=True):
-        before = last.get(place)
+    for index, place in places(children).items():
+        child, before = children[index], last.get(place)
         if before is None or child.retry >= before.retry or child.state is None:
             last[place] = child
-    counts = {"done": 0, "failed": 0, "running": 0, "gone": 0}
+    counts = {"done": 0, "failed": 0, "running": 0, "gone": length - len(children)}
     for child in last.values():
         counts[_word(child)] += 1
     return SequenceProgress(scan_count, **counts)

@@ -195,7 +195,7 @@ class ScanStream(BaseStream):
         `retry_nb` is for a scan that is the same one tried again: it keeps the place of the one sent
         last. Raises `ValueError` where there is none, `NoWritePermission` on a read-only stream."""
         self.join()
-        before = places(self._children())
+        before = list(places(self._children()[0]).values())
         tie: dict[str, Any] = {"group": self.event_stream.scan_key}
         if retry_nb is None:
             return {**tie, "index_in_sequence": before[-1] + 1 if before else 0}
@@ -214,20 +214,21 @@ class ScanStream(BaseStream):
         key = self.event_stream.scan_key
         store = self.event_stream.data_store
         count = None if key is None else scan_count_of(store.load_scan(key).info)
-        return progress_of(self._children(), count)
+        return progress_of(*self._children(), count)
 
-    def _children(self) -> list[Child]:
-        """What is known of each child. Two round trips; those that are over are not asked again."""
+    def _children(self) -> tuple[dict[int, Child], int]:
+        """What is known of the children, by index, and how many there were. Two round trips; those that
+        are over are not asked again."""
         wanted, runs = self.event_stream.select(slice(None))
         points = {i: point for start, run in runs for i, point in enumerate(run, start)}
         unknown = [i for i in points if i not in self._over]
         loaded = _Loader(self).load(unknown, [points[i] for i in unknown])
-        found = {i: Child() for i in wanted} | self._over  # without a key, it is as if deleted
+        found = dict(self._over)
         for index, scan in zip(unknown, loaded, strict=True):
             found[index] = _as_child(scan)
             if found[index].state == CLOSED:
                 self._over[index] = found[index]
-        return [found[i] for i in sorted(found)]
+        return found, len(wanted)
 
     def __getitem__(self, key: int | slice) -> Any:
         """The scan at that index, read-only and as it is now; or a list of them, with a `MissingScan`

@@ -445,6 +445,37 @@ def test_links_in_a_written_file_lead_where_they_say(
                 entry[name]
 
 
+def test_nothing_in_a_written_file_leads_out_of_the_roots(
+    memory_store: DataStore, tmp_path: Path
+) -> None:
+    inside, secret = tmp_path / "in", tmp_path / "secret.h5"
+    inside.mkdir()
+    with h5py.File(secret, "w") as file:
+        file["a"] = [1, 2, 3]
+    raw = str(tmp_path / "secret.bin")
+    Path(raw).write_bytes(bytes(range(24)))
+    path = str(inside / "f.h5")
+    (inside / "by_name.h5").symlink_to(secret)
+    with h5py.File(path, "w") as file:
+        file["1.1/link"] = h5py.ExternalLink("../secret.h5", "/a")
+        file["1.1/by_name"] = h5py.ExternalLink("by_name.h5", "/a")
+        file["1.1"].create_dataset("raw", (3,), "i8", external=[(raw, 0, 24)])
+        space = h5py.VirtualLayout((3,), "int64")
+        space[:] = h5py.VirtualSource(str(secret), "a", (3,))
+        file["1.1"].create_virtual_dataset("virtual", space)
+        file["1.1/own"] = 7
+    with File(path, data_store=memory_store) as f:
+        entry = f["1.1"]
+        assert entry["own"][()] == 7
+        for name in ("link", "by_name", "raw", "virtual"):
+            with pytest.raises(DataFileRefusedError, match="not below the data roots"):
+                entry[name][()]
+    with File(path, data_store=memory_store, roots=tmp_path) as f:
+        for name in ("link", "by_name", "virtual"):
+            assert f["1.1"][name][:].tolist() == [1, 2, 3]
+        assert f["1.1/raw"][1:].tobytes() == bytes(range(8, 24))
+
+
 def test_hard_links_that_lead_round_are_visited_once(memory_store: DataStore, path: str) -> None:
     with h5py.File(path, "w") as file:
         file["1.1/a/x"] = 1

@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compare every number
-	@$(BIN)/python -m blissdata.demo
+	@$(BIN)/python -m blissdata.demo --web
 
 test: $(STAMP)  ## the tests
 	@-$(BIN)/python -m tests.clients.environments peer >/dev/null

@@ -18,6 +18,7 @@ from blissdata.data_roots import ROOTS_VARIABLE
 from blissdata.demo import roles
 from blissdata.demo.curve import GrowingCurve
 from blissdata.demo.measurement import COPPER, NAMES, read_columns
+from blissdata.demo.viewer import DemoViewer
 from blissdata.exceptions import BlissdataError
 
 __all__ = ["demo_parser", "main"]
@@ -75,6 +76,11 @@ def demo_parser() -> argparse.ArgumentParser:
         help="compare what was read with this file instead of the one that was published",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--web",
+        action="store_true",
+        help="show it in the browser as well (extra `web`); at a terminal until Enter",
+    )
     parser.add_argument(
         "--file", action="store_true", help="print the path of the measurement, and do nothing else"
     )
@@ -200,7 +206,11 @@ def _demo(arguments: argparse.Namespace) -> int:
     since, server = roles.newest_timetag()
     say = sys.stderr if arguments.json else sys.stdout
     print(f"X-ray absorption of copper: {npoints} points of energy and absorption", file=say)
-    print(f"server: {server}\n", file=say, flush=True)
+    print(f"server: {server}", file=say)
+    viewer = DemoViewer.started() if arguments.web else DemoViewer(None, None)
+    if viewer.address:
+        print(f"in the browser: {viewer.address}", file=say)
+    print(file=say, flush=True)
     processes: list[_Process] = []
     try:
         follower = _Process("follow", since, arguments)
@@ -213,6 +223,9 @@ def _demo(arguments: argparse.Namespace) -> int:
         reader = _Process("read", since, arguments)
         processes.append(reader)
         read = reader.result()
+    except BaseException:
+        viewer.end()
+        raise
     finally:
         for process in processes:
             process.end()
@@ -238,6 +251,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         print(json.dumps(report))
     else:
         _print_report(report, [publisher.pid, follower.pid, reader.pid])
+        viewer.wait_for_the_user()
+    viewer.end()
     return 0 if right else 1
 
 

@@ -119,6 +119,18 @@ class Node(ABC):
         return f"<{type(self).__name__} {self.name!r}>"
 
 
+def _entry_row(file: File, name: str) -> tuple[str, str, str]:
+    """The name of what is at the top of a file, its class and its title, as far as they can be read."""
+    try:
+        node = file[name]
+        kind = str(node.attrs.get("NX_class", "")) or _kind(node).__name__.lower()
+        title = node.get("title") if isinstance(node, Group) else None
+        text = title[()] if isinstance(title, Dataset) else ""
+        return name, kind, text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    except (LookupError, OSError, ValueError) as error:
+        return name, "", f"({error})"
+
+
 def _kind(node: Node) -> type[Node]:
     for kind in (File, Group, Dataset):
         if isinstance(node, kind):
@@ -315,6 +327,12 @@ class File(Group):
     def mode(self) -> str:
         """Always `r`: files are read here."""
         return "r"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what is at the top now."""
+        from blissdata.notebook import file_html
+
+        return file_html(self.filename, [_entry_row(self, name) for name in list(self.keys())])
 
     def __enter__(self) -> Self:
         return self

@@ -235,6 +235,18 @@ class Scan:
     def __repr__(self) -> str:
         return f'Scan(key:"{self._key}", {self._state.name})'
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows; no round trip."""
+        from blissdata.notebook import scan_html
+
+        known = self.stream_names
+        streams = [
+            (name, *_described(document.info or {}))
+            for name, document in self._document.streams.items()
+            if name in known
+        ]
+        return scan_html(self._key, self._state.name, self.identity, self._info, streams)
+
     # ------------------------------------------------------------------------------ reading
 
     def update(self, block: bool = True, timeout: float = 0) -> bool:
@@ -660,6 +672,13 @@ class Scan:
         except Exception as again:  # noqa: BLE001 — the first one is raised
             if not self._was_deleted():
                 trouble.add_note(f"The scan could not be closed either: {again}")
+
+
+def _described(info: Mapping[str, Any]) -> tuple[str, str, str]:
+    """dtype, shape and unit of a stream's points, as far as its info tells."""
+    shape = info.get("shape")
+    shown = " × ".join(str(n) for n in shape) if isinstance(shape, list | tuple) else ""
+    return str(info.get("dtype", info.get("plugin") or "json")), shown, str(info.get("unit", ""))
 
 
 @dataclass(frozen=True, slots=True)

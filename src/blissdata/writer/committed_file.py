@@ -164,12 +164,12 @@ class CommittedFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """As of any file."""
-        start = {
-            os.SEEK_SET: 0,
-            os.SEEK_CUR: self._position,
-            os.SEEK_END: 0 if self._fd < 0 else os.fstat(self._fd).st_size,
-        }
-        self._position = start[whence] + offset
+        if whence == os.SEEK_SET:
+            self._position = offset
+        elif whence == os.SEEK_CUR:
+            self._position += offset
+        else:
+            self._position = offset + (0 if self._fd < 0 else os.fstat(self._fd).st_size)
         return self._position
 
     def tell(self) -> int:

@@ -478,7 +478,13 @@ class _Growing:
         if not self._numbers:
             self._append_objects(blocks)
             return
-        block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        if self._rows == 1:  # large points: nothing is won by putting them together
+            for block in blocks:
+                self._append_numbers(block)
+        else:
+            self._append_numbers(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
+
+    def _append_numbers(self, block: Any) -> None:
         start, stop = self.length, self.length + len(block)
         if stop == start:
             return
@@ -489,7 +495,7 @@ class _Growing:
             head = min(-start % self._rows, len(block))
             whole = (len(block) - head) // self._rows
             if head:
-                self._dataset[start : start + head] = block[:head]
+                self._write(start, block[:head])
             at = start + head
             if whole:
                 block = np.ascontiguousarray(block, self._dtype)
@@ -499,8 +505,18 @@ class _Growing:
                     self._id.write_direct_chunk((at, *zeros), block[low : low + self._rows])
                     at += self._rows
         if at < stop:
-            self._dataset[at:stop] = block[at - start :]
+            self._write(at, block[at - start :])
         self.length = stop
+
+    def _write(self, start: int, block: Any) -> None:
+        """Points from `start` on; what h5py's own indexing does, at a quarter of its price, and it takes
+        arrays of one length for one array."""
+        there = self._id.get_space()
+        zeros = (0,) * len(self._inner)
+        there.select_hyperslab((start, *zeros), (len(block), *self._inner))
+        here = h5py.h5s.create_simple((len(block), *self._inner))
+        stored = np.ascontiguousarray(block, self._dtype)
+        self._id.write(here, there, stored, h5py.h5t.py_create(stored.dtype))
 
     def _append_objects(self, blocks: Sequence[Any]) -> None:
         points = [point for block in blocks for point in block]
@@ -515,11 +531,7 @@ class _Growing:
                 stored[i] = point
         start, stop = self.length, self.length + len(points)
         self._id.set_extent((stop,))
-        # h5py's own indexing takes arrays of one length for one array.
-        there = self._id.get_space()
-        there.select_hyperslab((start,), (len(points),))
-        here = h5py.h5s.create_simple((len(points),))
-        self._id.write(here, there, stored, h5py.h5t.py_create(stored.dtype))
+        self._write(start, stored)
         self.length = stop
 
     def skip(self, number: int) -> None:

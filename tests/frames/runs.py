@@ -158,7 +158,7 @@ def kill(url: str, directory: Path, seed: int) -> dict[str, Any]:
     """A detector killed at a random instant, with two readers: how these ended, and what is left."""
     chance = random.Random(seed)
     save = ["--save", directory / f"killed_{seed}.h5"] if chance.random() < 0.5 else []
-    detector = program("detector", url, "--frames", 10**6, "--rate", 2000, "--slots", 16, *save)
+    detector = program("detector", url, "--frames", 10**6, "--rate", 300, "--slots", 64, *save)
     with running(detector):
         key = line(detector).partition(" ")[2]
         with DataStore(url) as store:
@@ -169,7 +169,7 @@ def kill(url: str, directory: Path, seed: int) -> dict[str, Any]:
             for reader in readers:
                 assert line(reader) == "ready"
             go_on(detector)
-            time.sleep(chance.uniform(0.0, 0.4))  # the instant is what is tried
+            time.sleep(chance.uniform(0.0, 2.0))  # the instant is what is tried
             detector.kill()
             detector.wait(LONG_S)
             got = [json.loads(line(reader)) for reader in readers]

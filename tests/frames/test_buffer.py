@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -396,7 +397,30 @@ def test_the_ring_of_another_host_is_not_looked_for_twice(
         assert len(asked) == 1
 
 
-def test_the_detectors_processes_end_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", r"tcp://127\.0\.0\.1:\d+"), ("localhost", r"tcp://localhost:\d+")],
+)
+def test_the_server_is_known_by_the_name_that_it_was_given(
+    memory_store: DataStore, scan: Scan, host: str, address: str
+) -> None:
+    with FrameBuffer(SHAPE, np.uint16, 4, host=host) as made:
+        begun(scan, made)
+        put(made, 1)
+        scan.stop()
+        reader = opened(memory_store, scan, elsewhere=True)
+        assert re.fullmatch(address, reader.info["frames"]["server"]["address"])
+        assert is_right(reader[0], 0)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", id="killed"),
+        pytest.param("sys.exit()", id="forgot to close", marks=pytest.mark.slow),
+    ],
+)
+def test_what_a_detector_took_is_saved_however_it_ends(tmp_path: Path, end: str) -> None:
     program = (
         "import numpy as np, os, signal, sys\n"
         "from blissdata import DataStore\n"
@@ -409,7 +433,7 @@ def test_the_detectors_processes_end_with_it(tmp_path: Path) -> None:
         "camera = scan.create_stream(buffer.definition('camera'))\n"
         "for i in range(50): buffer.put(np.full((8, 16), i, np.uint16))\n"
         "print(buffer._server._process.pid, buffer._saver._process.pid, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"{end}\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)  # noqa: PLW1510
     pids = [int(pid) for pid in done.stdout.split()]

@@ -9,10 +9,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-plugin.md"
 BLOCK = re.compile(r"```(?:python|toml)\n(.*?)```", re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_plugin_of_the_documentation_keeps_the_contract(tmp_path: Path) -> None:
     module, project, tests = BLOCK.findall(PAGE.read_text())
     (tmp_path / "tiff_references.py").write_text(module)

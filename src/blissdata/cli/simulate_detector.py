@@ -22,7 +22,7 @@ _EXAMPLES = """\
 examples:
   blissdata simulate-detector                              512x512, 10 a second, 100 of them
   blissdata simulate-detector --shape 2048x2048 --rate 20 --frames 1000 --save /data/run.h5
-  blissdata simulate-detector --rate max --host 0.0.0.0    as fast as it can, for readers elsewhere
+  blissdata simulate-detector --rate max --host $(hostname) as fast as it can, for readers elsewhere
 
 then, in another shell:
   blissdata where last

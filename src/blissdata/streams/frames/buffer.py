@@ -63,6 +63,7 @@ HOST_VARIABLE = "BLISSDATA_FRAMES_HOST"
 """Name or address of this host, under which readers elsewhere reach its frame servers."""
 
 _MODULES = __name__.rpartition(".")[0]
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 — only who asks for it listens everywhere
 _COMPRESSIONS = (None, "gzip", "lzf", "lz4", "bitshuffle")
 
 
@@ -130,7 +131,8 @@ class FrameBuffer:
     `shape` and `dtype` are those of a frame; the ring has `slots` of them, or as many as fit into `memory`
     [bytes]. `saving` says where frames are saved (None: nowhere; then a frame that is overwritten is
     gone). `serve` runs a frame server for readers on other hosts, which reach it at `host`: a name or
-    address of this host (default: `$BLISSDATA_FRAMES_HOST`, else the address it uses towards others).
+    address of this host (default: `$BLISSDATA_FRAMES_HOST`, else the address it uses towards others;
+    `0.0.0.0`: that as well, but it listens on all of them).
     `patience` [s] is how long `put` waits for a saver that is behind.
 
     Raises `ValueError` for a buffer that cannot be, `SharedMemoryError` if there is not so much memory,
@@ -193,12 +195,15 @@ class FrameBuffer:
                 "files": asdict(self._files),
                 "compression": self._saving.compression,
             }
+            self._ring.leave_to_the_saver()
             self._saver = Companion(f"{_MODULES}.saver", job | of_saver, fd, self._heard_of_saver)
         if serve:
             self._token = secrets.token_hex(TOKEN_NBYTES)
+            at = host or os.environ.get(HOST_VARIABLE) or _own_address()
             of_server = {
                 "token": self._token,
-                "host": host or os.environ.get(HOST_VARIABLE) or _own_address(),
+                "host": at,
+                "known_as": _own_address() if at in _EVERYWHERE else at,
                 "removes": not saves,
             }
             self._server = Companion(f"{_MODULES}.server", job | of_server, fd, lambda *_: None)

@@ -217,6 +217,10 @@ class Ring(_Shared):
         self._words[_STATE] = CLOSED
         self._end()
 
+    def leave_to_the_saver(self) -> None:
+        """If this process ends without closing it, the saver removes it: when everything is saved."""
+        self._end.atexit = False
+
     def leave_to_the_parent(self) -> None:
         """In a forked child: it neither writes nor holds the lock."""
         self.forked = True

@@ -47,14 +47,14 @@ def _serve(desk: Desk) -> None:
         front.set(zmq.RCVHWM, 64)
         front.set(zmq.MAXMSGSIZE, 4096)
         front.set(zmq.LINGER, 0)
-        host = job["host"]
-        address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+        address = socket.getaddrinfo(job["host"], None, type=socket.SOCK_STREAM)[0]
         numeric = str(address[4][0])
         if address[0] == socket.AF_INET6:
             front.set(zmq.IPV6, 1)
             numeric = f"[{numeric}]"
         port = front.bind_to_random_port(f"tcp://{numeric}")
-        desk.say("ready", f"tcp://{numeric if ':' in host else host}:{port}")
+        known_as = job["known_as"]
+        desk.say("ready", f"tcp://{f'[{known_as}]' if ':' in known_as else known_as}:{port}")
         _Service(ring, bytes.fromhex(job["token"]), front).run(desk)
     if job["removes"]:
         ring.remove(job["ring"])

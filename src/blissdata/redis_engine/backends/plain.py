@@ -15,14 +15,14 @@ from typing import Any
 import redis
 
 from blissdata.exceptions import (
-    ScanLoadError,
     ScanNotFoundError,
     ScanValidationError,
     ServerNotEmptyError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
+from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan
 from blissdata.redis_engine.backends.beats import BEAT_OF_NOBODY, takes_beats
+from blissdata.redis_engine.backends.catalog import RedisCatalog
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.event_log import Functions, is_missing_function
 from blissdata.redis_engine.backends.packing import packed, packed_with_many
@@ -35,11 +35,8 @@ from blissdata.redis_engine.backends.server import (
     in_chunks,
     living,
     not_found,
-    pulses_renewed,
     raise_first,
     silence,
-    state_number,
-    step_from,
 )
 from blissdata.redis_engine.backends.wire import Command, Wire
 from blissdata.redis_engine.documents import ScanDocument, StreamDocument
@@ -87,8 +84,10 @@ class _Answer:
     """The command that asks how many of them are there, packed."""
 
 
-class PlainCatalog:
+class PlainCatalog(RedisCatalog):
     """`Catalog` in the plain layout, under one prefix."""
+
+    _keys: PlainKeys
 
     def __init__(
         self,
@@ -98,11 +97,8 @@ class PlainCatalog:
         identity_fields: Sequence[str],
         max_block: float,
     ) -> None:
-        self._raw = raw
-        self._functions = functions
+        super().__init__(raw, functions, identity_fields, max_block)
         self._keys = PlainKeys(prefix)
-        self._fields = tuple(identity_fields)
-        self._max_block = max_block
         before, after = self._keys.scan("|").split("|")
         self._around_pk = [before, after]
         self._instant: Command = ("FCALL", "bdc2_instant", 2, HISTORY, self._keys.expiring)
@@ -129,44 +125,15 @@ class PlainCatalog:
             state_id = self._functions.call("bdc2_create", keys, args)
         return LoadedScan(document, 0, state_id.decode())
 
-    def load(self, key: str) -> LoadedScan:
-        found = self.load_many([key])[key]
-        if isinstance(found, ScanLoadError):
-            raise found
-        return found
+    def _ask_for(self, keys: Sequence[str]) -> list[Any]:
+        return self._functions.call_many([("bdc2_load", self._both(key), ()) for key in keys])
 
-    def load_many(self, keys: Sequence[str]) -> dict[str, LoadedScan | ScanLoadError]:
-        wanted = list(dict.fromkeys(keys))
-        doing = f"loading scan {wanted[0]}" if len(wanted) == 1 else f"loading {len(wanted)} scans"
-        found: dict[str, LoadedScan | ScanLoadError] = {}
-        with translated_errors(doing):
-            replies = self._functions.call_many(
-                [("bdc2_load", self._both(key), ()) for key in wanted]
-            )
-            for key, reply in zip(wanted, replies, strict=True):
-                try:
-                    found[key] = self._loaded(key, reply)
-                except ScanLoadError as error:
-                    found[key] = error
-        return found
-
-    def _loaded(self, key: str, reply: Any) -> LoadedScan:
-        """The scan in a reply. Raises the reply, if it is another error than of this scan alone."""
-        if isinstance(reply, Exception):
-            if "WRONGTYPE" not in str(reply):
-                raise reply
-            raise ScanValidationError(
-                f"{key} is not a scan: there, or where its state stream should be, is a value of "
-                "another type"
-            ) from reply
-        if not reply:
-            raise not_found(key)
-        if len(reply) < 3:
-            raise ScanValidationError(f"{key} is not a scan: it has no state stream")
-        text, state_id, state = reply
+    def _document(self, key: str, text: bytes) -> ScanDocument:
         pk = self._keys.scan_pk(key)
-        document = ScanDocument.from_json(key, text, lambda s: self._keys.stream(pk, s))
-        return LoadedScan(document, state_number(key, state), state_id.decode())
+        return ScanDocument.from_json(key, text, lambda s: self._keys.stream(pk, s))
+
+    def _state_key(self, key: str) -> str:
+        return self._keys.state(self._keys.scan_pk(key))
 
     def advance(
         self,
@@ -197,21 +164,6 @@ class PlainCatalog:
             )
         text: str = value.decode()
         return text
-
-    def wait_state(self, key: str, state_id: str, wait: float) -> bool:
-        state_key = self._both(key)[1]
-        block = max(1, math.ceil(min(wait, self._max_block) * 1000))
-        blocking = ("BLOCK", block) if wait > 0 else ()
-        command = ("XREAD", "COUNT", 1, *blocking, "STREAMS", state_key, state_id)
-        with translated_errors(f"waiting for scan {key}"):
-            return bool(self._raw.execute_command(*command))
-
-    def steps(self, key: str) -> list[Step]:
-        with translated_errors(f"asking for the steps of scan {key}"):
-            found = self._raw.execute_command("XRANGE", self._both(key)[1], "-", "+")
-        if not found:
-            raise not_found(key)
-        return [step_from(key, item) for item in found]
 
     def expire(self, key: str, seconds: int) -> None:
         pk = self._keys.scan_pk(key)
@@ -337,11 +289,6 @@ class PlainCatalog:
         }
         return states, others
 
-    def beat(self, keys: Collection[str]) -> None:
-        pulses = [self._keys.pulse(self._keys.scan_pk(key)) for key in keys]
-        with translated_errors("giving a sign of life"):
-            pulses_renewed(self._raw, pulses)
-
     def lives(self, keys: Sequence[str]) -> dict[str, Life]:
         if not keys:
             return {}
@@ -432,11 +379,6 @@ class PlainCatalog:
         start, end = len(self._around_pk[0]), -len(self._around_pk[1])
         return [key[start:end] for key in keys]
 
-    def timetag(self) -> str:
-        with translated_errors("asking for the newest scan"):
-            raw = self._raw.execute_command("XREVRANGE", HISTORY, "+", "-", "COUNT", 1)
-        return raw[0][0].decode() if raw else "0-0"
-
     def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
         args = [*self._around_pk, before or "", count]
         with translated_errors("asking for the newest scans"):
@@ -470,12 +412,6 @@ class PlainCatalog:
 
     # ------------------------------------------------------------------------------ names
 
-    def is_scan_key(self, key: str) -> bool:
-        return key.startswith(self._keys.scan_prefix)
-
-    def scan_key(self, pk: str) -> str:
-        return self._keys.scan(pk)
-
     def new_stream(
         self, scan_pk: str, encoding: dict[str, Any], info: dict[str, Any]
     ) -> StreamDocument:
@@ -492,7 +428,7 @@ class PlainCatalog:
         return [*self._both(key), self._members(key), *streams]
 
     def _both(self, key: str) -> list[str]:
-        return [key, self._keys.state(self._keys.scan_pk(key))]
+        return [key, self._state_key(key)]
 
     def _members(self, key: str) -> str:
         return members_key(key)

@@ -19,14 +19,13 @@ from typing import Any
 import redis
 
 from blissdata.exceptions import (
-    ScanLoadError,
-    ScanValidationError,
     ServerNotEmptyError,
     ServerRefusedError,
     UnauthorizeStateTransition,
 )
-from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan, Step
+from blissdata.redis_engine.backends.abstract import Announcement, LoadedScan
 from blissdata.redis_engine.backends.beats import BEAT_OF_NOBODY, takes_beats
+from blissdata.redis_engine.backends.catalog import RedisCatalog
 from blissdata.redis_engine.backends.client import translated_errors
 from blissdata.redis_engine.backends.event_log import Functions
 from blissdata.redis_engine.backends.packing import packed, packed_for_each, packed_with_many
@@ -39,11 +38,9 @@ from blissdata.redis_engine.backends.server import (
     in_chunks,
     is_gone,
     not_found,
-    pulses_renewed,
     raise_first,
     silence,
     state_number,
-    step_from,
 )
 from blissdata.redis_engine.backends.stack_index import ScanIndex, index_text
 from blissdata.redis_engine.backends.wire import Command, Wire
@@ -106,8 +103,10 @@ _INTEGERS = range(-(2**63), 2**64)
 """Those that RedisJSON keeps as they are."""
 
 
-class StackCatalog:
+class StackCatalog(RedisCatalog):
     """`Catalog` of protocol 1, under one prefix."""
+
+    _keys: StackKeys
 
     def __init__(
         self,
@@ -119,12 +118,9 @@ class StackCatalog:
         max_block: float,
         database: int,
     ) -> None:
-        self._raw = raw
-        self._functions = functions
+        super().__init__(raw, functions, identity_fields, max_block)
         self._keys = keys
-        self._fields = tuple(identity_fields)
         self._numbers = frozenset(numbers)
-        self._max_block = max_block
         self._state_keys: dict[str, str] = {}
         self._compared: dict[tuple[Criterion, ...], dict[str, bool]] = {}
         self._steady: Command = ("FCALL", "bdj3_steady", 3, KEEPER, PULSES, PINS, database)
@@ -147,32 +143,14 @@ class StackCatalog:
         self._remember(key, state_key)
         return LoadedScan(document, 0, state_id.decode())
 
-    def load(self, key: str) -> LoadedScan:
-        found = self.load_many([key])[key]
-        if isinstance(found, ScanLoadError):
-            raise found
-        return found
-
-    def load_many(self, keys: Sequence[str]) -> dict[str, LoadedScan | ScanLoadError]:
-        wanted = list(dict.fromkeys(keys))
-        doing = f"loading scan {wanted[0]}" if len(wanted) == 1 else f"loading {len(wanted)} scans"
-        found: dict[str, LoadedScan | ScanLoadError] = {}
-        with translated_errors(doing):
-            try:
-                replies = self._functions.call_many([self._loading(key) for key in wanted])
-            except (
-                redis.exceptions.ResponseError
-            ) as error:  # they are missing, and may not be brought
-                logger.debug("bdj3_load: %s", error)
-                replies = self._load_by_commands(wanted)
-            if any(_is_forbidden(reply) for reply in replies):
-                replies = self._load_by_commands(wanted)
-            for key, reply in zip(wanted, replies, strict=True):
-                try:
-                    found[key] = self._loaded(key, reply)
-                except ScanLoadError as error:
-                    found[key] = error
-        return found
+    def _ask_for(self, keys: Sequence[str]) -> list[Any]:
+        try:
+            replies = self._functions.call_many([self._loading(key) for key in keys])
+        except redis.exceptions.ResponseError as error:  # they may not be brought
+            logger.debug("bdj3_load: %s", error)
+            return self._load_by_commands(keys)
+        forbidden = any(_is_forbidden(reply) for reply in replies)
+        return self._load_by_commands(keys) if forbidden else replies
 
     def _loading(self, key: str) -> tuple[str, list[str], list[str]]:
         state_key = self._state_keys.get(key)
@@ -196,17 +174,10 @@ class StackCatalog:
                     found.append([text, ident, _field(fields, b"state")])
         return found
 
-    def _loaded(self, key: str, reply: Any) -> LoadedScan:
-        """The scan in a reply. Raises the reply, if it is another error than of this scan alone."""
-        _raise_unless_readable(key, reply)
-        if not reply:
-            raise not_found(key)
-        document = ScanDocument.from_json(key, reply[0], self._keys.stream)
-        if len(reply) < 3:
-            raise ScanValidationError(f"{key} is not a scan: it has no state stream")
-        _, state_id, state = reply
+    def _document(self, key: str, text: bytes) -> ScanDocument:
+        document = ScanDocument.from_json(key, text, self._keys.stream)
         self._remember(key, self._keys.stream(document.state_pk))
-        return LoadedScan(document, state_number(key, state), state_id.decode())
+        return document
 
     def advance(
         self,
@@ -221,7 +192,7 @@ class StackCatalog:
         args = [int(from_state), int(to_state), "" if as_stored else document.to_json()]
         again = False
         with translated_errors(f"advancing scan {key}"):
-            state_key = self._find_state_key(key) or self._keys.stream(document.state_pk)
+            state_key = self._state_key(key) or self._keys.stream(document.state_pk)
             keys = [key, state_key, pulse, PULSES]
             try:
                 word, value = self._functions.call("bdj3_advance", keys, args)
@@ -252,24 +223,6 @@ class StackCatalog:
         with translated_errors("deleting streams"):
             self._raw.execute([("EXPIRE", key, DELETION_GRACE_S, "LT") for key in keys])
 
-    def wait_state(self, key: str, state_id: str, wait: float) -> bool:
-        block = max(1, math.ceil(min(wait, self._max_block) * 1000))
-        blocking = ("BLOCK", block) if wait > 0 else ()
-        with translated_errors(f"waiting for scan {key}"):
-            state_key = self._find_state_key(key)
-            if state_key is None:
-                raise not_found(key)
-            command = ("XREAD", "COUNT", 1, *blocking, "STREAMS", state_key, state_id)
-            return bool(self._raw.execute_command(*command))
-
-    def steps(self, key: str) -> list[Step]:
-        with translated_errors(f"asking for the steps of scan {key}"):
-            state_key = self._find_state_key(key)
-            found = state_key and self._raw.execute_command("XRANGE", state_key, "-", "+")
-        if not found:
-            raise not_found(key)
-        return [step_from(key, item) for item in found]
-
     def expire(self, key: str, seconds: int) -> None:
         with translated_errors(f"deleting scan {key}"):
             self._functions.call("bdj3_expire", [key], [seconds, self._keys.stream("")])
@@ -284,7 +237,7 @@ class StackCatalog:
 
     # ------------------------------------------------------------------------------ state streams
 
-    def _find_state_key(self, key: str) -> str | None:
+    def _state_key(self, key: str) -> str | None:
         """The key of a scan's state stream, which only its document tells; None if it does not."""
         return self._find_state_keys([key]).get(key)
 
@@ -327,11 +280,6 @@ class StackCatalog:
             if is_alive and reply and not isinstance(reply, Exception):
                 found[key] = _state(key, reply[0][1])
         return found
-
-    def beat(self, keys: Collection[str]) -> None:
-        pulses = [self._keys.pulse(self._keys.scan_pk(key)) for key in keys]
-        with translated_errors("giving a sign of life"):
-            pulses_renewed(self._raw, pulses)
 
     def lives(self, keys: Sequence[str]) -> dict[str, Life]:
         if not keys:
@@ -376,23 +324,21 @@ class StackCatalog:
         compared = self._compared.get(wanted, {})
         missing = [key for key in keys if key not in compared]
         if missing:
-            found = self._fetch_identities(missing, wanted)
-            compared |= {
-                key: matches(identity, wanted) for key, identity in zip(missing, found, strict=True)
-            }
+            compared |= zip(missing, self._compare(missing, wanted), strict=True)
             self._compared[wanted] = compared
             if sum(map(len, self._compared.values())) > MOST_COMPARED:
                 self._compared = {wanted: compared} if len(compared) <= MOST_COMPARED else {}
         return [key for key in keys if compared[key]]
 
-    def _fetch_identities(
-        self, keys: Sequence[str], wanted: Sequence[Criterion]
-    ) -> list[dict[str, Any]]:
-        """Who these scans are, from their documents, as far as the criteria ask for it."""
+    def _compare(self, keys: Sequence[str], wanted: Sequence[Criterion]) -> list[bool]:
+        """For each scan whether it is what was asked for, by what its document says."""
         (name, _, _), *others = wanted
-        if not others and name.isascii():
-            return [{name: value} for value in self._fetch(keys, f"id.{name}")]
-        return [found if isinstance(found, dict) else {} for found in self._fetch(keys, "id")]
+        if others or not name.isascii():
+            found = self._fetch(keys, "id")
+            return [matches(i if isinstance(i, dict) else {}, wanted) for i in found]
+        values = self._fetch(keys, f"id.{name}")
+        fits = {v: matches({name: v}, wanted) for v in values if isinstance(v, str)}  # few
+        return [fits[v] if isinstance(v, str) else matches({name: v}, wanted) for v in values]
 
     def _fetch(self, keys: Sequence[str], path: str) -> list[Any]:
         """One part of each document; None where there is none. One round trip."""
@@ -402,11 +348,6 @@ class StackCatalog:
         texts = [b"null" if text is None else text for reply in replies for text in reply]
         found: list[Any] = json.loads(b"[" + b",".join(texts) + b"]")
         return found
-
-    def timetag(self) -> str:
-        with translated_errors("asking for the newest scan"):
-            raw = self._raw.execute_command(*_newest_of(HISTORY))
-        return raw[0][0].decode() if raw else "0-0"
 
     def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
         found: list[Announcement] = []
@@ -517,12 +458,6 @@ class StackCatalog:
 
     # ------------------------------------------------------------------------------ names
 
-    def is_scan_key(self, key: str) -> bool:
-        return key.startswith(self._keys.scan_prefix)
-
-    def scan_key(self, pk: str) -> str:
-        return self._keys.scan(pk)
-
     def new_stream(
         self, scan_pk: str, encoding: dict[str, Any], info: dict[str, Any]
     ) -> StreamDocument:
@@ -595,19 +530,6 @@ def _load(key: str, state_keys: Mapping[str, str]) -> list[Command]:
 
 def _newest_of(stream: str) -> Command:
     return ("XREVRANGE", stream, "+", "-", "COUNT", 1)
-
-
-def _raise_unless_readable(key: str, reply: Any) -> None:
-    """Raises what a refusal means for the scan."""
-    if not isinstance(reply, Exception):
-        return
-    text = str(reply)
-    if "WRONGTYPE" in text or "wrong Redis type" in text or "wrong kind of value" in text:
-        raise ScanValidationError(
-            f"{key} is not a scan: there, or where its state stream should be, is a value of another "
-            "type"
-        ) from reply
-    raise reply
 
 
 def _order(announcement: Announcement) -> tuple[int, int]:

@@ -33,6 +33,7 @@ examples:
   blissdata tail last               its points, as they come, until it ends
   blissdata where last              which points are in memory, in a file, gone
   blissdata web                     scans in the browser
+  blissdata top                     running scans and a curve in the terminal
   blissdata replay scan.nxs         publish a measured file as a running scan
   blissdata record last scan.jsonl  write a scan into a file that can be replayed
   blissdata simulate-detector       publish images of a detector that does not exist
@@ -95,6 +96,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         status,
         stop,
         tail,
+        top,
         track,
         web,
         where,
@@ -121,6 +123,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         tail,
         where,
         web,
+        top,
         replay,
         record,
         simulate_detector,

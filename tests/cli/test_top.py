@@ -1,0 +1,145 @@
+"""`blissdata top`: what it shows, and how it leaves the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blissdata import DataStore
+from blissdata.cli import main
+from blissdata.cli.overview import ScanRow
+from blissdata.cli.top import Look, curve, frame, thinned
+from blissdata.redis_engine.backends.abstract import ServerInfo
+from blissdata.testing.servers import TestServer
+
+INFO = ServerInfo("plain", "", 1001, "valkey 9.1", 950, 1000, 7, 0.0)
+
+ROW = ScanRow(
+    "key", {"name": "ascan", "number": 12}, "STARTED", points=40, npoints=100, silence=1.0
+)
+
+DEADLINE_S = 20.0
+
+
+def text_of(look: Look, columns: int = 80, rows: int = 30) -> list[str]:
+    return ["".join(text for text, _ in line) for line in frame(look, columns, rows)]
+
+
+class TestFrame:
+    def test_tells_of_server_scans_and_curve(self) -> None:
+        values = np.sin(np.linspace(0, 6, 500))
+        lines = text_of(Look(INFO, [(ROW, 8.5)], "12 ascan: diode", values, behind=3))
+        assert "memory 950 B of 1 kB (95 %)" in lines[0]
+        assert any("12 ascan" in line and "40/100" in line and "8.5" in line for line in lines)
+        assert any(
+            "12 ascan: diode" in line and "500 points" in line and "3 behind" in line
+            for line in lines
+        )
+        assert sum("│" in line for line in lines) > 5
+
+    @pytest.mark.parametrize(("columns", "rows"), [(20, 8), (80, 24), (200, 60)])
+    def test_fits_into_the_terminal(self, columns: int, rows: int) -> None:
+        scans = [(ROW, 1.0)] * 100
+        lines = text_of(Look(INFO, scans, "a: b", np.arange(50.0)), columns, rows)
+        assert len(lines) <= max(rows, 12)
+        assert all(len(line) <= columns for line in lines if "│" in line or "└" in line)
+
+    def test_says_when_the_server_is_away(self) -> None:
+        assert "server away" in text_of(Look(None, problem="nobody answers"))[0]
+
+    def test_names_cannot_move_the_cursor(self) -> None:
+        row = ScanRow("k", {"name": "\x1b[2J", "number": 1}, "STARTED")
+        assert not any("\x1b" in line for line in text_of(Look(INFO, [(row, None)])))
+
+
+class TestCurve:
+    def test_of_a_million_points_keeps_the_extremes(self) -> None:
+        values = np.zeros(1_000_000)
+        values[123_456], values[777_777] = 5.0, -3.0
+        places, drawn = thinned(values, 70)
+        assert len(places) == len(drawn) == 140
+        assert (drawn.max(), drawn.min()) == (5.0, -3.0)
+
+    @pytest.mark.parametrize(
+        "values", [[], [1.0], [np.nan], [np.inf, 2.0], [3.0, 3.0], [np.nan] * 50 + [1.0]], ids=str
+    )
+    def test_of_odd_points_is_drawn_all_the_same(self, values: Any) -> None:
+        lines = curve(np.array(values), 0, 60, 8)
+        assert bool(lines) == bool(np.isfinite(values).any())
+
+
+def test_one_look_for_scripts(
+    plain_store: DataStore, server: TestServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = {"name": "loopscan", "number": 4, "data_policy": "none"}
+    with plain_store.create_scan(identity, {"npoints": 100}) as scan:
+        diode = scan.create_stream("diode", dtype="f8")
+        scan.prepare()
+        scan.start()
+        diode.send(np.sin(np.arange(50) / 5))
+        diode.join()
+        assert main(["top", "--once", "--url", server.url]) == 0
+    printed = capsys.readouterr().out
+    assert "loopscan" in printed
+    assert "50/100" in printed
+    assert "\x1b" not in printed
+
+
+def test_the_terminal_is_left_as_it_was(plain_store: DataStore, server: TestServer) -> None:
+    identity = {"name": "loopscan", "number": 4, "data_policy": "none"}
+    with plain_store.create_scan(identity) as scan:
+        streams = [scan.create_stream(name, dtype="f8") for name in ("alpha", "beta")]
+        scan.prepare()
+        scan.start()
+        for stream in streams:
+            stream.send(np.arange(20.0))
+            stream.join()
+        seen = on_terminal(
+            ["top", "--url", server.url], ["loopscan: alpha", "loopscan: beta"], ["n", "q"]
+        )
+    assert seen.count("\x1b[?1049h") == seen.count("\x1b[?1049l") == 1
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")
+
+
+def on_terminal(command: list[str], awaited: list[str], keys: list[str]) -> str:
+    """What the command writes to a terminal, on which each key is pressed once a text was seen; it must
+    end with 0, and the terminal's settings must be what they were."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
+    before = termios.tcgetattr(theirs)
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+    program = [str(Path(sys.executable).with_name("blissdata")), *command]
+    printed = ""
+    with subprocess.Popen(
+        program, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}
+    ) as process:
+        os.set_blocking(ours, False)
+        deadline = time.monotonic() + DEADLINE_S
+        waiting = list(zip(awaited, keys, strict=True))
+        while process.poll() is None:
+            try:
+                printed += os.read(ours, 65536).decode(errors="replace")
+            except BlockingIOError:
+                time.sleep(0.01)
+            if waiting and waiting[0][0] in printed:
+                os.write(ours, waiting.pop(0)[1].encode())
+            assert time.monotonic() < deadline, printed[-2000:]
+        with contextlib.suppress(OSError):
+            printed += os.read(ours, 65536).decode(errors="replace")
+        assert process.returncode == 0, printed[-2000:]
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
+    return printed

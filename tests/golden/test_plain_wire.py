@@ -150,6 +150,25 @@ class TestWritten:
             for name in client.keys(f"*{{{pk}}}*"):
                 assert 0 < client.ttl(name) <= 10, name
 
+    def test_the_index_forgets_what_is_deleted(
+        self, plain_store: DataStore, server: TestServer
+    ) -> None:
+        kept, deleted, planned = (a_closed_scan(plain_store) for _ in range(3))
+        pks = [
+            k.removeprefix("esrf:scan:{").removesuffix("}").encode()
+            for k in (kept, deleted, planned)
+        ]
+        plain_store.delete_scan(deleted)
+        plain_store.catalog.expire(planned, 1000)
+        with server.client() as client:
+            for index in ("@states", "name", "number", "session", "data_policy"):
+                members = client.zrange(f"esrf:index:{index}", 0, -1)
+                assert [member[-26:] for member in members] == [pks[0], pks[2]], index
+            assert len(client.zrange("esrf:index:created", 0, -1)) == 3
+            ((member, when),) = client.zrange("esrf:index:@expiring", 0, -1, withscores=True)
+            assert member == pks[2]
+            assert 0 < when / 1000 - client.time()[0] <= 1001
+
 
 def test_a_scan_written_with_a_bare_client_is_read(
     plain_store: DataStore, server: TestServer

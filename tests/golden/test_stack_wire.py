@@ -127,6 +127,18 @@ class TestByHand:
         assert fields == {b"key": key.encode()}
         assert entries[0][0].split(b"-")[0] == timetag.split(b"-")[0]  # one instant
 
+    def test_pulses_are_listed_while_there_are_any(
+        self, stack_store: DataStore, admin: redis.Redis
+    ) -> None:
+        scans = [stack_store.create_scan(IDENTITY) for _ in range(2)]
+        pulses = {scan.key.replace(":scan:", ":pulse:").encode() for scan in scans}
+        assert admin.smembers("_PULSES_") == pulses
+        assert all(86390 < admin.ttl(pulse) <= 86400 for pulse in pulses)
+        scans[0].close()
+        assert admin.smembers("_PULSES_") == {scans[1].key.replace(":scan:", ":pulse:").encode()}
+        scans[1].close()
+        assert not admin.exists("_PULSES_", *pulses)
+
     def test_a_stream_is_known_to_the_server_from_prepared_on(
         self, stack_store: DataStore, admin: redis.Redis
     ) -> None:

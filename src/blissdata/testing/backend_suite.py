@@ -1688,6 +1688,21 @@ class ScanTests(BackendKit):
         assert store.search_existing_scans(session="ihr*", number=2) == (timetag, [keys[2]])
         assert store.search_existing_scans(number=99) == (timetag, [])
 
+    def test_the_newest_scans_come_in_pages(self, store: DataStore) -> None:
+        assert store.newest_scans(3) == []
+        keys = []
+        for number in range(5):
+            with store.create_scan({**IDENTITY, "number": number}) as scan:
+                keys.append(scan.key)
+        page = store.newest_scans(3)
+        assert [key for _, key in page] == keys[:1:-1]
+        assert page[0] == store.get_last_scan()
+        older = store.newest_scans(3, before=page[-1][0])
+        assert [key for _, key in older] == keys[1::-1]
+        assert store.newest_scans(3, before=older[-1][0]) == []
+        with pytest.raises(ValueError, match="timetag"):
+            store.newest_scans(3, before="yesterday")
+
     def test_search_misses_nothing_together_with_next_scan(self, store: DataStore) -> None:
         store.create_scan(IDENTITY)
         timetag, _ = store.search_existing_scans()

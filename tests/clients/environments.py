@@ -72,6 +72,9 @@ PLUGINS = ("blissdata-lima2==2.0.2", "blissdata-mosca==2.0.5")
 NEIGHBOURS = (WRITER, "ewoksdata==2.2.1", *PLUGINS)
 """Programs that ask for a `blissdata` of these days, each with a range of its own."""
 
+NEXUS_READER = ("nexusformat==2.1.0",)
+"""What people who know NeXus read files with."""
+
 IDENTITIES = "redis-om<1.3"
 """What existing programs define identity models with."""
 
@@ -92,6 +95,7 @@ RECIPES = {
     "peer": Recipe((PEER,)),
     "peer-tango": Recipe(((*PEER, "pytango>=10"),)),
     "peer-writer": Recipe(((*PEER, *NEIGHBOURS),)),
+    "nexusformat": Recipe((NEXUS_READER,)),
     "ours-oldest": Recipe(((OURS, *floors()),)),
     "ours-redis5": Recipe(((OURS, "redis==5.0.0"),)),
     "ours-redis7": Recipe(((OURS, "redis==7.*"),)),

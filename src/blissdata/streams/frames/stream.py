@@ -10,11 +10,9 @@ Only the newest event matters: a view covers all frames between two of them.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from math import inf
 from os import PathLike
 from typing import Any
 
@@ -41,6 +39,7 @@ from blissdata.streams.availability import (
     Availability,
     EventBounds,
     Holding,
+    Looks,
     Place,
     Ranges,
 )
@@ -53,12 +52,10 @@ from blissdata.streams.frames.remote import FrameConnection
 from blissdata.streams.frames.ring import RingReader, RingUnreachableError
 from blissdata.streams.frames.saved import SavedFrames
 from blissdata.streams.frames.wire import Reply, Status
+from blissdata.streams.seen_files import SeenFiles
 from blissdata.streams.views import BaseView, EventRange
 
 __all__ = ["FramesStream", "FramesView"]
-
-LOOK_AGAIN_S = 5.0
-"""How long a file that was seen to be there is not looked at again [s]."""
 
 AT_ONCE_NBYTES = 2**26
 """How much an iteration fetches at once from elsewhere [bytes]."""
@@ -135,8 +132,7 @@ class FramesStream(BaseStream):
         self._files: SavedFrames | None = None
         if self._layout.files is not None:
             self._files = SavedFrames(self._layout.files, self._point, self._roots)
-        self._files_there = 0
-        self._looked = -inf
+            self._files_seen = SeenFiles(self._files.look_at)
         self.fetched: Counter[str] = Counter()
         """How many frames this object fetched from the `ring`, the `server`, the `file`."""
 
@@ -475,7 +471,7 @@ class FramesStream(BaseStream):
         held, why = self._held()
         places = [Holding(Place.DETECTOR, held, to_come, why=why)]
         if self._files is not None:
-            places.append(self._in_files(self._files))
+            places.append(self._in_files(self._files, events.looks))
         return Availability(self.name, self.key, self._taken, self._sealed, tuple(places))
 
     def _held(self) -> tuple[Ranges, str]:
@@ -491,35 +487,23 @@ class FramesStream(BaseStream):
         except (ImageServerError, MissingExtraError) as error:
             return NOTHING, str(error)
 
-    def _in_files(self, saved: SavedFrames) -> Holding:
-        files = saved.files
-        stop = self._saved
-        now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN_S:
-            self._files_there, self._looked = 0, now
-        missed: list[int] = []
-        why = f"frames {stop} and later are not saved"
+    def _in_files(self, saved: SavedFrames, looks: Looks) -> Holding:
+        files, stop = saved.files, self._saved
         needed = files.place(stop - 1)[0] + 1 if stop else 0
-        for number in range(self._files_there, needed):
-            try:
-                saved.look_at(number)
-            except (DataFileError, ValueError) as error:
-                if not missed:
-                    why = str(error)
-                missed.append(number)
-        if not missed:
-            self._files_there = needed
+        seen, why = self._files_seen.among(needed, looks)
+        missed = seen != Ranges.between(0, needed)
         per_file = files.frames_per_file or stop
-        lacking = Ranges.of((n * per_file, min((n + 1) * per_file, stop)) for n in missed)
+        there = Ranges.of((first * per_file, min(last * per_file, stop)) for first, last in seen)
+        unseen = Ranges.between(0, stop) - there
         return Holding(
             Place.FILE,
-            Ranges.between(0, stop) - lacking,
-            NOTHING if self._sealed else Ranges.between(stop, END),
+            there,
+            NOTHING if self._sealed else Ranges.between(stop, END) | unseen,
             files.path,
             files.data_path,
-            why,
-            looked_at=bool(missed),
-            may_pass=bool(missed),
+            why or f"frames {stop} and later are not saved",
+            looked_at=missed,
+            may_pass=missed,
         )
 
     # ------------------------------------------------------------------------------ news

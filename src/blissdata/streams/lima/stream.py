@@ -9,11 +9,8 @@ Only the newest event matters, so a cursor jumps to it, and its view covers the 
 
 from __future__ import annotations
 
-import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from os import PathLike
 from typing import Any
 
@@ -22,7 +19,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import (
-    DataFileError,
     EmptyViewException,
     IndexNoMoreThereError,
     PayloadError,
@@ -44,6 +40,7 @@ from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.encoding.json import JsonStreamEncoder
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
 from blissdata.streams.lima.status import LimaStatus
+from blissdata.streams.seen_files import SeenFiles
 from blissdata.streams.views import BaseView, EventRange
 
 __all__ = ["LimaDirectAccess", "LimaStream", "LimaView"]
@@ -52,12 +49,6 @@ PLUGIN = "lima"
 
 FORMAT = "lima_v1"
 """What the stream's `format` says to readers that know no plugins."""
-
-LOOK_AGAIN_S = 5.0
-"""How long a file that was seen to be there is not looked at again [s]."""
-
-FEW_FILES, MOST_FILES = 1000, 100_000
-"""How many files are looked for in one question: one of many, or one that is asked for itself."""
 
 _SAVING = ("file_path", "data_path", "file_format", "file_offset", "frames_per_file")
 
@@ -126,8 +117,6 @@ class LimaStream(BaseStream, LimaDirectAccess):
         self._watch = AbandonWatch(event_stream.data_store)
         self._events = 0
         self._is_final = False
-        self._files_there = NOTHING
-        self._looked = -math.inf
         self._client = LimaClient(
             event_stream.data_store,
             self._refresh,
@@ -135,6 +124,7 @@ class LimaStream(BaseStream, LimaDirectAccess):
             wait_for_news=self._wait_for_news,
             **{name: lima_info[name] for name in FIELDS if name in lima_info},
         )
+        self._files_seen = SeenFiles(self._client.look_at_file)
 
     @staticmethod
     def make_definition(
@@ -309,10 +299,11 @@ class LimaStream(BaseStream, LimaDirectAccess):
     def _in_files(self, pattern: FilePattern, final: bool, looks: Looks) -> Holding:
         layout = self._client.layout
         files, frames = self._client.closed_files()
-        missed, why = self._look_for(Ranges.between(0, files), looks)
+        seen, why = self._files_seen.among(files, looks)
+        missed = seen != Ranges.between(0, files)
         there = Ranges.of(
             (layout.first_of_file(first), min(layout.first_of_file(last), frames))
-            for first, last in self._files_there
+            for first, last in seen
         )
         if why is None:
             why = f"frames {frames} and later are in no closed file"
@@ -327,24 +318,6 @@ class LimaStream(BaseStream, LimaDirectAccess):
             looked_at=missed,
             may_pass=missed,
         )
-
-    def _look_for(self, files: Ranges, looks: Looks) -> tuple[bool, str | None]:
-        """Looks whether those files that were not seen (a moment ago) are there, not all at once if
-        there are very many; gives whether some are not, and why."""
-        now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN_S:
-            self._files_there, self._looked = NOTHING, now
-        unseen = files - self._files_there
-        most = MOST_FILES if looks.may_look(0.0) else FEW_FILES
-        found, why = [], None
-        for number in islice((n for start, stop in unseen for n in range(start, stop)), most):
-            try:
-                self._client.look_at_file(number)
-                found.append((number, number + 1))
-            except (DataFileError, ValueError) as error:
-                why = why or str(error)
-        self._files_there |= Ranges.of(found)
-        return bool(files - self._files_there), why
 
     # ------------------------------------------------------------------------------ news
 

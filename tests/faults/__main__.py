@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tests.clients.environments import environment
-from tests.faults.compare import as_table, compare
+from tests.faults.compare import ROLES, as_table, compare
 from tests.faults.harness import SETTINGS, Report, run
 
 
@@ -21,7 +21,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--faults", type=int, metavar="N", help="how many (200)")
     parser.add_argument("--seed", type=int, help="which ones come when (default: by chance)")
-    parser.add_argument("--only", action="append", metavar="NAME", help="these settings, or faults")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        help="these settings; with --peer these faults, roles",
+    )
     parser.add_argument("--peer", action="store_true", help="compare with blissdata 2.4.5")
     parser.add_argument("--json", metavar="FILE", help="writes the report there, too")
     arguments = parser.parse_args()
@@ -42,7 +47,12 @@ def main() -> int:
 
 def _compare(seed: int, each: int, only: Sequence[str] | None) -> int:
     peer = str(environment("peer"))
-    rows = compare(peer, seed, each, lambda fault: only is None or fault in only, _tell)
+    words = set(only or ())
+
+    def wanted(fault: str, role: str) -> bool:
+        return not words or {fault, role} <= words or (fault in words and not words & set(ROLES))
+
+    rows = compare(peer, seed, each, wanted, _tell)
     print(as_table(rows))
     return 0
 

@@ -65,7 +65,8 @@ def symptoms(verdict: Verdict) -> Iterator[str]:
     stuck = {name.rstrip("0123456789").partition("-")[0] for name in verdict.stuck}
     crashed = {name.rstrip("0123456789").partition("-")[0] for name in verdict.crashed}
     words = {
-        "confirmed points are missing": verdict.lost,
+        "confirmed points are missing": verdict.lost > verdict.holes,
+        "points are missing in front of others": verdict.holes,
         "points are there twice": verdict.repeated,
         "points are out of order": verdict.out_of_order,
         "a reader got wrong points": verdict.wrong,
@@ -83,7 +84,7 @@ def compare(
     peer: str,
     seed: int,
     each: int,
-    only: Callable[[str], bool] = lambda fault: True,
+    only: Callable[[str, str], bool] = lambda fault, role: True,
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
     """Each fault `each` times in each role; `peer` is the Python that has 2.4.5."""
@@ -92,7 +93,7 @@ def compare(
     for setting in SCENES:
         fault = named(setting.faults[0])
         for role, (publisher, reader) in ROLES.items():
-            if not only(fault):
+            if not only(fault, role):
                 continue
             row = Row(fault, role)
             for n in range(each):
@@ -104,6 +105,8 @@ def compare(
                     tell,
                 )
                 row.take(verdict)
+                for text in verdict.trouble:
+                    tell(f"    {text.splitlines()[0][:200]}")
             rows.append(row)
     return rows
 

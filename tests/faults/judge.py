@@ -172,7 +172,9 @@ class Verdict:
     confirmed: int = 0
     lost: int = 0
     """Confirmed points that are not there although the durability promised them, or of which nobody
-    was told."""
+    was told; and those of holes."""
+    holes: int = 0
+    """Points that are missing in front of others."""
     lost_and_told: int = 0
     """Confirmed points that a server lost that had not promised more, and that publisher and readers
     were told of."""
@@ -311,6 +313,7 @@ def _length(verdict: Verdict, what: str, name: str, author: Author, entries: Ent
             verdict.trouble.append(f"{what}: points from {index} are there twice")
         elif index > at:
             verdict.lost += index - at
+            verdict.holes += index - at
             verdict.trouble.append(f"{what}: points {at} to {index - 1} are missing")
         bad = author.check(index, from_payload(name, found[b"payload"], count))
         if bad is not None:

@@ -27,6 +27,12 @@ def test_one_command_with_many_arguments(texts: list[str]) -> None:
     assert packed_with_many(("ZMSCORE", "ü"), texts) == apart(("ZMSCORE", "ü", *texts))
 
 
+def test_groups_of_arguments_may_be_of_different_lengths() -> None:
+    groups = ["s1", "s2"], ["1-0", "22-0"], ["x"]
+    expected = apart(("XREAD", "s1", "s2", "1-0", "22-0", "x"))
+    assert packed_with_many(("XREAD",), *groups) == expected
+
+
 @pytest.mark.parametrize("texts", [*TEXTS, []], ids=repr)
 def test_one_command_for_each_text(texts: list[str]) -> None:
     expected = apart(*(("XRANGE", text, "-", "+") for text in texts))

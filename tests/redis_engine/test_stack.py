@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import redis
 
-from blissdata import DataStore
+from blissdata import DataStore, Scan
 from blissdata.exceptions import (
     ScanNotFoundError,
     StreamConflictError,
@@ -375,6 +375,62 @@ class TestLifetime:
         stack_store.delete_scan(scan.key, force=True)
         assert admin.xrevrange(stream.key, count=1) == [(SEAL.encode(), {b"id": b"1"})]
         assert stack_store.search_existing_scans(name="ascan")[1] == []
+
+
+class TestStates:
+    @pytest.fixture
+    def scans(self, stack_store: DataStore) -> list[Scan]:
+        """Three scans, prepared, whose states were asked for before."""
+        scans = [stack_store.create_scan({**IDENTITY, "number": n}) for n in range(3)]
+        for scan in scans:
+            scan.prepare()
+        self.states(stack_store, scans, [1, 1, 1])
+        return scans
+
+    def states(self, store: DataStore, scans: list[Scan], expected: list[int | None]) -> None:
+        keys = [scan.key for scan in scans]
+        assert list(store.scan_states(keys).values()) == expected
+
+    def test_what_came_since_they_were_asked_for_the_last_time(
+        self, stack_store: DataStore, admin: redis.Redis, scans: list[Scan]
+    ) -> None:
+        scans[0].close()
+        scans[1].start()
+        scans[1].stop()
+        self.states(stack_store, scans, [4, 3, 1])
+        step_of_2x(admin, scans[0].key, 3)  # it does not look at what was before
+        self.states(stack_store, scans, [3, 3, 1])
+        scans[2].close()
+        stack_store.delete_scan(scans[2].key)
+        self.states(stack_store, scans, [3, 3, None])
+        later = stack_store.create_scan(IDENTITY)
+        self.states(stack_store, [later, *scans], [0, 3, 3, None])
+        later.close()
+        scans[1].close()
+
+    def test_another_type_in_the_place_of_a_state_stream(
+        self, stack_store: DataStore, admin: redis.Redis, scans: list[Scan]
+    ) -> None:
+        state = f"esrf:stream:{document(admin, scans[1].key)['state_stream']['pk']}"
+        admin.set(state, "x")
+        for _ in range(2):
+            self.states(stack_store, scans, [1, None, 1])
+        for scan in (scans[0], scans[2]):
+            scan.close()
+        self.states(stack_store, scans, [4, None, 4])
+        admin.delete(scans[1].key)
+
+    def test_a_server_that_was_restarted_from_an_older_state(self) -> None:
+        with StackServer() as server, DataStore(server.url, init_db=True) as store:
+            scans = [store.create_scan({**IDENTITY, "number": n}) for n in range(3)]
+            with server.client() as admin:
+                admin.save()
+            for scan in scans:
+                scan.close()
+            self.states(store, scans, [4, 4, 4])
+            server.kill()
+            server.start()
+            self.states(store, scans, [0, 0, 0])
 
 
 # ---------------------------------------------------------------------------------- client

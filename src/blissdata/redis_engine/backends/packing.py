@@ -18,14 +18,10 @@ def packed(*commands: Sequence[Any]) -> bytes:
     return b"".join(hiredis.pack_command(tuple(command)) for command in commands)
 
 
-def packed_with_many(command: Sequence[str], texts: Sequence[str]) -> bytes:
-    """One command whose last arguments are these texts."""
-    size = _common_size(texts)
-    if size is None:
-        return packed((*command, *texts))
-    between = f"\r\n${size}\r\n"
-    many = f"${size}\r\n{between.join(texts)}\r\n".encode()
-    return b"*%d\r\n%b%b" % (len(command) + len(texts), _arguments(command), many)
+def packed_with_many(command: Sequence[str], *groups: Sequence[str]) -> bytes:
+    """One command whose last arguments are these texts, group after group."""
+    count = len(command) + sum(map(len, groups))
+    return b"".join([b"*%d\r\n" % count, _arguments(command), *map(_many_arguments, groups)])
 
 
 def packed_for_each(before: Sequence[str], texts: Sequence[str], after: Sequence[str]) -> bytes:
@@ -38,6 +34,14 @@ def packed_for_each(before: Sequence[str], texts: Sequence[str], after: Sequence
     tail = b"\r\n%b" % _arguments(after)
     between = (tail + head).decode()
     return b"%b%b%b" % (head, between.join(texts).encode(), tail)
+
+
+def _many_arguments(texts: Sequence[str]) -> bytes:
+    size = _common_size(texts)
+    if size is None:
+        return _arguments(texts)
+    between = f"\r\n${size}\r\n"
+    return f"${size}\r\n{between.join(texts)}\r\n".encode()
 
 
 def _arguments(texts: Sequence[str]) -> bytes:

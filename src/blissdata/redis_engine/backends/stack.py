@@ -91,7 +91,7 @@ FETCHED_AT_ONCE = 1000
 """From how many documents one command asks for a part: others wait meanwhile."""
 
 REMEMBERED = 16384
-"""Of how many scans it is remembered which state stream they have."""
+"""Of how many scans it is remembered which state stream they have, and which state."""
 
 MOST_COMPARED = 150_000
 """Of how many scans it is remembered whether they fit a search, over all searches."""
@@ -122,6 +122,8 @@ class StackCatalog(RedisCatalog):
         self._keys = keys
         self._numbers = frozenset(numbers)
         self._state_keys: dict[str, str] = {}
+        self._states: dict[str, tuple[str, int]] = {}
+        self._states_of = 0
         self._compared: dict[tuple[Criterion, ...], dict[str, bool]] = {}
         self._steady: Command = ("FCALL", "bdj3_steady", 3, KEEPER, PULSES, PINS, database)
         self._index = ScanIndex(raw, keys, self._fields, self._numbers, self._steady)
@@ -267,19 +269,52 @@ class StackCatalog(RedisCatalog):
         with translated_errors(f"asking for the states of {len(keys)} scans"):
             state_keys = self._find_state_keys(found)
             scans, streams = list(state_keys), list(state_keys.values())
+            alive, states = self._look_at_states(scans, streams)
+        for key, stream, is_alive in zip(scans, streams, alive, strict=True):
+            if is_alive and stream in states:
+                found[key] = states[stream][1]
+        return found
+
+    def _look_at_states(
+        self, scans: Sequence[str], streams: Sequence[str]
+    ) -> tuple[Sequence[bool], Mapping[str, tuple[str, int]]]:
+        """Which of the scans are alive, and the newest state of each state stream, and its id. Of streams
+        that were looked at before only what came since is asked for: most scans are closed."""
+        while True:
+            connected = self._raw.connected
+            if connected != self._states_of:
+                self._states, self._states_of = {}, connected
+            remembered = self._states
+            known = {stream: remembered[stream] for stream in streams if stream in remembered}
+            new = [stream for stream in streams if stream not in known]
+            since = [ident for ident, _ in known.values()]
             steady, there, *newest = self._raw.execute_packed(
                 packed(self._steady)
                 + packed_with_many(("EXISTS",), scans or [""])
-                + packed_for_each(("XREVRANGE",), streams, ("+", "-", "COUNT", "1")),
-                2 + len(streams),
+                + packed_for_each(("XREVRANGE",), new, ("+", "-", "COUNT", "1"))
+                + (packed_with_many(("XREAD", "STREAMS"), [*known], since) if known else b""),
+                2 + len(new) + bool(known),
             )
-            everyone = steady == 1 and there == len(scans)
-            alive = [True] * len(scans) if everyone else are_alive(self._raw, scans)
-        for key, is_alive, reply in zip(scans, alive, newest, strict=True):
+            came = newest.pop() if known else None
+            if known and (self._raw.connected != connected or isinstance(came, Exception)):
+                self._states = {}  # the server may have been restarted from an older state
+                continue
+            break
+        everyone = steady == 1 and there == len(scans)
+        alive = [True] * len(scans) if everyone else are_alive(self._raw, scans)
+        names = dict(zip(streams, scans, strict=True))
+        news = {stream.encode(): reply for stream, reply in zip(new, newest, strict=True)}
+        news |= (came.items() if isinstance(came, dict) else came) or ()
+        for stream, entries in ((key.decode(), entries) for key, entries in news.items()):
             # Another type where the state stream should be costs no other scan its state.
-            if is_alive and reply and not isinstance(reply, Exception):
-                found[key] = _state(key, reply[0][1])
-        return found
+            if entries and not isinstance(entries, Exception):
+                ident, fields = entries[-1]
+                known[stream] = (ident.decode(), _state(names[stream], fields))
+        if len(self._states) + len(new) > REMEMBERED:
+            self._states = {}
+        if len(known) <= REMEMBERED:
+            self._states.update(known)
+        return alive, known
 
     def lives(self, keys: Sequence[str]) -> dict[str, Life]:
         if not keys:

@@ -362,6 +362,9 @@ class Wire:
         """`pool` knows how to connect; none of its own connections is used."""
         self._pool = pool
         self._idle: list[Link] = []
+        self.connected = 0
+        """How many connections were made so far: with a new one, the server may be another, or have been
+        restarted from an older state."""
 
     def connect(self, seconds: float | None = None) -> Link:
         """A new link, which the caller owns; `seconds` are for connecting. Raises what the Redis client
@@ -371,6 +374,7 @@ class Wire:
             options["socket_connect_timeout"] = seconds
         connection = self._pool.connection_class(**options)
         connection.connect()
+        self.connected += 1
         return Link(connection)
 
     def take(self) -> Link:

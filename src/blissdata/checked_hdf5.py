@@ -39,7 +39,7 @@ from blissdata.exceptions import (
     DataFileRefusedError,
 )
 
-__all__ = ["CheckedDataset", "CheckedFile", "Extent", "stamp_of"]
+__all__ = ["COMMITTED_MARK", "CheckedDataset", "CheckedFile", "Extent", "stamp_of"]
 
 MAX_LINKS = 64
 """Links followed on one path; more are a circle."""
@@ -72,6 +72,9 @@ _FOR_EVER = (DataFileRefusedError, DataFileContentError)
 _SWMR_MARK = 0x04
 _WRITE_MARKS = 0x01 | _SWMR_MARK
 
+COMMITTED_MARK = "blissdata_writer"
+"""Attribute of the root of files that `blissdata.writer` writes."""
+
 _RAW_PREFIX = "HDF5_EXTFILE_PREFIX"
 _UNLIMITED = (h5py.h5s.UNLIMITED, 2**64 - 1)
 
@@ -98,6 +101,7 @@ class CheckedFile:
         """What was opened."""
         self._depth = depth
         self._sources: OrderedDict[str, CheckedFile] = OrderedDict()
+        self._is_committed: bool | None = None
         _require_depth(depth, self.path)
         self._bytes = roots.open(path)
         try:
@@ -139,6 +143,13 @@ class CheckedFile:
         return self.being_written() or any(
             source.anything_being_written() for source in self._sources.values()
         )
+
+    def may_be_ahead(self) -> bool:
+        """True if datasets may be longer than what has reached the file: while somebody is writing it,
+        unless that is our own writer, which makes points visible once they are there."""
+        if self._is_committed is None:
+            self._is_committed = bool(self._guard("/", lambda: COMMITTED_MARK in self._file.attrs))
+        return not self._is_committed and self.being_written()
 
     @property
     def swmr(self) -> bool:
@@ -448,7 +459,7 @@ class CheckedDataset:
         if written_only and stop > start:
             self._require_placed(start, stop, shape)
         rows: np.ndarray[Any, Any] = self._guard(lambda: self._dataset[start:stop])
-        if written_only and stop > start and self._file.being_written():
+        if written_only and stop > start and self._file.may_be_ahead():
             self._require_filled(rows, start, shape)
         return rows
 
@@ -463,7 +474,7 @@ class CheckedDataset:
         if external:
             return self._external_extent(shape, external)
         spans = self._placed(shape)
-        if spans and self._file.being_written():
+        if spans and self._file.may_be_ahead():
             spans[-1] = (spans[-1][0], self._last_filled(*spans[-1]))
         return Extent([span for span in spans if span[0] < span[1]])
 

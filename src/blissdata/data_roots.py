@@ -70,7 +70,7 @@ class DataRoots:
         _require_absolute(text)
         try:
             real = os.path.realpath(text)
-            self._require_below(text, real)
+            self._require_below(text, real, "If it may be written there, add the directory to them")
             with suppress(FileNotFoundError):
                 self._require_regular(text, os.lstat(real).st_mode)
         except DataFileError:
@@ -132,16 +132,18 @@ class DataRoots:
             os.close(descriptor)
             raise
 
-    def _require_below(self, path: str, real: str) -> None:
+    def _require_below(self, path: str, real: str, hint: str = "") -> None:
         for root in self.directories:
             directory = os.path.realpath(root)
             if real.startswith(directory.rstrip("/") + "/"):
                 return
         where = path if path == real else f"{path} (which is {real})"
         allowed = ", ".join(self.directories) or "none"
+        hint = hint or (
+            f"If this reader may see it, add its directory to ${ROOTS_VARIABLE}, or give roots="
+        )
         raise DataFileRefusedError(
-            f"{where} is not below the data roots: {allowed} ({self.source}). If this reader may see "
-            f"it, add its directory to ${ROOTS_VARIABLE}, or give roots="
+            f"{where} is not below the data roots: {allowed} ({self.source}). {hint}"
         )
 
     def _require_regular(self, path: str, mode: int) -> None:

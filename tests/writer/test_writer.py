@@ -15,6 +15,7 @@ from tests.h5api.live import external, group, root, soft, stream
 from tests.writer.kit import contents, new_scan, running
 
 from blissdata import DataStore, Scan
+from blissdata.checked_hdf5 import CheckedFile
 from blissdata.cli import main
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import FileWriteRefusedError
@@ -536,3 +537,36 @@ def test_status_tells_of_the_writer(
 def status(server: TestServer, capsys: pytest.CaptureFixture[str], *options: str) -> str:
     assert main(["status", server.url, *options]) == 0
     return capsys.readouterr().out
+
+
+def test_zeros_that_were_measured_are_read_from_a_file_that_is_written(
+    plain_store: DataStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.h5"
+    with running(plain_store, tmp_path) as writer:
+        scan = new_scan(plain_store, path)
+        a = scan.create_stream("a", dtype="f8")
+        scan.prepare()
+        scan.start()
+        a.send(np.zeros(100))
+        a.join()
+        writer.wait("writing /")
+        deadline = time.monotonic() + 20
+        while plain_store.pins()[0].position(a.key) != 100:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with CheckedFile(path, DataRoots((str(tmp_path),), "given by the test")) as file:
+            rows = file.dataset("/1.1/instrument/a/data").rows(0, 100, written_only=True)
+            assert not rows.any()
+        scan.stop()
+        scan.close()
+        writer.wait_written(scan)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_missing_permission_is_told_of(plain_store: DataStore, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with running(plain_store, tmp_path) as writer:
+        scan = measured(plain_store, tmp_path / "closed" / "a.h5")
+        assert "Permission denied" in writer.wait_failed(scan).reason
+        writer.wait_written(measured(plain_store, tmp_path / "b.h5"))

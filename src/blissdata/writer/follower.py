@@ -30,7 +30,7 @@ from blissdata.exceptions import (
     PinGoneError,
     PublisherLostError,
     ScanNotFoundError,
-    StoreConnectionError,
+    StoreError,
     StreamVanishedError,
 )
 from blissdata.h5api.live_arrays import text_of_point
@@ -39,7 +39,7 @@ from blissdata.h5map.data_items import TEXT
 from blissdata.h5map.mistakes import Mistake
 from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.cursor import CursorGroup
-from blissdata.writer.images import saved_images
+from blissdata.writer.images import ImageSource, saved_images
 from blissdata.writer.plan import (
     ExternalLinkStep,
     LinkStep,
@@ -302,7 +302,7 @@ class Follower:
                 views = group.read(timeout=max(self._until_commit(), 0.001))
             except EndOfStream:
                 break
-            except (StoreConnectionError, StreamVanishedError) as error:
+            except (StoreError, StreamVanishedError) as error:
                 self._away(error)
                 continue
             except Exception as error:  # noqa: BLE001 — a stream's trouble costs that stream
@@ -332,7 +332,7 @@ class Follower:
         while True:
             try:
                 return CursorGroup(streams, begin_at=positions)
-            except StoreConnectionError as error:
+            except StoreError as error:
                 self._away(error)
 
     def _positions(self) -> dict[str, int]:
@@ -469,8 +469,10 @@ class Follower:
         """The scan is closed, and everything is read."""
         self._carry_out()
         for target in self._targets.values():
+            images = self._images_of(target)
             with target.file.use():
-                self._put_images(target)
+                for path, (points, sources) in images.items():
+                    target.entry.images(path, points, sources)
                 self._put_attributes(target)
         self._commit()
         failed = bool(self._failures)
@@ -480,8 +482,7 @@ class Follower:
                 target.entry.carry_out(target.plan, state="FAILED" if failed else "SUCCEEDED")
         self._commit(now=True)
         for target in self._targets.values():
-            with target.file.use():
-                target.file.sync()
+            target.file.sync()
         if failed:
             self.progress.outcome = "failed"
             self.progress.reason = "; ".join(self._failures.values())
@@ -533,8 +534,10 @@ class Follower:
                 self._failures[str(mistake)] = str(mistake)
         return replace(step, attributes=values)
 
-    def _put_images(self, target: _Target) -> None:
-        """Puts datasets together of images that a detector saved."""
+    def _images_of(self, target: _Target) -> dict[str, tuple[Points, list[ImageSource]]]:
+        """Datasets that are put together of images which a detector saved, by path. Waits for its
+        files."""
+        found: dict[str, tuple[Points, list[ImageSource]]] = {}
         directory = os.path.dirname(target.file.real_path)
         for name, paths in target.plan.streams.items():
             if name not in self._images:
@@ -543,15 +546,17 @@ class Follower:
             try:
                 points = Points(stream.dtype, tuple(stream.shape))
                 sources = saved_images(stream.info, len(stream), directory) or []
-                for path in paths:
-                    target.entry.images(path, points, sources)
+                for file, _, _ in sources:
+                    target.file.require_inside(file)
                 missing = self._missing_files(directory, sources)
                 if missing:
                     self._failures[name] = f"images of stream {name!r} are not there: {missing}"
-            except BlissdataError as error:
+                found |= dict.fromkeys(paths, (points, sources))
+            except (BlissdataError, OSError) as error:
                 self._failures[name] = f"images of stream {name!r}: {error}"
+        return found
 
-    def _missing_files(self, directory: str, sources: Sequence[tuple[str, str, int]]) -> str:
+    def _missing_files(self, directory: str, sources: Sequence[ImageSource]) -> str:
         """Waits for the detector's files for a while; the first one that is not there."""
         deadline = time.monotonic() + IMAGES_S
         for name, _, _ in sources:
@@ -601,7 +606,7 @@ class Follower:
             return self._scan.update(block=wait is not None, timeout=wait or 0)
         except PublisherLostError:  # the memory tracker closes it in the end
             return False
-        except StoreConnectionError as error:
+        except StoreError as error:
             self._away(error)
             return False
 
@@ -634,7 +639,7 @@ class Follower:
                 CursorGroup([stream], begin_at={stream.key: positions[stream.name]}).read(
                     block=False
                 )
-            except (EndOfStream, StoreConnectionError):
+            except (EndOfStream, StoreError):
                 sound.append(stream)
             except Exception as trouble:  # noqa: BLE001 — kept, and told in the end
                 self._broken.add(stream.name)

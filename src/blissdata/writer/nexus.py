@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import h5py
 import numpy as np
 
+from blissdata.checked_hdf5 import COMMITTED_MARK
 from blissdata.exceptions import (
     DataFileError,
     FileWriteError,
@@ -57,7 +58,7 @@ __all__ = ["MARK", "MARKS", "Entry", "EntryState", "NexusFile"]
 MARKS = "blissdata_"
 """The names of all marks begin so."""
 
-MARK = "blissdata_writer"
+MARK = COMMITTED_MARK
 """Attribute of the root: this writer began the file; its value is the version of these rules."""
 
 SCAN_MARK = "blissdata_scan"
@@ -216,6 +217,11 @@ class NexusFile:
         self._disk.root = h5py.h5o.get_info(root.id).addr
         self._is_rebuilt = False
 
+    def require_inside(self, name: str) -> None:
+        """Raises `DataFileRefusedError` for a file outside the roots, named as from this one."""
+        if name != ".":
+            self.roots.place(os.path.join(os.path.dirname(self.real_path), name))
+
     def is_refused(self, error: Exception) -> bool:
         """True if it is the disk that raised the error."""
         of_the_disk = isinstance(error, OSError) and _is_of_the_disk(error)
@@ -322,7 +328,7 @@ class Entry:
             case LinkStep():
                 item = h5py.SoftLink(step.target)
             case ExternalLinkStep():
-                self._require_inside(step.file)
+                self._file.require_inside(step.file)
                 item = h5py.ExternalLink(step.file, step.target)
             case _:
                 item = self._dataset(step)
@@ -386,7 +392,7 @@ class Entry:
 
     def _raw_dataset(self, step: RawStep) -> h5py.Dataset:
         for file, _, _ in step.files:
-            self._require_inside(file)
+            self._file.require_inside(file)
         external = [
             (file, offset, h5py.h5f.UNLIMITED if size is None else size)
             for file, offset, size in step.files
@@ -397,7 +403,7 @@ class Entry:
 
     def _virtual_dataset(self, step: VirtualStep) -> h5py.Dataset:
         for source in step.sources:
-            self._require_inside(source.src_file)
+            self._file.require_inside(source.src_file)
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         for source in step.sources:
             creation.set_virtual(
@@ -409,9 +415,8 @@ class Entry:
         return _new_virtual(self._file.file, step.shape, step.dtype, creation)
 
     def images(self, path: str, points: Points, sources: Sequence[ImageSource]) -> None:
-        """Puts the dataset at that path together of images that a detector saved."""
-        for file, _, _ in sources:
-            self._require_inside(file)
+        """Puts the dataset at that path together of images that a detector saved, in files inside the
+        roots."""
         if not sources:
             self._datasets[path] = self._new_dataset(points)
             return
@@ -425,12 +430,6 @@ class Entry:
             creation.set_virtual(ours, file.encode(), dataset.encode(), theirs)
             at += number
         self._datasets[path] = _new_virtual(self._file.file, shape, points.dtype, creation)
-
-    def _require_inside(self, name: str) -> None:
-        """Raises `DataFileRefusedError` for a file outside the roots."""
-        if name != ".":
-            directory = os.path.dirname(self._file.real_path)
-            self._file.roots.place(os.path.join(directory, name))
 
     # ------------------------------------------------------------------------------ points
 

@@ -257,7 +257,7 @@ def readers_cost(url: str, sizes: dict[str, Any], rounds: int) -> list[Row]:
 
 
 def serving(url: str, sizes: dict[str, Any], rounds: int) -> list[Row]:
-    """The frame server on loopback, beside a bare socket."""
+    """The frame server on loopback, beside a bare socket that sends as many different frames."""
     rows = []
     for name, shape in SIZES.items():
         nbytes = int(np.prod(shape)) * 2
@@ -269,14 +269,15 @@ def serving(url: str, sizes: dict[str, Any], rounds: int) -> list[Row]:
             remote = Worker("read", url, scan.key, count, True)
             bare = Worker("socket_reader", nbytes)
             ours, theirs = [], []
-            payload = bytes(nbytes)
+            frames = np.ones((BURST, nbytes), np.uint8)
             with socket.create_connection((LOOPBACK, bare.answer())) as connection:
                 for _ in range(rounds):
                     remote.pipe.send(True)
                     ours.append(remote.answer())
                     bare.pipe.send(count)
-                    for _ in range(-(-count // BURST) * BURST):
-                        connection.sendall(payload)
+                    for _ in range(0, count, BURST):
+                        for frame in frames:
+                            connection.sendall(frame)
                     theirs.append(bare.answer())
                 bare.pipe.send(0)
             remote.end()

@@ -7,10 +7,7 @@ made and checked before it is sent; who asks must know the token. See `wire` for
 from __future__ import annotations
 
 import socket
-from collections import deque
 from typing import Any
-
-import numpy as np
 
 from blissdata.streams.frames.companion import Desk
 from blissdata.streams.frames.ring import RingReader
@@ -22,9 +19,6 @@ WAITING_NBYTES = 2**26
 """What may wait to be sent to one reader [bytes]."""
 
 MOST_WAITING = 1024
-
-BUFFERS = 32
-"""How many frames' memory is kept to be used again."""
 
 
 def main() -> None:
@@ -66,8 +60,6 @@ class _Service:
         self._token = token
         self._front = front
         self._most = most_frames(ring.nbytes)
-        self._idle: deque[Any] = deque()
-        self._sending: deque[tuple[Any, Any]] = deque()
 
     def run(self, desk: Desk) -> None:
         import zmq
@@ -101,25 +93,14 @@ class _Service:
         if index >= taken:
             self._say(reader, Reply(Status.LATER, number, index, taken))
             return
-        memory = self._memory()
-        if not self._ring.read_into(index, memory):
-            self._idle.append(memory)
+        # The message has a copy of its own: it is sent only if that is whole.
+        frame = self._ring.copied(index, lambda pixels: zmq.Frame(pixels.data, copy=True))
+        if frame is None:
             by, when = self._ring.lost_since(index) or (taken, 0.0)
             self._say(reader, Reply(Status.GONE, number, index, by, int(when * 1e9)))
             return
-        frame = zmq.Frame(memory, track=True, copy=False)
-        self._front.send_multipart(
-            [reader, Reply(Status.FRAME, number, index, taken).pack(), frame], copy=False
-        )
-        self._sending.append((frame.tracker, memory))
-
-    def _memory(self) -> Any:
-        """Memory for a frame, that is not being sent any more."""
-        while self._sending and self._sending[0][0].done:
-            memory = self._sending.popleft()[1]
-            if len(self._idle) < BUFFERS:
-                self._idle.append(memory)
-        return self._idle.pop() if self._idle else np.empty(self._ring.nbytes, np.uint8)
+        head = Reply(Status.FRAME, number, index, taken).pack()
+        self._front.send_multipart([reader, head, frame], copy=False)
 
     def _say(self, reader: bytes, reply: Reply) -> None:
         self._front.send_multipart([reader, reply.pack(), b""])

@@ -36,7 +36,7 @@ LOOPBACK = "127.0.0.1"
 IDENTITY = {"name": "frames", "number": 1, "data_policy": "none"}
 SIZES = {"2 MiB": (1024, 1024), "16 MiB": (2048, 4096)}
 
-FULL = {"frames": 300, "latencies": 300, "puts": 400, "seconds": 3.0}
+FULL = {"frames": 1000, "latencies": 300, "puts": 400, "seconds": 3.0}
 QUICK = {"frames": 8, "latencies": 5, "puts": 10, "seconds": 0.1}
 
 
@@ -198,7 +198,7 @@ def reading(url: str, sizes: dict[str, Any], rounds: int) -> list[Row]:
     """One reader on the same host, beside memcpy, and beside the same frames in events."""
     rows = []
     for name, shape in SIZES.items():
-        count = sizes["frames"] if shape == SIZES["2 MiB"] else max(8, sizes["frames"] // 4)
+        count = sizes["frames"] if shape == SIZES["2 MiB"] else max(8, sizes["frames"] // 10)
         frame = np.ones(shape, np.uint16)
         with _published(url, shape, BURST) as (scan, buffer), DataStore(url) as store:
             for _ in range(BURST):
@@ -261,7 +261,7 @@ def serving(url: str, sizes: dict[str, Any], rounds: int) -> list[Row]:
     rows = []
     for name, shape in SIZES.items():
         nbytes = int(np.prod(shape)) * 2
-        count = sizes["frames"] if shape == SIZES["2 MiB"] else max(8, sizes["frames"] // 4)
+        count = sizes["frames"] if shape == SIZES["2 MiB"] else max(8, sizes["frames"] // 10)
         with _published(url, shape, BURST, serve=True, host=LOOPBACK) as (scan, buffer):
             for _ in range(BURST):
                 buffer.put(np.ones(shape, np.uint16))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,19 @@ def test_no_frame_is_torn(frames: int, nbytes: int) -> None:
     found = runs.hunt(frames, nbytes, readers=1)
     assert found["torn"] == 0
     assert found["accepted"] + found["overrun"] > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_every_row() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.frames", "--quick", "--rounds", "1"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for row in ("memcpy", "through events", "put without", "bare socket", "3 × bare", "the limit"):
+        assert row in done.stdout
 
 
 @pytest.mark.slow

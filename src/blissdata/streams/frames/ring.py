@@ -69,6 +69,10 @@ _MARKS = 32
 
 OPEN, CLOSED = 1, 2
 
+POPULATED_NBYTES = 2**28
+"""Rings up to that size are mapped with all their pages at once [bytes], a matter of milliseconds; of larger
+ones each page costs something when it is read first."""
+
 SWEEP_TRIES = 3
 """A reader may hold the lock for an instant, to see whether anybody else does."""
 
@@ -177,7 +181,7 @@ class Ring(_Shared):
         self.name, self._fd = _created(size)
         self._path = os.path.join(_directory(), self.name)
         try:
-            memory = mmap.mmap(self._fd, size)
+            memory = mmap.mmap(self._fd, size, flags=_flags(size))
         except (OSError, ValueError) as error:
             _removed(self._path, self._fd)
             raise SharedMemoryError(
@@ -400,13 +404,18 @@ def _mapped(fd: int, path: str, slots: int, nbytes: int, prot: int) -> mmap.mmap
             f"{path} has {found.st_size} bytes, a ring of {slots} such frames has {size}"
         )
     try:
-        memory = mmap.mmap(fd, size, prot=prot)
+        memory = mmap.mmap(fd, size, flags=_flags(size), prot=prot)
     except (OSError, ValueError) as error:
         raise RingUnreachableError(f"{path} cannot be mapped: {error}") from error
     head = _HEAD.unpack_from(memory)
     if head[:2] != (MAGIC, FORMAT) or head[3:] != (slots, nbytes, stride, begin):
         raise RingUnreachableError(f"{path} is not the ring of this stream")
     return memory
+
+
+def _flags(size: int) -> int:
+    """How memory of that size is mapped."""
+    return mmap.MAP_SHARED | (mmap.MAP_POPULATE if size <= POPULATED_NBYTES else 0)
 
 
 def _freed(memory: mmap.mmap) -> None:

@@ -209,6 +209,24 @@ class TestPoints:
         assert len(answer.content) == 8 * count
         assert answer.headers["x-start"] == str(start)
 
+    def test_of_many_streams_come_in_one_answer(self, ask: Ask, key: str) -> None:
+        wanted = [("x", 1), ("n", 0), ("unknown", 0), ("text", 0), ("z", 0), ("none", 0)]
+        query = "&".join(f"stream={name}&from={start}" for name, start in wanted)
+        body = ask(f"/api/more?key={key}&{query}").content
+        size = int.from_bytes(body[:4], "little")
+        told = json.loads(body[4 : 4 + size])
+        values = np.frombuffer(body[4 + size :], "<f8")
+        assert (4 + size) % 8 == 0
+        assert [one.get("count") for one in told] == [3, 4, None, None, 1, 0]
+        assert all(told[i]["problem"] for i in (2, 3))
+        assert (told[0]["start"], told[0]["length"]) == (1, 4)
+        expected = [np.nan, -np.inf, 3.0, 1.0, 2.0**53, 3.0, 4.0, 5.0]
+        assert np.array_equal(values, expected, equal_nan=True)
+
+    @pytest.mark.parametrize("query", ["", "stream=x", "stream=x&from=-1", "stream=x&from=y"])
+    def test_more_of_nothing_is_refused(self, ask: Ask, key: str, query: str) -> None:
+        assert ask(f"/api/more?key={key}&{query}").status_code == 422
+
     def test_images_keep_their_shape(self, ask: Ask, key: str) -> None:
         answer = ask("/api/points", key=key, stream="image", selection="-1")
         assert json.loads(answer.headers["x-shape"]) == [1, 2, 3]

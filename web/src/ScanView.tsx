@@ -29,6 +29,7 @@ export function ScanView({ scanKey, news }: Props) {
 
   useEffect(() => {
     live.watch([scanKey]);
+    points.begin(); // React's strict mode ends and begins it once more
     return () => {
       live.watch([]);
       points.end();

@@ -151,6 +151,39 @@ export async function points(
   };
 }
 
+export interface More {
+  start?: number;
+  count?: number;
+  length?: number;
+  problem?: string;
+  first?: number;
+  values: Float64Array;
+}
+
+// The next points of many streams, in one question.
+export async function more(key: string, wanted: readonly (readonly [string, number])[]): Promise<More[]> {
+  const query = new URLSearchParams({ key });
+  for (const [name, from] of wanted) {
+    query.append('stream', name);
+    query.append('from', String(from));
+  }
+  const answer = await fetch(`api/more?${query}`, { headers: headers() });
+  if (answer.status === 401) throw new Refused('The token is missing or wrong');
+  const buffer = await answer.arrayBuffer();
+  if (!answer.ok) {
+    const told = JSON.parse(new TextDecoder().decode(buffer) || '{}') as { message?: string };
+    throw new Failed(told.message ?? answer.statusText, answer.status);
+  }
+  const size = new DataView(buffer).getUint32(0, true);
+  const told = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size))) as More[];
+  let at = 4 + size;
+  return told.map((one) => {
+    const values = new Float64Array(buffer, at, one.count ?? 0);
+    at += values.byteLength;
+    return { ...one, values };
+  });
+}
+
 export async function saveScan(scan: ScanRow): Promise<void> {
   const answer = await ask('api/export', { key: scan.key });
   const name = /filename="([^"]+)"/.exec(answer.headers.get('content-disposition') ?? '')?.[1];

@@ -5,6 +5,7 @@
     /api/scan            one scan: identity, info, streams with their lengths
     /api/last            the newest value of each channel
     /api/points          points of a stream, as raw bytes
+    /api/more            the next points of many streams, for plots
     /api/snapshot        a file as it is now, to be asked by its version
     /api/export          a scan as an HDF5 file
     /h5/<version>/…      what H5Web asks (also /h5/…: of the newest snapshot)
@@ -20,7 +21,6 @@ import json
 import logging
 import os
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -106,6 +106,12 @@ MOST_SCANS = 500
 LOOKED_THROUGH = 5000
 """How many scans are looked at for some that are in the state asked for."""
 
+MORE_STREAMS = 256
+"""Of how many streams one question wants points."""
+
+MORE_NBYTES = 2**24
+"""How much the answer holds at most [bytes]; the page asks again for the rest."""
+
 WATCHED_AT_ONCE = 8
 """How many scans one browser may watch."""
 
@@ -129,6 +135,7 @@ def viewer_app(
         Route("/api/scan", viewer.scan),
         Route("/api/last", viewer.last),
         Route("/api/points", viewer.points),
+        Route("/api/more", viewer.more),
         Route("/api/snapshot", viewer.snapshot),
         Route("/api/export", viewer.export),
         WebSocketRoute("/api/live", viewer.live),
@@ -236,6 +243,7 @@ class _Client:
     read: asyncio.Event = field(default_factory=asyncio.Event)
     unread: int = 0
     seen: int = 0
+    problem: str | None = None
     watched: dict[str, Watched] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
     """For each scan that is watched, the version that was told."""
@@ -253,6 +261,8 @@ class _Viewer:
         self._snapshots = Snapshots(store, roots)
         self._clients: set[_Client] = set()
         self._waking = False
+        self._ticked = 0.0
+        self._version = 0
         self._frames: dict[tuple[str, int, int], str] = {}
 
     @asynccontextmanager
@@ -408,6 +418,49 @@ class _Viewer:
         about |= {"x-dtype": points.dtype.str, "x-shape": json.dumps(points.shape)}
         return Response(points.tobytes(), media_type="application/octet-stream", headers=about)
 
+    async def more(self, request: Request) -> Response:
+        """For each `stream` of the scan `key` the points from its `from` on, as plots take them: the
+        length of a JSON text as 4 bytes (little-endian), the text, blanks up to a multiple of 8, then
+        the float64 of all streams. The text says of each its `start`, `count` and `length`, or what its
+        `problem` is (and where those that are left begin, as `first`)."""
+        key = _required(request, "key")
+        streams = request.query_params.getlist("stream")
+        starts = [_number(text, 0, 2**62, "from") for text in request.query_params.getlist("from")]
+        if len(streams) != len(starts) or not 0 < len(streams) <= MORE_STREAMS:
+            raise BadQuestionError(f"Each stream needs a from=, and {MORE_STREAMS} are the most")
+        return await self._work(lambda: self._more(key, list(zip(streams, starts, strict=True))))
+
+    def _more(self, key: str, wanted: list[tuple[str, int]]) -> Response:
+        told, parts = [], []
+        most = MORE_NBYTES // 8 // len(wanted)
+        for stream, start in wanted:
+            about, points = self._next_points(key, stream, start, most)
+            told.append(about)
+            parts.append(points)
+        text = json.dumps(told).encode()
+        text += b" " * (-(len(text) + 4) % 8)
+        body = b"".join([len(text).to_bytes(4, "little"), text, *parts])
+        return Response(body, media_type="application/octet-stream")
+
+    def _next_points(
+        self, key: str, stream: str, start: int, most: int
+    ) -> tuple[dict[str, Any], bytes]:
+        try:
+            block = self._hub.points(key, stream, f"{start}:{start + most}", MAX_SELECTION_NBYTES)
+            if not isinstance(block.points, np.ndarray) or block.points.dtype.kind not in "biufc":
+                return {"problem": f"{stream} holds no numbers"}, b""
+            points = for_plots(block.points)
+        except IndexNoMoreThereError as error:
+            return {"problem": str(error), "first": self._hub.first(key, stream)}, b""
+        except KeyError:
+            return {"problem": f"There is no stream {stream!r}"}, b""
+        except (ValueError, OverflowError, BlissdataError) as error:
+            if isinstance(error, StoreConnectionError):
+                raise
+            return {"problem": str(error)}, b""
+        about = {"start": block.start, "count": len(points), "length": block.length}
+        return about, points.tobytes()
+
     # ------------------------------------------------------------------------------ files
 
     async def snapshot(self, request: Request) -> Response:
@@ -476,7 +529,14 @@ class _Viewer:
                 self._waking = False
 
     def _wake(self) -> None:
+        """All are told at the same time, so that what they are told is made once."""
+        since = self._loop.time() - self._ticked
+        self._loop.call_later(max(PERIOD_S - since, 0.0), self._tick)
+
+    def _tick(self) -> None:
         self._waking = False
+        self._ticked = self._loop.time()
+        self._version = self._hub.version
         self._frames.clear()
         for client in self._clients:
             client.wake.set()
@@ -486,7 +546,8 @@ class _Viewer:
         await socket.accept(subprotocol=PROTOCOL)
         client = _Client()
         client.seen = self._hub.version
-        hello = {"type": "hello", "version": client.seen, "problem": self._hub.changes(0).problem}
+        client.problem = self._hub.changes(client.seen).problem
+        hello = {"type": "hello", "version": client.seen, "problem": client.problem}
         await socket.send_text(json.dumps(hello))
         self._clients.add(client)
         try:
@@ -535,7 +596,6 @@ class _Viewer:
         while True:
             await client.wake.wait()
             client.wake.clear()
-            began = time.monotonic()
             while client.unread >= UNREAD:
                 client.read.clear()
                 async with asyncio.timeout(PATIENCE_S):
@@ -543,7 +603,6 @@ class _Viewer:
             for text in self._news(client):
                 client.unread += 1
                 await socket.send_text(text)
-            await asyncio.sleep(max(PERIOD_S - (time.monotonic() - began), 0))
 
     def _news(self, client: _Client) -> list[str]:
         """What this browser does not know yet, as messages."""
@@ -554,25 +613,25 @@ class _Viewer:
             texts.append(self._frame("", since, changes.version, lambda: _news_of_scans(changes)))
         for key, watched in client.watched.items():
             before = client.told.get(key, 0)
-            version = self._hub.version
-            found = watched.lengths(before)
-            client.told[key] = version
-            if found or not before:
-
-                def lengths(found: Any = found, key: str = key) -> dict[str, Any]:
-                    told = {name: [one.length, one.sealed] for name, one in found.items()}
-                    return {"type": "lengths", "key": key, "lengths": told}
-
-                texts.append(self._frame(key, before, version, lengths))
-        if changes.version > since:
+            now = max(self._version, before)
+            text = self._frame(key, before, now, partial(_news_of_lengths, key, watched, before))
+            client.told[key] = now
+            if text:
+                texts.append(text)
+        if changes.problem != client.problem:
+            client.problem = changes.problem
             texts.append(json.dumps({"type": "store", "problem": changes.problem}))
         return texts
 
-    def _frame(self, what: str, since: int, now: int, make: Callable[[], dict[str, Any]]) -> str:
-        """A message as text, made once for all who need the same."""
+    def _frame(
+        self, what: str, since: int, now: int, make: Callable[[], dict[str, Any] | None]
+    ) -> str:
+        """A message as text, made once for all who need the same; empty if there is none."""
         found = self._frames.get((what, since, now))
         if found is None:
-            found = self._frames[what, since, now] = json.dumps(make())
+            message = make()
+            found = "" if message is None else json.dumps(message)
+            self._frames[what, since, now] = found
         return found
 
 
@@ -592,6 +651,14 @@ def _news_of_scans(changes: Any) -> dict[str, Any]:
         "scan_new": list(changes.new),
         "scan_state": {key: _state_name(state) for key, state in changes.states.items()},
     }
+
+
+def _news_of_lengths(key: str, watched: Watched, since: int) -> dict[str, Any] | None:
+    found = watched.lengths(since)
+    if not found and since:
+        return None
+    told = {name: [one.length, one.sealed] for name, one in found.items()}
+    return {"type": "lengths", "key": key, "lengths": told}
 
 
 def _state_name(state: int) -> str:

@@ -35,7 +35,7 @@ from blissdata.writer.nexus import MARKS
 
 @given(_groups(TREES), st.floats(0, 1), st.data())
 @settings(
-    max_examples=15,
+    max_examples=8,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=tuple(HealthCheck),
 )

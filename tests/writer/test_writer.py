@@ -570,3 +570,30 @@ def test_a_missing_permission_is_told_of(plain_store: DataStore, tmp_path: Path)
         scan = measured(plain_store, tmp_path / "closed" / "a.h5")
         assert "Permission denied" in writer.wait_failed(scan).reason
         writer.wait_written(measured(plain_store, tmp_path / "b.h5"))
+
+
+def test_a_server_that_is_killed_and_comes_back_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with (
+        TestServer(appendonly="yes", appendfsync="always") as server,
+        DataStore(server.url, init_db=True) as store,
+        DataStore(server.url) as other,
+        running(other, tmp_path) as writer,
+    ):
+        scan = new_scan(store, path)
+        a = scan.create_stream("a", dtype="i8")
+        scan.prepare()
+        scan.start()
+        a.send(np.arange(1000))
+        a.join()
+        writer.wait("writing /")
+        for start in (1000, 2000):
+            server.kill()
+            server.start()
+            a.send(np.arange(start, start + 1000))
+            a.join()
+        scan.stop()
+        scan.close()
+        writer.wait_written(scan)
+    with h5py.File(path) as file:
+        assert np.array_equal(file["1.1/instrument/a/data"][:], np.arange(3000))

@@ -122,7 +122,7 @@ class StackCatalog(RedisCatalog):
         self._keys = keys
         self._numbers = frozenset(numbers)
         self._state_keys: dict[str, str] = {}
-        self._states: dict[str, tuple[str, int]] = {}
+        self._states: dict[str, tuple[int, int | None]] = {}
         self._states_of = 0
         self._compared: dict[tuple[Criterion, ...], dict[str, bool]] = {}
         self._steady: Command = ("FCALL", "bdj3_steady", 3, KEEPER, PULSES, PINS, database)
@@ -269,52 +269,50 @@ class StackCatalog(RedisCatalog):
         with translated_errors(f"asking for the states of {len(keys)} scans"):
             state_keys = self._find_state_keys(found)
             scans, streams = list(state_keys), list(state_keys.values())
-            alive, states = self._look_at_states(scans, streams)
-        for key, stream, is_alive in zip(scans, streams, alive, strict=True):
-            if is_alive and stream in states:
-                found[key] = states[stream][1]
-        return found
-
-    def _look_at_states(
-        self, scans: Sequence[str], streams: Sequence[str]
-    ) -> tuple[Sequence[bool], Mapping[str, tuple[str, int]]]:
-        """Which of the scans are alive, and the newest state of each state stream, and its id. Of streams
-        that were looked at before only what came since is asked for: most scans are closed."""
-        while True:
             connected = self._raw.connected
-            if connected != self._states_of:
-                self._states, self._states_of = {}, connected
-            remembered = self._states
-            known = {stream: remembered[stream] for stream in streams if stream in remembered}
-            new = [stream for stream in streams if stream not in known]
-            since = [ident for ident, _ in known.values()]
-            steady, there, *newest = self._raw.execute_packed(
+            steady, there, *lengths = self._raw.execute_packed(
                 packed(self._steady)
                 + packed_with_many(("EXISTS",), scans or [""])
-                + packed_for_each(("XREVRANGE",), new, ("+", "-", "COUNT", "1"))
-                + (packed_with_many(("XREAD", "STREAMS"), [*known], since) if known else b""),
-                2 + len(new) + bool(known),
+                + packed_for_each(("XLEN",), streams, ()),
+                2 + len(streams),
             )
-            came = newest.pop() if known else None
-            if known and (self._raw.connected != connected or isinstance(came, Exception)):
-                self._states = {}  # the server may have been restarted from an older state
-                continue
-            break
-        everyone = steady == 1 and there == len(scans)
-        alive = [True] * len(scans) if everyone else are_alive(self._raw, scans)
-        names = dict(zip(streams, scans, strict=True))
-        news = {stream.encode(): reply for stream, reply in zip(new, newest, strict=True)}
-        news |= (came.items() if isinstance(came, dict) else came) or ()
-        for stream, entries in ((key.decode(), entries) for key, entries in news.items()):
+            if self._raw.connected != self._states_of:
+                # The server may be another one, or have been restarted from an older state.
+                self._states, self._states_of = {}, connected
+            everyone = steady == 1 and there == len(scans)
+            alive = [True] * len(scans) if everyone else are_alive(self._raw, scans)
+            known = self._states
+            newer = {
+                key: stream
+                for key, stream, length in zip(scans, streams, lengths, strict=True)
+                if known.get(stream, _NOT_KNOWN)[0] != length
+            }
+            seen = self._look_at_states(newer) if newer else {}
+        for key, stream, is_alive in zip(scans, streams, alive, strict=True):
+            if is_alive:
+                found[key] = (seen.get(stream) or known.get(stream, _NOT_KNOWN))[1]
+        return found
+
+    def _look_at_states(self, streams: Mapping[str, str]) -> dict[str, tuple[int, int | None]]:
+        """For the state stream of each of these scans how many steps it holds, and the newest state; they
+        are remembered: as long as a stream holds no more, that is its state."""
+        names = list(streams.values())
+        replies = self._raw.execute_packed(
+            packed_for_each(("XLEN",), names, ())
+            + packed_for_each(("XREVRANGE",), names, ("+", "-", "COUNT", "1")),
+            2 * len(names),
+        )
+        lengths, newest = replies[: len(names)], replies[len(names) :]
+        found: dict[str, tuple[int, int | None]] = {}
+        for (key, stream), length, entries in zip(streams.items(), lengths, newest, strict=True):
             # Another type where the state stream should be costs no other scan its state.
-            if entries and not isinstance(entries, Exception):
-                ident, fields = entries[-1]
-                known[stream] = (ident.decode(), _state(names[stream], fields))
-        if len(self._states) + len(new) > REMEMBERED:
+            there = entries and not isinstance(entries, Exception)
+            found[stream] = (length, _state(key, entries[0][1]) if there else None)
+        if len(self._states) + len(found) > REMEMBERED:
             self._states = {}
-        if len(known) <= REMEMBERED:
-            self._states.update(known)
-        return alive, known
+        if len(found) <= REMEMBERED:
+            self._states.update(found)
+        return found
 
     def lives(self, keys: Sequence[str]) -> dict[str, Life]:
         if not keys:
@@ -547,6 +545,8 @@ def _state(key: str, fields: Sequence[bytes]) -> int:
     usual = _USUAL_STATES.get(fields[1]) if fields[0] == b"state" else None
     return state_number(key, _field(fields, b"state")) if usual is None else usual
 
+
+_NOT_KNOWN = (-1, None)
 
 _USUAL_STATES = {b"%d" % n: n for n in range(CLOSED + 1)}
 

@@ -38,10 +38,10 @@ def main() -> int:
     if unknown := set(names) - set(SETTINGS):
         parser.error(f"no settings: {', '.join(unknown)}; there are: {', '.join(SETTINGS)}")
     report = run(seed, arguments.faults or 200, names, tell=_tell)
+    print(as_text(report), flush=True)
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(as_json(report), file, indent=2)
-    print(as_text(report))
     return 0 if report.total.good else 1
 
 

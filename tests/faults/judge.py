@@ -41,7 +41,7 @@ class Gap:
     before: str
     after: str
     """The words around it."""
-    again: Counter[str]
+    again: Mapping[str, int]
     """The calls that failed meanwhile, and were repeated, by the type of their error."""
 
 
@@ -125,7 +125,7 @@ def read_journal(name: str, paths: Iterable[Path]) -> Journal:
                 continue
             said = " ".join(str(part)[:40] for part in [word, *rest[1:]])
             if last is not None and when - last[0] > SHORT_S and word != "over":
-                journal.gaps.append(Gap(last[0], when, last[1], said, again))
+                journal.gaps.append(Gap(last[0], when, last[1], said, dict(again)))
             last, again = (when, said), Counter()
     return journal
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.faults.__main__ import as_json, as_text
 from tests.faults.compare import Row, as_table
 from tests.faults.formula import points, salt
-from tests.faults.harness import SETTINGS, run, shares
+from tests.faults.harness import SETTINGS, Report, run, shares
 from tests.faults.judge import (
     SEAL,
     Broken,
@@ -214,6 +216,10 @@ def test_a_stall_is_explained(tmp_path: Path) -> None:
     assert (stall.seconds, stall.beyond) == (8, 4)
     assert str(stall).startswith("8.0 s, 4.0 s of it with nothing broken: reader between at fast 7")
     assert "2 × StoreConnectionError" in str(stall)
+    report = Report(7, Counter(stall=2), {"network": Verdict(stalls=[stall])})
+    said = json.loads(json.dumps(as_json(report)))
+    assert said["total"]["stalls"][0]["gap"]["again"] == {"StoreConnectionError": 2}
+    assert str(stall) in as_text(report)
 
 
 def test_a_comparison_counts_what_was_survived_and_says_what_was_not() -> None:

@@ -20,6 +20,7 @@ import pytest
 from blissdata import DataStore
 from blissdata.cli import main
 from blissdata.redis_engine.local_server import ensure_running, status, stop
+from blissdata.testing.servers import TestServer
 from blissdata.writer.report import read_report
 
 
@@ -129,6 +130,14 @@ def test_status_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found["clients"] == 0
     assert found["fsync"] == "always"
     assert main(["stop", "--directory", str(private)]) == 0
+
+
+def test_status_of_a_server_that_wants_a_password(capsys: pytest.CaptureFixture[str]) -> None:
+    with TestServer() as server, server.client() as admin:
+        admin.config_set("requirepass", "right")
+        assert main(["status", server.url]) == 1
+        admin.config_set("requirepass", "")
+    assert "wants a password, or another one. Give it in the URL" in capsys.readouterr().err
 
 
 def test_status_of_a_url(capsys: pytest.CaptureFixture[str]) -> None:

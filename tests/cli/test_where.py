@@ -20,7 +20,7 @@ from blissdata import DataStore, Scan, hdf5_handles
 from blissdata.cli.bars import bar, legend, pieces, ranges_text
 from blissdata.cli.where import map_of
 from blissdata.lima.client import prepare_next_lima_acquisition
-from blissdata.streams import Availability, Place, Ranges
+from blissdata.streams import Availability, Place, Ranges, heartbeat
 from blissdata.streams.availability import EventBounds, Holding
 from blissdata.streams.hdf5_fallback import Hdf5BackedStream
 from blissdata.streams.lima import LimaStream
@@ -150,6 +150,35 @@ def test_only_the_streams_that_were_asked_for(run: Callable, half_way: Acquisiti
     missing = run("where", "last", "nothing")
     assert missing.code == 3
     assert "has no stream 'nothing'; there are: camera, diode, elapsed_time" in missing.err
+
+
+def test_streams_may_be_named_behind_an_option(run: Callable, half_way: Acquisition) -> None:
+    (found,) = run("where", "last", "--json", "diode", "cam*").objects
+    assert [one["name"] for one in found["streams"]] == ["diode", "camera"]
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [("--nonsense", "--nonsense"), ("--json diode --nonsense", "diode --nonsense")],
+)
+def test_what_is_not_understood_brings_the_usage_of_the_command(
+    run: Callable, words: str, left: str
+) -> None:
+    shown = run("where", "last", *words.split())
+    assert shown.code == 2
+    assert shown.err.startswith("usage: blissdata where ")
+    assert f"unrecognized arguments: {left}" in shown.err
+
+
+def test_a_lost_publisher_is_told_of(
+    run: Callable, half_way: Acquisition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("where", "last", "--json").objects[0]["lost"] is False
+    half_way.store.heartbeat.close()
+    monkeypatch.setattr(heartbeat, "LOST_AFTER_S", -1.0)
+    assert run("where", "last", "--json").objects[0]["lost"] is True
+    assert "STARTED" in (title := run("where", "last").out.splitlines()[0])
+    assert title.endswith(", its publisher is lost")
 
 
 def test_a_stream_that_cannot_be_asked_says_why(run: Callable, store: DataStore) -> None:

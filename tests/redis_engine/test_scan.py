@@ -531,6 +531,18 @@ class TestNames:
         ):
             scan.create_stream(name, dtype="float64")
 
+    def test_points_that_left_memory_may_be_in_the_file_of_their_scan(
+        self, store: DataStore
+    ) -> None:
+        with store.create_scan({**IDENTITY, "path": "/data/s.h5"}, info={"save": True}) as scan:
+            stream = scan.create_stream("d", dtype="float64")
+            scan.prepare()
+            scan.start()
+            stream.send(np.arange(3.0))
+        store.event_log.trim({stream.key: 3})
+        with pytest.raises(IndexNoMoreThereError, match=r"is saved to /data/s\.h5: .*File reads"):
+            store.load_scan(scan.key).streams["d"][1]
+
     def test_points_of_a_deleted_scan_are_said_to_be_deleted(self, store: DataStore) -> None:
         with store.create_scan(IDENTITY) as scan:
             stream = scan.create_stream("d", dtype="float64")

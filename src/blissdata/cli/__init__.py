@@ -59,8 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         from blissdata.demo.__main__ import main as demo
 
         return _exit_code(lambda: demo(arguments[1:]))
-    parsed = command_line_parser().parse_args(arguments)
+    parsed = _parsed(arguments)
     return _exit_code(lambda: parsed.run(parsed))
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """As argparse understands it; streams may be named behind an option as well."""
+    parser = command_line_parser()
+    parsed, left = parser.parse_known_args(arguments)
+    if left:
+        if not hasattr(parsed, "streams") or any(word.startswith("-") for word in left):
+            parsed.parser.error(f"unrecognized arguments: {' '.join(left)}")
+        parsed.streams = [*parsed.streams, *left]
+    return parsed
 
 
 def _exit_code(command: Callable[[], int | None]) -> int:
@@ -131,6 +142,8 @@ def command_line_parser() -> argparse.ArgumentParser:
     ):
         command.add_to(commands)
     commands.add_parser("demo", help="publish a measured scan, follow it live, read it again")
+    for command_parser in commands.choices.values():
+        command_parser.set_defaults(parser=command_parser)  # its own usage is what errors show
     return parser
 
 

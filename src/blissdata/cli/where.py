@@ -76,13 +76,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _run(arguments: argparse.Namespace) -> int:
     from blissdata import DataStore
-    from blissdata.cli.overview import quiet_library
+    from blissdata.cli.overview import lost_publishers, quiet_library
 
     with quiet_library(), DataStore(arguments.url) as store:
         scan = load(store, arguments.scan)
         shown: str | None = None
         for found in _looks(scan, arguments.streams, arguments.watch):
-            text = _json(scan, found) if arguments.json else _text(scan, found)
+            lost = lost_publishers(store, [scan.key]).get(scan.key)
+            text = _json(scan, found, lost) if arguments.json else _text(scan, found, lost)
             if text == shown:
                 continue
             if shown is not None and not arguments.json:
@@ -120,12 +121,13 @@ def _wait(scan: Scan, period: float) -> None:
         time.sleep(period)
 
 
-def _json(scan: Scan, found: Mapping[str, Availability]) -> str:
+def _json(scan: Scan, found: Mapping[str, Availability], lost: float | None) -> str:
     whole: dict[str, Any] = {
         "key": scan.key,
         "name": scan.identity.get("name"),
         "number": scan.identity.get("number"),
         "state": scan.state.name,
+        "lost": lost is not None,
         "streams": [one.as_json() for one in found.values()],
     }
     return compact_json(whole)
@@ -134,13 +136,16 @@ def _json(scan: Scan, found: Mapping[str, Availability]) -> str:
 # ---------------------------------------------------------------------------------- for people
 
 
-def _text(scan: Scan, found: Mapping[str, Availability]) -> str:
-    from blissdata.cli.overview import npoints_of
+def _text(scan: Scan, found: Mapping[str, Availability], lost: float | None) -> str:
+    from blissdata.cli.overview import lost_text, npoints_of
     from blissdata.cli.tables import painted, terminal_width
 
     room = terminal_width()
     who = f"{value(scan.identity.get('number'))} {value(scan.identity.get('name'))}".strip()
     title: Painted = [(f"{who}, {scan.state.name}, {printable(scan.key)}", "bold")]
+    if lost is not None:
+        # Without the time: a map that is shown again and again is shown when something changes.
+        title.append((f", {lost_text(lost).partition(':')[0]}", "bold red"))
     lines = [title, [], *map_of(found, npoints_of(scan.info), room)]
     if not found:
         lines[1:] = [[("no streams yet" if scan.state == 0 else "no streams", "")]]

@@ -342,6 +342,7 @@ class StreamArray(LiveArray):
         deadline = patience.deadline()
         if self._extent.wait(needed, deadline):
             return self._extent.known
+        self._extent.look()
         until = "its end" if needed is None else f"point {needed - 1}"
         raise DataTimeoutError(
             f"{self._what} has {self._extent.known} points and was not sealed: {until} did not come "

@@ -352,9 +352,14 @@ def resolve_slice(selection: slice, tail: Tail, what: str) -> range:
     return selected
 
 
-def no_more_there(what: str, start: int, stop: int) -> IndexNoMoreThereError:
-    """The error for points that have left the server, `stop` exclusive."""
+def no_more_there(
+    what: str, start: int, stop: int, saved: str | None = None
+) -> IndexNoMoreThereError:
+    """The error for points that have left the server, `stop` exclusive; `saved` is the file that the
+    scan says it is saved to."""
     points = f"index {start}" if stop == start + 1 else f"points {start} to {stop - 1}"
+    hint = f". The scan is saved to {saved}: blissdata.h5api.redis_hdf5.File reads it there"
     return IndexNoMoreThereError(
         f"{what}: {points} left the server's memory, and this stream has no file to read them from"
+        + (hint if saved else "")
     )

@@ -427,7 +427,7 @@ class EventStream:
         """The error for points that are not on the server any more, with the reason."""
         if self.scan_key and self._data_store.scan_states([self.scan_key])[self.scan_key] is None:
             return IndexNoMoreThereError(f"{self.what}: the scan was deleted from the server")
-        return no_more_there(self.what, start, stop)
+        return no_more_there(self.what, start, stop, self.scan_path if self.scan_saves else None)
 
     def decoding(self, index: int, decode: Callable[[], T]) -> T:
         """Calls `decode`; a payload that lies is reported with the stream and the index."""

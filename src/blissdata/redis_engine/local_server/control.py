@@ -245,7 +245,14 @@ def url_status(url: str) -> ServerStatus:
 
     try:
         return ServerStatus(running=True, **_look_at(url))
-    except (StoreConnectionError, ServerBusyError) as error:
+    except StoreConnectionError as error:
+        if "authenticat" in str(error).lower() or "password" in str(error).lower():
+            raise StoreError(
+                f"The server at {redacted(url)} wants a password, or another one. Give it in the URL, "
+                "as in redis://:password@host:port"
+            ) from error
+        return ServerStatus(running=False, url=redacted(url), problem=str(error))
+    except ServerBusyError as error:
         return ServerStatus(running=False, url=redacted(url), problem=str(error))
 
 

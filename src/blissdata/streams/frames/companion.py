@@ -27,6 +27,14 @@ __all__ = ["Companion", "Desk"]
 READY_S = 60.0
 """How long a companion may take to start [s]; a machine may be busy."""
 
+MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**28),
+}
+"""What glibc is told in a companion: memory of frames is used again, not given back and asked for anew, which
+takes longer than copying them."""
+
 END_S = 10.0
 """How long one without work may take to end [s]."""
 
@@ -51,6 +59,7 @@ class Companion:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(fd,),
+            env={**MEMORY, **os.environ},
             start_new_session=True,  # Ctrl-C is for the detector's program
         )
         if self._process.stdin is None or self._process.stdout is None:

@@ -19,7 +19,7 @@ from tests.viewer.conftest import TOKEN
 
 from blissdata import DataStore
 from blissdata.viewer.access import Gate
-from blissdata.viewer.app import viewer_app
+from blissdata.viewer.app import UNREAD, viewer_app
 
 Ask = Callable[..., httpx.Response]
 
@@ -286,6 +286,9 @@ class TestLive:
             scan.close()
             heard(socket, lambda m: m.get("scan_state", {}).get(scan.key) == "CLOSED")
             plain_store.delete_scan(scan.key)
+            heard(socket, lambda m: m.get("scan_state", {}).get(scan.key) == "GONE")
+            gone = client.get("/api/scan", params={"key": scan.key})
+            assert gone.status_code == 404
 
     def test_large_points_are_told_by_their_number_alone(
         self, plain_store: DataStore, file: str
@@ -297,6 +300,30 @@ class TestLive:
             heard(socket, lambda m: m.get("lengths", {}).get("image", [0])[0] == 2)
             scan.stop()
         # closed: the length is final
+
+    def test_who_never_reads_is_not_told_more_and_then_only_the_newest(
+        self, plain_store: DataStore, file: str
+    ) -> None:
+        scan, streams = started(plain_store, group(), 1, file, x=("f8", ()))
+        watch = json.dumps({"type": "watch", "keys": [scan.key]})
+        protocols = ["blissdata.viewer", f"token.{TOKEN}"]
+        with (
+            scan,
+            talking(plain_store) as (client, silent),
+            client.websocket_connect("ws://localhost/api/live", protocols) as reader,
+        ):
+            for socket in (silent, reader):
+                socket.send_text(watch)
+            for count in range(1, 3 * UNREAD):
+                send(streams["x"], np.arange(1.0))
+                heard(reader, lambda m, n=count: m.get("lengths", {}).get("x", [0])[0] == n)
+            told = [json.loads(silent.receive_text()) for _ in range(1 + UNREAD)]
+            assert max(m.get("lengths", {}).get("x", [0])[0] for m in told) <= UNREAD
+            for _ in told:
+                silent.send_text('{"type": "read"}')
+            newest = heard(silent, lambda m: "x" in m.get("lengths", {}))
+            assert newest["lengths"]["x"][0] == 3 * UNREAD - 1  # what was in between is left out
+            scan.stop()
 
     def test_nonsense_ends_the_conversation_and_nothing_else(self, plain_store: DataStore) -> None:
         with talking(plain_store) as (client, socket):

@@ -84,7 +84,7 @@ def questions() -> Iterator[str]:
     yield "attr?path=%2F1.1&attr_keys=number&attr_keys=ok"
     yield "attr?path=%2F1.1&attr_keys=unknown"
     yield "meta"
-    for name in POINTS:
+    for name in ("energy", "flags", "waves", "images"):
         where = quote(f"/1.1/all/{name}", safe="")
         for selection in SELECTIONS:
             yield f"data?path={where}&selection={quote(selection)}"

@@ -138,6 +138,8 @@ class Hub:
         self._forgotten = 0
         self._scans: OrderedDict[str, Scan] = OrderedDict()
         self._watched: dict[str, Watched] = {}
+        self._settled: dict[str, int | None] = {}
+        """The states of scans that are watched and closed: they may still be deleted."""
         self._problem: str | None = None
         self._parts = Parts(PARTS_NBYTES)
         self._timetag: str | None = None
@@ -307,10 +309,12 @@ class Hub:
         new = [one.key for one in announced]
         states: dict[str, int | None] = dict.fromkeys(new, 0)
         with self._lock:
-            asked = [*self._open, *new]
+            known: dict[str, int | None] = {**self._settled, **self._open}
+        asked = [*dict.fromkeys([*known, *new])]
         if asked:
             states = self._store.scan_states(asked)
-        moved = {key: state for key, state in states.items() if state != self._open.get(key, -2)}
+        unknown = object()
+        moved = {key: state for key, state in states.items() if state != known.get(key, unknown)}
         if moved:
             self._take(moved, set(new))
             self.tell()
@@ -325,6 +329,8 @@ class Hub:
                 self._scans.pop(key, None)
                 if state is None or state >= ScanState.CLOSED:
                     self._open.pop(key, None)
+                    if key in self._watched:
+                        self._settled[key] = state
                 else:
                     self._open[key] = state
             self._keys += [key for key in moved if key in new]
@@ -353,6 +359,8 @@ class Hub:
             found.watchers += 1
             if scan.state < ScanState.CLOSED:
                 self._open.setdefault(key, int(scan.state))
+            else:
+                self._settled.setdefault(key, int(scan.state))
         return found
 
     def unwatch(self, watched: Watched) -> None:
@@ -362,6 +370,7 @@ class Hub:
             if watched.watchers > 0 or self._watched.get(watched.key) is not watched:
                 return
             del self._watched[watched.key]
+            self._settled.pop(watched.key, None)
         watched.end()
 
     def watched(self, key: str) -> Watched | None:

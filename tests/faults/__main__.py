@@ -95,7 +95,8 @@ def as_text(report: Report) -> str:
     width = max(map(len, report.verdicts), default=0)
     lines.append(" " * width + "".join(f"  {title}" for title in COLUMNS.values()))
     for name, verdict in [*report.verdicts.items(), ("total", report.total)]:
-        cells = [f"{getattr(verdict, column):.6g}" for column in COLUMNS]
+        found = [getattr(verdict, column) for column in COLUMNS]
+        cells = [f"{one:.1f}" if isinstance(one, float) else str(one) for one in found]
         cells = [f"{c:>{len(t)}}" for c, t in zip(cells, COLUMNS.values(), strict=True)]
         lines.append(f"{name:{width}}" + "".join(f"  {cell}" for cell in cells))
     lines += ["", "longest times without a word of a program:"]

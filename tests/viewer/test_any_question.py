@@ -65,7 +65,7 @@ QUESTIONS = st.lists(
 
 @pytest.mark.slow
 @settings(
-    max_examples=100,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(QUESTIONS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from os import PathLike
 from typing import Any
@@ -256,6 +257,11 @@ class FramesStream(BaseStream):
         def take(position: int, data: memoryview) -> None:
             found[position] = np.frombuffer(data, point.dtype).reshape(point.shape)
 
+        if len(frames) > 1 and self._files is None:
+            # Who lags behind is told at once, not after fetching all those that are still there.
+            with suppress(ImageServerError):
+                if frames[0] < self._remote.held().start:
+                    self.frames(frames[:1])
         self._ask_elsewhere(frames, range(len(frames)), take, {})
         missing = [at for at in range(len(frames)) if at not in found]
         for at in missing:

@@ -24,7 +24,7 @@ def test_every_reader_gets_every_frame_right(server: TestServer, tmp_path: Path)
     assert run.readers["remote"]["sources"].get("ring", 0) == 0
 
 
-@pytest.mark.parametrize(("frames", "nbytes"), [(3000, 2**14), (40, 2**20)])
+@pytest.mark.parametrize(("frames", "nbytes"), [(3000, 2**14), (400, 2**20)])
 def test_no_frame_is_torn(frames: int, nbytes: int) -> None:
     found = runs.hunt(frames, nbytes, readers=1)
     assert found["torn"] == 0

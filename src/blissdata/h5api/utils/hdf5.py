@@ -428,8 +428,14 @@ class DynamicHDF5Handler(metaclass=_SharedByPath):
                 item = self._item(name)
                 complete = self._is_initialized(item)
                 new = [found for found in names_of(item) if found not in seen]
+            if not new:
+                return new, complete
+            # Who looks while they are being written may see what is no name: a second look tells.
+            self._look_anew()
+            there = set(names_of(self._item(name)))
+            new = [found for found in new if found in there]
             seen.update(dict.fromkeys(new))
-            return new, complete and not new
+            return new, False
 
         yield from self._iterate(step)
 

@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import struct
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -67,6 +68,8 @@ class Link:
         """`connection` is one of the Redis client, connected."""
         self._connection = connection
         self._socket = connection._sock  # noqa: SLF001 — there is no public name for it
+        # A link that nobody closed is closed without a word, in whatever order things are collected.
+        weakref.finalize(self, self._socket.close).atexit = False
         self._reader = hiredis.Reader(
             protocolError=redis.exceptions.InvalidResponse,
             replyError=redis.exceptions.ResponseError,

@@ -11,6 +11,9 @@ import { useRemembered } from './remember';
 
 const LEAST_MS = 5000;
 
+/** For so long the server gives the same snapshot to everybody. */
+const SHARED_MS = 1100;
+
 interface Props {
   file: string;
   scan: WholeScan;
@@ -24,6 +27,8 @@ export default function Tree({ file, scan, state, lengths }: Props) {
   const [auto, setAuto] = useRemembered('refresh', true);
   const [outdated, setOutdated] = useState(false);
   const taken = useRef(0);
+  const shown = useRef<number | null>(null);
+  const later = useRef<ReturnType<typeof setTimeout>>();
   const count = [...lengths.values()].reduce((sum, [length]) => sum + length, 0);
   const shownCount = useRef(count);
   const ended = state === 'CLOSED' || state === 'GONE';
@@ -32,8 +37,14 @@ export default function Tree({ file, scan, state, lengths }: Props) {
 
   const refresh = useCallback(() => {
     taken.current = performance.now();
+    clearTimeout(later.current);
     takeSnapshot(file)
       .then((found) => {
+        if (found === shown.current) {
+          later.current = setTimeout(refresh, SHARED_MS); // nothing newer yet: what is shown is too young
+          return;
+        }
+        shown.current = found;
         setVersion(found);
         setOutdated(false);
         setProblem(null);
@@ -43,6 +54,7 @@ export default function Tree({ file, scan, state, lengths }: Props) {
 
   useEffect(() => {
     if (!waiting) refresh();
+    return () => clearTimeout(later.current);
   }, [waiting, refresh]);
 
   useEffect(() => {

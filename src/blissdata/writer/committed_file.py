@@ -62,7 +62,7 @@ _CHECKSUM = slice(44, 48)
 _OBJECT_HEADERS = (b"OHDR", b"OCHK")
 """How blocks begin that say how long a dataset is (the same, IV.A)."""
 
-LEAST_AHEAD = 1 << 20
+LEAST_AHEAD = 1 << 26
 MOST_AHEAD = 1 << 30
 """How much more than there is the superblock promises while the file is written [bytes]: the disk has
 a hole there, and readers may follow what comes meanwhile."""
@@ -305,12 +305,17 @@ class CommittedFile:
         self._ahead = min(
             max(AHEAD * (end - self._committed), self._ahead // 2, LEAST_AHEAD), MOST_AHEAD
         )
+        # A reader learns how long the file is before it reads what is promised: no more is promised than
+        # the file was long at the commit before.
+        before = os.fstat(self._fd).st_size
         try:
-            os.ftruncate(self._fd, max(end + self._ahead, os.fstat(self._fd).st_size))
+            os.ftruncate(self._fd, max(end + 3 * self._ahead, before))
         except OSError:  # a disk without holes, or a limit
             self._can_be_sparse = False
             return self._choose_ahead(end)
-        return self._ahead
+        if self._new_path is not None:
+            return self._ahead
+        return max(0, min(self._ahead, before - end))
 
     def _held_blocks(self) -> dict[int, Buffer]:
         """What is held, as HDF5 wrote it: blocks by their offsets, none inside another."""

@@ -84,7 +84,15 @@ class PageBuildHook(BuildHookInterface):  # type: ignore[type-arg, misc]
         environment = {**os.environ, "PATH": f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"}
         made = self._web / "dist"
         for command in (
-            [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+            [
+                *npm,
+                "ci",
+                "--omit=dev",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+            ],
             [node, "node_modules/typescript/bin/tsc", "--noEmit"],
             [node, "node_modules/vite/bin/vite.js", "build", "--emptyOutDir", "--logLevel=error"],
         ):

@@ -234,6 +234,37 @@ class TestPoints:
             range(12, 18)
         )
 
+    def test_pictures_are_no_larger_than_they_are_drawn(self, ask: Ask, key: str) -> None:
+        answer = ask("/api/picture", key=key, stream="image", index="1", rows=2, columns=2)
+        told = {name: answer.headers[f"x-{name}"] for name in ("step", "shape", "whole", "limits")}
+        assert told == {
+            "step": "2",
+            "shape": "[1, 2]",
+            "whole": "[2, 3]",
+            "limits": "[6.0, 11.0, 6.0]",
+        }
+        assert np.frombuffer(answer.content, answer.headers["x-dtype"]).tolist() == [10, 11]
+        answer = ask("/api/picture", key=key, stream="image", index="-1")
+        assert (answer.headers["x-start"], answer.headers["x-step"]) == ("2", "1")
+
+    @pytest.mark.parametrize(
+        ("query", "status"),
+        [
+            ({"stream": "image", "index": "3"}, 422),
+            ({"stream": "image", "index": "0:2"}, 422),
+            ({"stream": "image", "index": "0", "rows": "0", "columns": "1"}, 422),
+            ({"stream": "image", "index": "0", "rows": "10"}, 422),
+            ({"stream": "image"}, 422),
+            ({"stream": "x", "index": "0"}, 422),
+            ({"stream": "text", "index": "0"}, 422),
+            ({"stream": "unknown", "index": "0"}, 404),
+        ],
+    )
+    def test_what_is_no_picture_is_refused(
+        self, ask: Ask, key: str, query: dict[str, str], status: int
+    ) -> None:
+        assert ask("/api/picture", key=key, **query).status_code == status
+
     @pytest.mark.parametrize(
         ("name", "expected"),
         [("z", [5.0]), ("on", [1.0, 0.0]), ("n", [1.0, 2.0**53, 3.0, 4.0])],

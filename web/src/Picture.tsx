@@ -1,18 +1,17 @@
 // Images, spectra and scatters, drawn by H5Web's library; loaded when the first one is shown.
 
-import { type ColorMap, getDomain, HeatmapVis, LineVis, ScaleType, ScatterVis } from '@h5web/lib';
+import { LineVis, ScaleType, ScatterVis } from '@h5web/lib';
 import '@h5web/lib/styles.css';
 import ndarray from 'ndarray';
 import { useEffect, useMemo, useReducer, useRef, useState } from 'react';
 
 import { type Block, points as fetchPoints, type StreamRow, type WholeScan } from './api';
+import { ColourControls, type Colours, limited, limitsOf, USUAL } from './Colours';
+import Image from './Image';
 import type { Lengths } from './live';
 import { channels, label, type Plot } from './plots';
 import { useRemembered } from './remember';
 import type { ScanPoints } from './store';
-
-const MAPS: ColorMap[] = ['Viridis', 'Inferno', 'Magma', 'Plasma', 'Cividis', 'Turbo', 'Greys', 'RdBu'];
-const SCALES = [ScaleType.Linear, ScaleType.Log, ScaleType.SymLog, ScaleType.Sqrt] as const;
 
 interface Props {
   plot: Exclude<Plot, { kind: 'curves' }>;
@@ -26,69 +25,6 @@ export default function Picture(props: Props) {
   if (plot.kind === 'image') return <Image {...props} channel={plot.channel} />;
   if (plot.kind === 'spectra') return <Spectra {...props} plot={plot} />;
   return <Scatter {...props} plot={plot} />;
-}
-
-type Limits = [low: string, high: string];
-
-interface Colours {
-  map: ColorMap;
-  scale: (typeof SCALES)[number];
-  limits: Limits;
-}
-
-const USUAL: Colours = { map: 'Viridis', scale: ScaleType.Linear, limits: ['', ''] };
-
-function ColourControls({ value, onChange }: { value: Colours; onChange: (next: Colours) => void }) {
-  const limit = (which: 0 | 1, text: string) => {
-    const limits: Limits = [...value.limits];
-    limits[which] = text;
-    onChange({ ...value, limits });
-  };
-  return (
-    <>
-      <select
-        aria-label="Colour map"
-        value={value.map}
-        onChange={(e) => onChange({ ...value, map: e.target.value as ColorMap })}
-      >
-        {MAPS.map((one) => (
-          <option key={one}>{one}</option>
-        ))}
-      </select>
-      <select
-        aria-label="Scale"
-        value={value.scale}
-        onChange={(e) => onChange({ ...value, scale: e.target.value as Colours['scale'] })}
-      >
-        {SCALES.map((one) => (
-          <option key={one}>{one}</option>
-        ))}
-      </select>
-      <input
-        aria-label="Lowest"
-        placeholder="auto"
-        inputMode="decimal"
-        value={value.limits[0]}
-        onChange={(e) => limit(0, e.target.value)}
-      />
-      <input
-        aria-label="Highest"
-        placeholder="auto"
-        inputMode="decimal"
-        value={value.limits[1]}
-        onChange={(e) => limit(1, e.target.value)}
-      />
-    </>
-  );
-}
-
-function limited(found: [number, number] | undefined, { limits, scale }: Colours): [number, number] {
-  const given = limits.map((text) => (text.trim() === '' ? NaN : Number(text)));
-  let [low, high] = found ?? [0, 1];
-  if (Number.isFinite(given[0])) low = given[0] as number;
-  if (Number.isFinite(given[1])) high = given[1] as number;
-  if (scale === ScaleType.Log && low <= 0) low = Math.min(1, Math.max(high, 1e-9) / 1000);
-  return high > low ? [low, high] : [low, low + 1];
 }
 
 /** The newest point of streams, one request in flight; `index` null: the newest. */
@@ -134,63 +70,6 @@ function useNewest(
   return { blocks: found?.blocks ?? null, problem, index: found?.index ?? -1 };
 }
 
-function Image({ scan, lengths, channel }: Props & { channel: string }) {
-  const [colours, setColours] = useRemembered<Colours>(`colours:${channel}`, USUAL);
-  const [index, setIndex] = useState<number | null>(null);
-  const stream = scan.streams.find((one) => one.name === channel);
-  const streams = useMemo(() => (stream ? [stream] : []), [stream]);
-  const newest = useNewest(scan, streams, lengths, index);
-  const count = lengths.get(channel)?.[0] ?? 0;
-  const block = newest.blocks?.[0];
-  const rows = block?.shape.at(-2) ?? 0;
-  const columns = block?.shape.at(-1) ?? 0;
-  const array = useMemo(
-    () => (block && rows * columns > 0 ? ndarray(block.values, [rows, columns]) : null),
-    [block, rows, columns],
-  );
-  const domain = useMemo(
-    () => (array ? getDomain(array, { scaleType: colours.scale === ScaleType.Log ? ScaleType.Log : ScaleType.Linear }) : undefined),
-    [array, colours.scale],
-  );
-  return (
-    <div className="picture" data-image={newest.index} data-count={count}>
-      <div className="controls">
-        <ColourControls value={colours} onChange={setColours} />
-        <label>
-          <input
-            type="checkbox"
-            checked={index === null}
-            onChange={(e) => setIndex(e.target.checked ? null : count - 1)}
-          />{' '}
-          latest
-        </label>
-        <input
-          type="number"
-          aria-label="Image"
-          min={0}
-          max={Math.max(count - 1, 0)}
-          value={index ?? Math.max(newest.index, 0)}
-          onChange={(e) => setIndex(Math.max(0, Number(e.target.value)))}
-        />
-        <span>of {count}</span>
-      </div>
-      {newest.problem && <p className="problem">{newest.problem}</p>}
-      {array && (
-        <HeatmapVis
-          className="vis"
-          dataArray={array}
-          domain={limited(domain as [number, number] | undefined, colours)}
-          colorMap={colours.map}
-          scaleType={colours.scale}
-          aspect="equal"
-          flipYAxis
-          title={`${channel} ${newest.index}`}
-        />
-      )}
-    </div>
-  );
-}
-
 function Spectra({ plot, scan, lengths }: Props & { plot: Extract<Plot, { kind: 'spectra' }> }) {
   const where = `spectra:${String(scan.identity.name)}:${plot.id}`;
   const [chosen, setChosen] = useRemembered<string[] | null>(where, null);
@@ -213,11 +92,10 @@ function Spectra({ plot, scan, lengths }: Props & { plot: Extract<Plot, { kind: 
   const first = curves[0];
   const arrays = curves.map((one) => ndarray(one.values, [one.values.length]));
   const scale = log ? ScaleType.Log : ScaleType.Linear;
-  const domains = arrays.map((one) => getDomain(one, { scaleType: scale })).filter((one) => one !== undefined);
-  const domain: [number, number] = [
-    Math.min(...domains.map((one) => one[0])),
-    Math.max(...domains.map((one) => one[1])),
-  ];
+  const found = curves.map((one) => limitsOf(one.values)).filter((one) => one !== null);
+  const low = Math.min(...found.map((one) => (log ? (one[2] ?? Infinity) : one[0])));
+  const high = Math.max(...found.map((one) => one[1]));
+  const domain: [number, number] = high > low ? [low, high] : Number.isFinite(low) ? [low, low + 1] : [1, 10];
   const toggle = (name: string) => {
     const next = y.includes(name) ? y.filter((one) => one !== name) : [...y, name];
     if (next.length > 0) setChosen(next);
@@ -236,7 +114,7 @@ function Spectra({ plot, scan, lengths }: Props & { plot: Extract<Plot, { kind: 
         <LineVis
           className="vis"
           dataArray={arrays[0]}
-          domain={Number.isFinite(domain[0]) && domain[1] > domain[0] ? domain : [0, 1]}
+          domain={domain}
           scaleType={scale}
           title={y.map((name) => label(scan, name)).join(', ')}
           abscissaParams={{
@@ -303,7 +181,6 @@ function Scatter({ plot, scan, points, lengths }: Props & { plot: Extract<Plot, 
   const count = Math.min(...stores.map((one) => one.count));
   const [x, y, value] = stores.map((one) => Array.from(one.values.subarray(0, count)));
   const array = value && value.length > 0 ? ndarray(value, [value.length]) : null;
-  const domain = array ? getDomain(array, { scaleType: colours.scale === ScaleType.Log ? ScaleType.Log : ScaleType.Linear }) : undefined;
   return (
     <div className="picture" data-points={count}>
       <div className="controls">
@@ -329,7 +206,7 @@ function Scatter({ plot, scan, points, lengths }: Props & { plot: Extract<Plot, 
           abscissaParams={{ value: x, label: label(scan, shown.x) }}
           ordinateParams={{ value: y, label: label(scan, shown.y) }}
           dataArray={array}
-          domain={limited(domain as [number, number] | undefined, colours)}
+          domain={limited(limitsOf(value as number[]), colours)}
           colorMap={colours.map}
           scaleType={colours.scale}
           title={label(scan, shown.value)}

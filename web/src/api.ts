@@ -151,6 +151,37 @@ export async function points(
   };
 }
 
+/** An image, or what of it fits on the screen: each pixel the highest of `step` × `step`. */
+export interface Drawing {
+  values: Numbers;
+  shape: [rows: number, columns: number];
+  index: number;
+  step: number;
+  whole: [rows: number, columns: number];
+  limits: [low: number, high: number, positive: number | null] | null;
+}
+
+export async function picture(
+  key: string,
+  stream: string,
+  index: number,
+  room: readonly [rows: number, columns: number] | null,
+): Promise<Drawing> {
+  const size = room ? { rows: room[0], columns: room[1] } : {};
+  const answer = await ask('api/picture', { key, stream, index, ...size });
+  const told = <T,>(name: string): T => JSON.parse(answer.headers.get(name) ?? 'null') as T;
+  const make = ARRAYS[(answer.headers.get('x-dtype') ?? '').slice(1)];
+  if (!make) throw new Failed(`${stream} holds no numbers that can be drawn`, 422);
+  return {
+    values: make(await answer.arrayBuffer()),
+    shape: told('x-shape'),
+    index: told('x-start'),
+    step: told('x-step'),
+    whole: told('x-whole'),
+    limits: told('x-limits'),
+  };
+}
+
 export interface More {
   start?: number;
   count?: number;

@@ -28,11 +28,6 @@ export function channels(scan: WholeScan, dimensions: number): StreamRow[] {
   );
 }
 
-/** Images, also those that a plugin brings, whose frames are told by their own shape. */
-export function isImage(stream: StreamRow): boolean {
-  return isNumbers(stream) && stream.shape?.length === 2;
-}
-
 export function label(scan: WholeScan, name: string): string {
   const described = (scan.info.channels as Record<string, Record<string, unknown>> | undefined)?.[name];
   const stream = scan.streams.find((one) => one.name === name);

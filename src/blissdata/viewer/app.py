@@ -5,6 +5,7 @@
     /api/scan            one scan: identity, info, streams with their lengths
     /api/last            the newest value of each channel
     /api/points          points of a stream, as raw bytes
+    /api/picture         one image, no larger than it is drawn
     /api/more            the next points of many streams, for plots
     /api/snapshot        a file as it is now, to be asked by its version
     /api/export          a scan as an HDF5 file
@@ -21,8 +22,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -112,6 +113,9 @@ MORE_STREAMS = 256
 MORE_NBYTES = 2**24
 """How much the answer holds at most [bytes]; the page asks again for the rest."""
 
+MOST_PIXELS = 100_000
+"""A picture is asked for with so many rows and columns at most."""
+
 WATCHED_AT_ONCE = 8
 """How many scans one browser may watch."""
 
@@ -135,6 +139,7 @@ def viewer_app(
         Route("/api/scan", viewer.scan),
         Route("/api/last", viewer.last),
         Route("/api/points", viewer.points),
+        Route("/api/picture", viewer.picture),
         Route("/api/more", viewer.more),
         Route("/api/snapshot", viewer.snapshot),
         Route("/api/export", viewer.export),
@@ -390,18 +395,10 @@ class _Viewer:
 
     def _points(self, key: str, stream: str, selection: str | None, dtype: str) -> Response:
         try:
-            block = self._hub.points(key, stream, selection, MAX_SELECTION_NBYTES)
-        except KeyError as error:
-            if isinstance(error, BlissdataError):
-                raise
-            raise NotThereError(f"Scan {key} has no stream {stream!r}") from error
-        except ValueError as error:
-            raise BadQuestionError(str(error)) from error
-        except OverflowError as error:
-            raise TooLargeError(str(error)) from error
+            with _refusals(key, stream):
+                block = self._hub.points(key, stream, selection, MAX_SELECTION_NBYTES)
         except IndexNoMoreThereError as error:
-            first = self._hub.first(key, stream)
-            return JSONResponse({"message": str(error), "first": first}, _GoneError.status)
+            return self._gone(key, stream, error)
         about = {"x-start": str(block.start), "x-length": str(block.length)}
         points = block.points
         if not isinstance(points, np.ndarray) or points.dtype.kind not in "biufc":
@@ -417,6 +414,45 @@ class _Viewer:
             raise BadQuestionError(f"dtype is float, safe or origin, not {dtype!r}")
         about |= {"x-dtype": points.dtype.str, "x-shape": json.dumps(points.shape)}
         return Response(points.tobytes(), media_type="application/octet-stream", headers=about)
+
+    def _gone(self, key: str, stream: str, error: IndexNoMoreThereError) -> Response:
+        first = self._hub.first(key, stream)
+        return JSONResponse({"message": str(error), "first": first}, _GoneError.status)
+
+    async def picture(self, request: Request) -> Response:
+        """The image `index` of the stream `stream` of the scan `key`, as raw bytes of a type that
+        JavaScript has. With `rows` and `columns` no larger than that: each pixel is then the highest one
+        of a block of the image, of as many rows and columns as `x-step` says."""
+        key, stream = _required(request, "key"), _required(request, "stream")
+        index, query = _required(request, "index"), request.query_params
+        room = None
+        if "rows" in query or "columns" in query:
+            room = (
+                _number(query.get("rows", ""), 1, MOST_PIXELS, "rows"),
+                _number(query.get("columns", ""), 1, MOST_PIXELS, "columns"),
+            )
+        return await self._work(lambda: self._picture(key, stream, index, room))
+
+    def _picture(self, key: str, stream: str, index: str, room: tuple[int, int] | None) -> Response:
+        try:
+            with _refusals(key, stream):
+                block, found = self._hub.picture(key, stream, index, room, MAX_SELECTION_NBYTES)
+        except IndexNoMoreThereError as error:
+            return self._gone(key, stream, error)
+        from h5grove.utils import convert
+
+        pixels, limits = convert(found.pixels, "safe"), found.limits
+        told = limits and [limits.lowest, limits.highest, limits.lowest_above_zero]
+        about = {
+            "x-start": str(block.start),
+            "x-length": str(block.length),
+            "x-dtype": pixels.dtype.str,
+            "x-shape": json.dumps(pixels.shape),
+            "x-step": str(found.step),
+            "x-whole": json.dumps([found.rows, found.columns]),
+            "x-limits": json.dumps(told),
+        }
+        return Response(pixels.tobytes(), media_type="application/octet-stream", headers=about)
 
     async def more(self, request: Request) -> Response:
         """For each `stream` of the scan `key` the points from its `from` on, as plots take them: the
@@ -642,6 +678,21 @@ class _GoneError(ViewerError):
 
 
 # ---------------------------------------------------------------------------------- small rules
+
+
+@contextmanager
+def _refusals(key: str, stream: str) -> Iterator[None]:
+    """What is asked of a stream and cannot be had, as answers."""
+    try:
+        yield
+    except KeyError as error:
+        if isinstance(error, BlissdataError):
+            raise
+        raise NotThereError(f"Scan {key} has no stream {stream!r}") from error
+    except ValueError as error:
+        raise BadQuestionError(str(error)) from error
+    except OverflowError as error:
+        raise TooLargeError(str(error)) from error
 
 
 def _news_of_scans(changes: Any) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from blissdata.exceptions import (
 from blissdata.redis_engine.scan import ScanState
 from blissdata.streams import CursorGroup
 from blissdata.streams.default import Stream
+from blissdata.viewer.pictures import Picture, pictured, step_for
 from blissdata.viewer.points import Parts, Tail, chosen_range
 
 if TYPE_CHECKING:
@@ -396,6 +397,24 @@ class Hub:
         if stream not in scan.streams:
             raise KeyError(stream)
         return read_points(scan.streams[stream], selection, most, self._parts)
+
+    def picture(
+        self, key: str, stream: str, index: str, room: tuple[int, int] | None, most: int
+    ) -> tuple[Block, Picture]:
+        """One image of a stream, no larger than `room` `(rows, columns)`; None: as it is. It is made once
+        for all who ask. Raises as `points` does, `ValueError` also for what is no image."""
+        block = self.points(key, stream, index, most)
+        image: Array = np.asarray(block.points[0] if len(block.points) == 1 else None)
+        if image.ndim != 2 or image.dtype.kind not in "biufc":
+            raise ValueError(f"{stream} {index} is no image of two dimensions, of numbers")
+        step = 1 if room is None else step_for((image.shape[0], image.shape[1]), room)
+
+        def make() -> tuple[Picture, int]:
+            found = pictured(image, step)
+            return found, found.pixels.nbytes
+
+        name = ("picture", self.scan(key).streams[stream].key, block.start, step)
+        return block, self._parts.get(name, make)
 
     def first(self, key: str, stream: str) -> int:
         """Index of the first point of a stream that the server still has. One round trip."""

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blissdata.exceptions import SharedMemoryError
+from blissdata.streams.frames.large_pages import reserve_large_pages
 from blissdata.streams.frames.layout import RING_NAME
 
 __all__ = [
@@ -365,6 +366,7 @@ def _created(size: int) -> tuple[str, int]:
             os.close(fd)
             continue
         try:
+            reserve_large_pages(fd, size)
             os.posix_fallocate(fd, 0, size)  # now, not as a bus error when a frame comes
         except OSError as error:
             _removed(path, fd)

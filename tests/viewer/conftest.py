@@ -24,6 +24,7 @@ Open = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 def quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A viewer that ends waits for its thread, which looks up a few times a second."""
     monkeypatch.setattr("blissdata.viewer.live.STATES_PERIOD_S", 0.02)
+    monkeypatch.setattr("blissdata.viewer.watched.WAIT_S", 0.02)
 
 
 @pytest.fixture

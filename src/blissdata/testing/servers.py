@@ -22,7 +22,7 @@ from types import TracebackType
 import redis
 
 from blissdata.redis_engine.backends.client import make_client
-from blissdata.redis_engine.local_server.valkey import find_program
+from blissdata.redis_engine.local_server.valkey import environment, find_program
 
 __all__ = ["MODULES", "MissingServerError", "StackServer", "TestServer", "free_port"]
 
@@ -106,7 +106,7 @@ class TestServer:
             command += ["--loadmodule", str(module)]
         with open(self._directory / "log", "ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 — our own server, our own arguments
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                command, env=environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:

@@ -20,7 +20,15 @@ from blissdata.redis_engine.local_server.place import Place, Record
 if TYPE_CHECKING:
     from blissdata.redis_engine.backends.connect import Layout
 
-__all__ = ["Connection", "Process", "configuration", "explain", "find_program", "start"]
+__all__ = [
+    "Connection",
+    "Process",
+    "configuration",
+    "environment",
+    "explain",
+    "find_program",
+    "start",
+]
 
 REPLY_TIMEOUT_S = 5.0
 """A server on the same machine that says nothing for so long is stuck or busy [s]."""
@@ -29,6 +37,15 @@ OLDEST = 7
 """Redis and Valkey from this version on have what the plain backend uses."""
 
 LOG_TAIL_LINES = 12
+
+_KEPT_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20),
+    "MALLOC_TOP_PAD_": str(16 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+}
+"""What glibc's allocator is told (`man mallopt`): half a GiB that was given free is kept for what comes
+next, not given back to the system, which hands every page of it out again at the price of a page fault.
+Frames are taken up to twice as fast. Other allocators don't look at it."""
 
 _OBSERVER = "blissdata-local-"
 """How connections are named that look at a server and do not use it."""
@@ -226,6 +243,11 @@ def _quoted(value: bytes) -> str:
     return '"' + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in value) + '"'
 
 
+def environment() -> dict[str, str]:
+    """The environment of a server: ours, and how its memory is managed unless that is set already."""
+    return _KEPT_MEMORY | os.environ
+
+
 def start(place: Place, program: Path, data_lock: int) -> Process:
     """Run Valkey in a session of its own (Ctrl-C is for the supervisor), with the lock on its data
     in its hands. Its words go to the log. Raises `LocalServerError`."""
@@ -234,6 +256,7 @@ def start(place: Place, program: Path, data_lock: int) -> Process:
             child = subprocess.Popen(  # noqa: S603 — the program is what `find_program` found
                 [program, place.config],
                 cwd=place.directory,
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -376,11 +376,16 @@ class CheckedDataset:
         return dtype
 
     @property
+    def is_null(self) -> bool:
+        """True if it has a type and no value, and so no shape either."""
+        return self._guard(lambda: self._dataset.shape) is None
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Its shape now (a SWMR writer may have lengthened it since the last look)."""
         if self._file.swmr:
             self._guard(self._dataset.id.refresh)
-        if self._guard(lambda: self._dataset.shape) is None:
+        if self.is_null:
             raise DataFileContentError(f"{self._what} is an empty dataset: it has no shape")
         return tuple(int(n) for n in self._guard(lambda: self._dataset.id.shape))  # never cached
 

@@ -1,4 +1,4 @@
-"""The same questions to ours and to h5grove, which serves the file that the writer made: same answers.
+"""The same questions to ours and to h5grove, which serves the file that our writer made: same answers.
 
 h5grove runs as it is delivered, with its own routes. Compared are status and body, JSON by its values.
 How a file is stored (`chunks`, `filters`) is the file's business, and not known of a scan that runs;
@@ -8,10 +8,10 @@ where h5grove fails (500), ours says what is wrong (4xx).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 import anyio
 import h5grove.fastapi_utils
@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from tests.h5api.layout_files import write_layout
-from tests.h5api.live import group, root, send, soft, started, stream
+from tests.h5api.live import external, group, new_scan, root, send, soft, started, stream
 from tests.viewer.conftest import Open
+from tests.writer.kit import running
 
 from blissdata import DataStore
+from blissdata.streams.lima import LimaStream
 
 POINTS = {
     "energy": np.linspace(8900.0, 9100.0, 7),
@@ -95,6 +97,21 @@ def questions() -> Iterator[str]:
             yield f"data?path={where}&format={form}"
         yield f"data?path={where}&selection=0&format=tiff"
     yield "data?path=%2F1.1%2Fall%2Fcounts&dtype=unknown"
+    yield from as_h5web_asks()
+
+
+def as_h5web_asks(paths: Iterable[str] = ()) -> Iterator[str]:
+    """What H5Web's h5grove provider sends: numbers as bytes that JavaScript has, all else as JSON; with a
+    slash behind the question."""
+    for path in paths or PATHS:
+        where = quote(path, safe="")
+        yield f"meta/?path={where}"
+        yield f"attr/?path={where}"
+        yield f"paths/?path={where}&resolve_links=none"
+        for selection in ("", "&selection=1", "&selection=0%3A2", "&selection=%3A%2C1"):
+            yield f"data/?path={where}{selection}&flatten=true&format=bin&dtype=safe"
+            yield f"data/?path={where}{selection}&flatten=true"
+            yield f"stats/?path={where}{selection}"
 
 
 def without_storage(answer: Any) -> Any:
@@ -124,7 +141,13 @@ def h5grove_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     return app
 
 
-def differences(opened: Open, app: FastAPI, file: Path, theirs_of: Path | None = None) -> list[str]:
+def differences(
+    opened: Open,
+    app: FastAPI,
+    file: Path,
+    theirs_of: Path | None = None,
+    asked: Callable[[], Iterable[str]] = questions,
+) -> list[str]:
     """The questions that are answered in another way; h5grove is asked of `theirs_of`, if that is another
     file."""
     found = []
@@ -133,9 +156,11 @@ def differences(opened: Open, app: FastAPI, file: Path, theirs_of: Path | None =
         theirs = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             opened() as ours,
-            httpx.AsyncClient(transport=theirs, base_url="http://localhost") as h5grove_client,
+            httpx.AsyncClient(
+                transport=theirs, base_url="http://localhost", follow_redirects=True
+            ) as h5grove_client,
         ):
-            for question in questions():
+            for question in asked():
                 mark = "&" if "?" in question else "?"
                 a = await ours.get(f"/h5/{question}{mark}file={quote(str(file), safe='')}")
                 b = await h5grove_client.get(f"/{question}{mark}file={(theirs_of or file).name}")
@@ -147,18 +172,6 @@ def differences(opened: Open, app: FastAPI, file: Path, theirs_of: Path | None =
 
     anyio.run(compare)
     return found
-
-
-def test_the_file_is_served_as_h5grove_serves_it(
-    opened: Open, h5grove_app: FastAPI, tmp_path: Path
-) -> None:
-    file = tmp_path / "scan.h5"
-    write_layout(file, root(**{"1.1": LAYOUT}), POINTS)
-    with h5py.File(file, "a") as f:
-        f.attrs["NX_class"] = "NXroot"
-        f.attrs["default"] = "1.1"
-    found = differences(opened, h5grove_app, file)
-    assert found == [], "\n".join(found)
 
 
 def test_a_running_scan_is_served_as_its_file_will_be(
@@ -179,3 +192,102 @@ def test_a_running_scan_is_served_as_its_file_will_be(
         found = differences(opened, h5grove_app, file, promised)
         scan.stop()
     assert found == [], "\n".join(found)
+
+
+MORE = [
+    "/1.1/text",
+    "/1.1/cam",
+    "/1.1/varies",
+    "/1.1/elsewhere",
+    "/1.1/nowhere",
+    "/1.1/null",
+    "/1.1/both",
+]
+"""What is in the writer's file besides."""
+
+
+def more_questions() -> Iterator[str]:
+    yield from questions()
+    for path in MORE:
+        where = quote(path, safe="")
+        for slash in ("", "/"):
+            for question in ("meta", "attr", "data", "stats", "paths"):
+                yield f"{question}{slash}?path={where}"
+            for selection in ("0", "1:3", "::2", "0,1", "99", "x"):
+                for options in (
+                    "",
+                    "&flatten=true",
+                    "&dtype=safe",
+                    "&flatten=true&format=bin&dtype=safe",
+                ):
+                    yield f"data{slash}?path={where}&selection={quote(selection)}{options}"
+            for form in ("json", "npy", "csv", "tiff"):
+                yield f"data{slash}?path={where}&format={form}"
+
+
+def test_the_file_that_our_writer_made_is_served_as_h5grove_serves_it(
+    opened: Open,
+    h5grove_app: FastAPI,
+    tmp_path: Path,
+    plain_store: DataStore,
+) -> None:
+    file, raw = tmp_path / "scan.h5", tmp_path / "raw_0000.h5"
+    frames = np.arange(5 * 4 * 3, dtype="u2").reshape(5, 4, 3)
+    with h5py.File(raw, "w") as f:
+        f["entry/data"] = frames
+    layout = {**LAYOUT, "children": dict(LAYOUT["children"])}
+    layout["children"] |= {
+        "text": stream("text"),
+        "varies": stream("varies"),
+        "cam": stream("cam"),
+        "elsewhere": external("raw_0000.h5", "/entry/data"),
+        "nowhere": external("missing.h5", "/entry/data"),
+        "both": {"type": "dataset", "value": ["a", "ß"], "attributes": {"units": "µm"}},
+    }
+    with running(plain_store, tmp_path) as writer:
+        scan = new_scan(plain_store, 1, str(file))
+        made = {
+            n: scan.create_stream(n, dtype=p.dtype, shape=p.shape[1:]) for n, p in POINTS.items()
+        }
+        made["text"] = scan.create_stream("text", dtype="json")
+        made["varies"] = scan.create_stream("varies", dtype="i4", shape=(-1,))
+        saving = {
+            "file_path": str(tmp_path / "raw_%04d.h5"),
+            "data_path": "/entry/data",
+            "file_format": "HDF5",
+            "file_offset": 0,
+            "frames_per_file": 5,
+        }
+        made["cam"] = scan.create_stream(
+            LimaStream.make_definition(
+                "cam", "u2", (4, 3), "tango://nobody", 9, 0, 0, saving=saving
+            )
+        )
+        scan.info["h5maps"] = {str(file): root(**{"1.1": layout})}
+        with scan:
+            scan.prepare()
+            scan.start()
+            for name, points in POINTS.items():
+                made[name].send(points)
+            for text in ("one", "zwei ü", ""):
+                made["text"].send(text)
+            for count in (1, 3, 2):
+                made["varies"].send(np.arange(count, dtype="i4"))
+            made["cam"].send({"last_index": 4, "last_index_saved": 4})
+            scan.stop()
+        writer.wait_written(scan)
+    with h5py.File(file, "a") as f:
+        assert f["1.1/cam"].is_virtual
+        assert np.array_equal(f["1.1/cam"][()], frames)
+        f.create_dataset("1.1/null", data=h5py.Empty("f8"))
+    # The scan on the server is its layout; what the writer adds to entries is in the file alone.
+    own = {"/", "/1.1", "/1.1/null"}
+    there = [q for q in as_h5web_asks([*PATHS, *MORE]) if path_of(q) not in own]
+    found = differences(opened, h5grove_app, file, asked=lambda: there)
+    plain_store.delete_scan(scan.key)  # from now on, the file is all there is
+    found += differences(opened, h5grove_app, file, asked=more_questions)
+    assert found == [], "\n".join(found)
+
+
+def path_of(question: str) -> str:
+    return parse_qs(question.partition("?")[2]).get("path", ["/"])[0]

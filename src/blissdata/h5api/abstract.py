@@ -239,6 +239,11 @@ class Dataset(Node, Sequence[Any]):
         """What is selected, as h5py gives it: a scalar or an array; text is `bytes`."""
 
     @property
+    def is_null(self) -> bool:
+        """True if it has a type and no value, and so no shape either; `[()]` gives `h5py.Empty` then."""
+        return False
+
+    @property
     def nbytes(self) -> int:
         """Size in memory [bytes] of what there is now."""
         return self.size * self.dtype.itemsize

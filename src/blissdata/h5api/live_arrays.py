@@ -114,6 +114,11 @@ class LiveArray(ABC):
         return None, None
 
     @property
+    def is_null(self) -> bool:
+        """True if it has a type and no value, and so no shape either."""
+        return False
+
+    @property
     def is_virtual(self) -> bool:
         """True if it is composed of parts of other datasets."""
         return False

@@ -270,6 +270,10 @@ class Dataset(_Node, abstract.Dataset):
         return self.array.compression[1]
 
     @property
+    def is_null(self) -> bool:
+        return self._written_array(lambda array: array.is_null, False)
+
+    @property
     def is_virtual(self) -> bool:
         return item_type(self._place.item) == "virtual_dataset" or self._written_array(
             lambda array: array.is_virtual, False

@@ -124,6 +124,10 @@ class Dataset(Node, abstract.Dataset):
         return self._native.compression_opts
 
     @property
+    def is_null(self) -> bool:
+        return self._native.shape is None
+
+    @property
     def is_virtual(self) -> bool:
         return bool(self._native.is_virtual)
 

@@ -240,6 +240,10 @@ class WrittenArray(LiveArray):
         return self._ask(lambda dataset: dataset.compression)
 
     @property
+    def is_null(self) -> bool:
+        return self._ask(lambda dataset: dataset.is_null)
+
+    @property
     def is_virtual(self) -> bool:
         return self._ask(lambda dataset: dataset.is_virtual)
 
@@ -260,6 +264,10 @@ class WrittenArray(LiveArray):
 
 
 def _read(dataset: CheckedDataset, index: Any) -> Any:
+    if dataset.is_null and index in ((), Ellipsis):
+        import h5py
+
+        return h5py.Empty(dataset.dtype)
     shape, dtype = dataset.shape, dataset.dtype
     parsed = parse(index, len(shape), dtype)
     selected = parsed.resolve(shape)

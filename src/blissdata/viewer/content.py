@@ -168,6 +168,8 @@ class Content:
         byte order. Raises `NotThereError`; `BadQuestionError` for a selection that is malformed or out
         of range; `TooLargeError` for one of more than `MAX_SELECTION_NBYTES`."""
         values = self._values(_normal(path), selection)
+        if isinstance(values, h5py.Empty):
+            return None
         if dtype not in (None, "", "origin") and not _is_plain(values):
             raise BadQuestionError(f"{path} holds no numbers: there is no dtype={dtype} of that")
         try:
@@ -179,13 +181,17 @@ class Content:
     def stats(self, path: str | None, selection: str | None = None) -> dict[str, Any]:
         """Of the finite values: `min`, `max`, `mean`, `std`, and the smallest that are ≥ 0 and > 0; None
         where there are none. Raises as `data` does, also for what are no real numbers."""
-        values = np.asarray(self._values(_normal(path), selection))
+        found = self._values(_normal(path), selection)
+        if isinstance(found, h5py.Empty):
+            raise BadQuestionError(f"{path} has no value: there are no statistics of that")
+        if not isinstance(found, np.ndarray | np.generic):
+            raise BadQuestionError(f"{path} holds no numbers: there are no statistics of that")
+        values = np.asarray(found)
         if values.dtype.kind not in "biuf" and values.size:
             raise BadQuestionError(f"{path} holds {values.dtype}: there are no statistics of that")
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]
-        found: dict[str, Any] = dict(utils.get_array_stats(values))
-        return found
+        return dict(utils.get_array_stats(values))
 
     def paths(self, path: str | None = "/") -> list[str]:
         """Every path below a group, its own first; links are listed and not followed. Raises
@@ -259,6 +265,10 @@ class Content:
             raise BadQuestionError(f"{path} is a group, not a dataset")
 
         def read() -> Any:
+            if dataset.is_null:
+                if selection:
+                    raise BadQuestionError(f"{path} has no value: there is nothing to select from")
+                return dataset[()]
             shape = dataset.shape
             index = _index(selection, shape)
             _require_small(path, index, shape, dataset.dtype)
@@ -340,6 +350,8 @@ def _jsonable(value: Any) -> Any:
 def _described(dataset: Dataset) -> dict[str, Any]:
     """Shape, type and storage of a dataset. Points whose shapes differ are what HDF5 calls of variable
     length."""
+    if dataset.is_null:
+        return {"shape": None, "type": _type(dataset.dtype), "chunks": None, "filters": None}
     shape: tuple[int, ...] = dataset.shape
     dtype = dataset.dtype
     if any(n < 0 for n in shape):

@@ -55,7 +55,7 @@ def _nodes(node: Any) -> Iterator[Any]:
 
 
 def _size(node: Any) -> int:
-    if not isinstance(node, Dataset):
+    if not isinstance(node, Dataset) or node.is_null:
         return 0
     try:
         return prod(max(n, 0) for n in node.shape) * node.dtype.itemsize
@@ -89,6 +89,8 @@ def _copy(node: Any, parent: h5py.Group, name: str, problems: list[str]) -> None
 
 
 def _copy_values(node: Dataset, parent: h5py.Group, name: str) -> h5py.Dataset:
+    if node.is_null:
+        return parent.create_dataset(name, data=node[()])
     shape = node.shape
     if not shape or any(n < 0 for n in shape):
         values = node[()]

@@ -262,10 +262,13 @@ def test_a_wrong_token_and_a_silent_server(memory_store: DataStore, scan: Scan) 
         gone._remote.held()
 
 
-def test_without_pyzmq_there_is_a_name_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hdf5plugin_there_is_a_name_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(buffer, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"blissdata\[frames\]"):
-        FrameBuffer(SHAPE, np.uint16, 4)
+    saving = Saving(tmp_path / "run.h5", compression="bitshuffle")
+    with pytest.raises(MissingExtraError, match=r"bitshuffle.*blissdata\[files\]"):
+        FrameBuffer(SHAPE, np.uint16, 4, saving=saving, serve=False)
 
 
 def _save_others(file_format: str, path: str, images: list[Any]) -> None:

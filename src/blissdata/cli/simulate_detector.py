@@ -61,9 +61,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         default="127.0.0.1",
         help="name or address of this host for readers elsewhere (%(default)s: none)",
     )
-    parser.add_argument(
-        "--no-server", action="store_true", help="for readers on this host alone; needs no pyzmq"
-    )
+    parser.add_argument("--no-server", action="store_true", help="for readers on this host alone")
     parser.add_argument("--name", default="simulation", help="of the scan (%(default)s)")
     parser.add_argument("--session", default="simulation", help="(%(default)s)")
     add_server_option(parser)

@@ -95,6 +95,11 @@ class Saving:
     """Of what the buffer saves; the last two need `blissdata[files]`, for readers as well."""
 
     @property
+    def needs_plugins(self) -> bool:
+        """True if h5py alone cannot write these files."""
+        return self.by == "buffer" and self.compression in ("lz4", "bitshuffle")
+
+    @property
     def files(self) -> FrameFiles:
         """As readers are told. Raises `ValueError` for what makes no sense."""
         data_path = self.data_path if self.file_format.upper().startswith("HDF5") else None
@@ -136,7 +141,7 @@ class FrameBuffer:
     `patience` [s] is how long `put` waits for a saver that is behind.
 
     Raises `ValueError` for a buffer that cannot be, `SharedMemoryError` if there is not so much memory,
-    `MissingExtraError` without what serving or saving needs.
+    `MissingExtraError` without what compressing needs.
     """
 
     def __init__(
@@ -156,10 +161,10 @@ class FrameBuffer:
         self._saving = saving
         self._files = None if saving is None else saving.files
         self._patience = patience
-        if serve and find_spec("zmq") is None:
+        if saving is not None and saving.needs_plugins and find_spec("hdf5plugin") is None:
             raise MissingExtraError(
-                'A frame server needs pyzmq: pip install "blissdata[frames]". Without one, readers on '
-                "this host alone get frames that are not saved: FrameBuffer(…, serve=False)"
+                f"Frames are compressed with {saving.compression} by hdf5plugin, which is not installed: "
+                'pip install "blissdata[files]"'
             )
         self._lock = threading.Condition()
         self._news_lock = threading.Lock()

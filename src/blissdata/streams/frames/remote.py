@@ -8,12 +8,13 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
-from blissdata.exceptions import ImageServerError, MissingExtraError
+from blissdata.exceptions import ImageServerError
 from blissdata.streams.frames.layout import ServerAddress
-from blissdata.streams.frames.wire import Reply, Request, Status, most_frames
+from blissdata.streams.frames.sockets import prepare, receive_exactly
+from blissdata.streams.frames.wire import REPLY_NBYTES, Reply, Request, Status, most_frames
 
 __all__ = ["FrameConnection"]
 
@@ -43,25 +44,24 @@ class FrameConnection:
         self._in_flight = max(4, min(MOST_IN_FLIGHT, IN_FLIGHT_NBYTES // nbytes))
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._socket: Any = None
+        self._head = bytearray(REPLY_NBYTES)
+        self._socket: socket.socket | None = None
         self._pid = 0
         self._down: tuple[float, str] = (0.0, "")
 
     def held(self) -> range:
         """The frames that the detector has now. Raises `ImageServerError`."""
-        with self._lock:
+        with self._conversation():
             number = self._ask(0, 0)
-            reply, _ = self._receive({number})
+            reply = self._reply({number})
             return range(reply.index, reply.taken)
 
-    def fetch(
-        self, frames: Sequence[int], take: Callable[[int, memoryview], object]
-    ) -> dict[int, Reply]:
-        """Calls `take(position, bytes)` for each of `frames` that comes, with memory that is the caller's. Gives
-        how those stand that are not there, by position. Raises `ImageServerError` if the server does
-        not answer, or not as it should, or refuses."""
+    def fetch(self, frames: Sequence[int], place: Callable[[int], memoryview]) -> dict[int, Reply]:
+        """Receives each of `frames` that comes into the memory that `place(position)` gives for it. Gives how
+        those stand that are not there, by position. Raises `ImageServerError` if the server does not
+        answer, or not as it should, or refuses."""
         missing: dict[int, Reply] = {}
-        with self._lock:
+        with self._conversation():
             waiting: dict[int, dict[int, int]] = {}
             requests = self._requests(frames)
             flying = 0
@@ -72,7 +72,7 @@ class FrameConnection:
                     flying += len(run)
                 if not waiting:
                     return missing
-                reply, data = self._receive(waiting)
+                reply = self._reply(waiting)
                 expected = waiting[reply.number]
                 position = expected.pop(reply.index, None)
                 if position is None:
@@ -81,9 +81,7 @@ class FrameConnection:
                     del waiting[reply.number]
                 flying -= 1
                 if reply.status == Status.FRAME:
-                    if len(data) != self._nbytes:
-                        raise self._broken(f"it sent {len(data)} bytes, a frame has {self._nbytes}")
-                    take(position, data)
+                    self._receive(place(position))
                 else:
                     missing[position] = reply
 
@@ -103,58 +101,78 @@ class FrameConnection:
 
     # ------------------------------------------------------------------------------ under the lock
 
+    @contextmanager
+    def _conversation(self) -> Iterator[None]:
+        """One at a time; one that does not come to its end, for whatever reason, ends the connection: what
+        is still on its way is for nobody."""
+        with self._lock:
+            try:
+                self._look_at_connection()
+                yield
+            except BaseException:
+                self._hang_up()
+                raise
+
+    def _look_at_connection(self) -> None:
+        """One that was closed while nobody asked is forgotten, and so is one that speaks unasked."""
+        if self._socket is None or self._pid != os.getpid():
+            return
+        self._socket.settimeout(0)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            self._socket.settimeout(ANSWER_S)
+            return
+        except OSError:
+            pass
+        self._hang_up()
+
     def _ask(self, start: int, count: int) -> int:
         number = next(self._numbers)
         request = Request(bytes.fromhex(self._server.token), number, start, count)
-        self._connected().send(request.pack())
+        connection = self._connected()
+        try:
+            connection.sendall(request.pack())
+        except OSError as error:
+            raise self._broken(_said(error)) from error
         return number
 
-    def _receive(self, wanted: Any) -> tuple[Reply, memoryview]:
-        """The next reply to one of the wanted requests, and what comes with it."""
-        due = time.monotonic() + ANSWER_S
-        while True:
-            left = due - time.monotonic()
-            if left <= 0 or not self._connected().poll(int(left * 1000) + 1):
-                raise self._broken(f"it does not answer within {ANSWER_S:g} s")
-            parts = self._socket.recv_multipart(copy=False)
-            try:
-                reply = Reply.parse(parts[0].bytes)
-            except ValueError as error:
-                raise self._broken(f"it is no frame server: {error}") from error
-            if len(parts) != 2:
-                raise self._broken(f"it is no frame server: a reply has {len(parts)} parts")
-            if reply.number in wanted:
-                if reply.status == Status.REFUSED:
-                    raise self._broken("it refuses: the token of this stream is not its own")
-                return reply, parts[1].buffer
+    def _reply(self, wanted: Collection[int]) -> Reply:
+        """The next reply, which is to one of the wanted requests."""
+        self._receive(self._head)
+        try:
+            reply = Reply.parse(self._head)
+        except ValueError as error:
+            raise self._broken(f"it is no frame server: {error}") from error
+        if reply.status == Status.REFUSED:
+            raise self._broken("it refuses: the token of this stream is not its own")
+        if reply.number not in wanted:
+            raise self._broken(f"it answers request {reply.number}, which nobody made")
+        expected = self._nbytes if reply.status == Status.FRAME else 0
+        if reply.nbytes != expected:
+            raise self._broken(f"it sends {reply.nbytes} bytes, expected {expected}")
+        return reply
 
-    def _connected(self) -> Any:
+    def _receive(self, memory: memoryview | bytearray) -> None:
+        try:
+            receive_exactly(self._connected(), memory)
+        except (OSError, EOFError) as error:
+            raise self._broken(_said(error)) from error
+
+    def _connected(self) -> socket.socket:
         if self._socket is not None and self._pid == os.getpid():
             return self._socket
         until, why = self._down
         if time.monotonic() < until:
             raise ImageServerError(why)
         try:
-            import zmq
-        except ImportError as error:
-            raise MissingExtraError(
-                'Frames of a detector on another host need pyzmq: pip install "blissdata[frames]"'
-            ) from error
-        host, port = self._server.place
-        try:
-            socket.create_connection(
-                (host, port), CONNECT_S
-            ).close()  # zmq itself would wait and see
+            found = socket.create_connection(self._server.place, CONNECT_S)
         except OSError as error:
             raise self._broken(f"nobody answers: {error.strerror or error}") from error
-        found: Any = zmq.Context.instance().socket(zmq.DEALER)
-        found.set(zmq.LINGER, 0)
-        found.set(zmq.RCVHWM, 0)  # what is in flight is bounded by what was asked for
-        found.set(zmq.MAXMSGSIZE, max(self._nbytes, 4096))
-        if ":" in host:
-            found.set(zmq.IPV6, 1)
-        found.connect(self._server.address)
-        self._end = weakref.finalize(self, _close, found, os.getpid())
+        prepare(found)
+        found.settimeout(ANSWER_S)
+        self._end = weakref.finalize(self, found.close)
+        self._end.atexit = False
         self._socket, self._pid = found, os.getpid()
         return found
 
@@ -171,6 +189,8 @@ class FrameConnection:
         return ImageServerError(text)
 
 
-def _close(found: Any, pid: int) -> None:
-    if os.getpid() == pid:
-        found.close(0)
+def _said(error: Exception) -> str:
+    """What is wrong with the connection."""
+    if isinstance(error, TimeoutError):
+        return f"it does not answer within {ANSWER_S:g} s"
+    return f"the connection broke: {getattr(error, 'strerror', None) or error}"

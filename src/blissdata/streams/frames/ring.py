@@ -25,7 +25,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,6 @@ SWEEP_TRIES = 3
 """A reader may hold the lock for an instant, to see whether anybody else does."""
 
 Pixels = NDArray[np.uint8]
-T = TypeVar("T")
 
 
 class RingUnreachableError(Exception):
@@ -147,17 +146,6 @@ class _Shared:
         np.copyto(out, self._pixels[at])
         self._fence()
         return words[mark] == expected
-
-    def copied(self, frame: int, copy: Callable[[Pixels], T]) -> T | None:
-        """What `copy` makes of the frame's bytes, which it must not keep; None if it is not there (any more)."""
-        words, at = self._words, frame % self.slots
-        mark, expected = _MARKS + 2 * at, 2 * frame + 2
-        if words[mark] != expected:
-            return None
-        self._fence()
-        found = copy(self._pixels[at])
-        self._fence()
-        return found if words[mark] == expected else None
 
     def lost_since(self, frame: int) -> tuple[int, float] | None:
         """What took the frame's place, and when [s since 1970]; it may not have been the first.

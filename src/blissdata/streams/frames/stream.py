@@ -217,7 +217,7 @@ class FramesStream(BaseStream):
         one to be saved. Raises `IndexNotYetThereError` for a frame that is not taken yet, or that left
         the ring and is not saved yet; `IndexWontBeThereError`; `IndexNoMoreThereError` for one that can
         be had from nowhere, saying why (all `IndexError`); `MissingExtraError` if it could be had with
-        pyzmq or fabio; `TypeError` for anything but integers and slices."""
+        fabio; `TypeError` for anything but integers and slices."""
         if isinstance(key, slice):
             bounds = [_index(b) for b in (key.start, key.stop, key.step) if b is not None]
             if not bounds or min(bounds) < 0 or key.stop is None or key.stop > self._taken:
@@ -252,19 +252,17 @@ class FramesStream(BaseStream):
         if ring is not None or self._remote is None:
             return list(self.frames(frames))
         found: dict[int, NDArray[Any]] = {}
-        point = self._point
 
-        def take(position: int, data: memoryview) -> None:
-            found[position] = np.frombuffer(data, point.dtype).reshape(point.shape)
+        def place(position: int) -> memoryview:
+            found[position] = frame = np.empty(self._point.shape, self._point.dtype)
+            return frame.reshape(-1).view(np.uint8).data
 
         if len(frames) > 1 and self._files is None:
             # Who lags behind is told at once, not after fetching all those that are still there.
             with suppress(ImageServerError):
                 if frames[0] < self._remote.held().start:
                     self.frames(frames[:1])
-        self._ask_elsewhere(frames, range(len(frames)), take, {})
-        missing = [at for at in range(len(frames)) if at not in found]
-        for at in missing:
+        for at in self._ask_elsewhere(frames, range(len(frames)), place, {}):
             found[at] = self.frames(frames[at : at + 1])[0]
         return [found[at] for at in range(len(frames))]
 
@@ -348,20 +346,17 @@ class FramesStream(BaseStream):
     ) -> list[int]:
         """Positions of those that the detector's frame server does not have."""
 
-        def take(position: int, data: memoryview) -> None:
-            np.copyto(pixels[position], np.frombuffer(data, np.uint8))
-
-        return self._ask_elsewhere(frames, wanted, take, why)
+        return self._ask_elsewhere(frames, wanted, lambda position: pixels[position].data, why)
 
     def _ask_elsewhere(
         self,
         frames: range,
         wanted: Sequence[int],
-        take: Callable[[int, memoryview], None],
+        place: Callable[[int], memoryview],
         why: dict[int, str | Exception],
     ) -> list[int]:
-        """Asks the detector's frame server, but not for what left the ring long ago. Gives the positions of
-        those that do not come."""
+        """Asks the detector's frame server, but not for what left the ring long ago; `place(position)` is
+        where a frame goes. Gives the positions of those that do not come."""
         wanted = list(wanted)
         if self._remote is None:
             return wanted
@@ -370,10 +365,8 @@ class FramesStream(BaseStream):
         if not asked:
             return wanted
         try:
-            found = self._remote.fetch(
-                [frames[at] for at in asked], lambda i, data: take(asked[i], data)
-            )
-        except (ImageServerError, MissingExtraError) as error:
+            found = self._remote.fetch([frames[at] for at in asked], lambda i: place(asked[i]))
+        except ImageServerError as error:
             why.update(dict.fromkeys(asked, error))
             return wanted
         self.fetched["server"] += len(asked) - len(found)
@@ -490,7 +483,7 @@ class FramesStream(BaseStream):
             return NOTHING, self._no_ring or "the detector's buffer was closed"
         try:
             return Ranges.at(self._remote.held()), "its buffer has only its newest frames"
-        except (ImageServerError, MissingExtraError) as error:
+        except ImageServerError as error:
             return NOTHING, str(error)
 
     def _in_files(self, saved: SavedFrames, looks: Looks) -> Holding:

@@ -1,9 +1,10 @@
 """What the frame server of a buffer and its readers say to each other: messages, and their checks. Pure.
 
-    reader ──▶ Request (which frames, token)                      one part
-    server ──▶ Reply (which frame, how it stands), its bytes      two parts; one for each frame
+    reader ──▶ Request, 44 bytes: which frames, token
+    server ──▶ Reply, 48 bytes: which frame, how it stands; then its bytes, if it is there
 
-All numbers are little-endian. A request for no frames is answered with the frames that there are.
+A reply for each frame, in the order in which they were asked for; requests need not wait for replies. All
+numbers are little-endian. A request for no frames is answered with the frames that there are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["MAX_FRAMES", "Reply", "Request", "Status", "most_frames"]
+__all__ = [
+    "MAX_FRAMES",
+    "REPLY_NBYTES",
+    "REQUEST_NBYTES",
+    "Reply",
+    "Request",
+    "Status",
+    "most_frames",
+]
 
 MAGIC = b"BDF1"
 
@@ -24,7 +33,10 @@ _MOST_NBYTES = 2**22
 """What one request of several frames may bring [bytes]."""
 
 _REQUEST = struct.Struct("<4s16sQQQ")
-_REPLY = struct.Struct("<4sIQQqq")
+_REPLY = struct.Struct("<4sIQQqqQ")
+
+REQUEST_NBYTES = _REQUEST.size
+REPLY_NBYTES = _REPLY.size
 
 
 class Status(IntEnum):
@@ -68,7 +80,7 @@ class Request:
         return _REQUEST.pack(MAGIC, self.token, self.number, self.start, self.count)
 
     @classmethod
-    def parse(cls, message: bytes) -> Request | None:
+    def parse(cls, message: bytes | bytearray) -> Request | None:
         """None for what is no request."""
         if len(message) != _REQUEST.size or message[:4] != MAGIC:
             return None
@@ -96,12 +108,16 @@ class Reply:
     when: int = 0
     """For `GONE`: when [ns since 1970]."""
 
+    nbytes: int = 0
+    """How much follows: the frame, if it is there [bytes]."""
+
     def pack(self) -> bytes:
         """As bytes."""
-        return _REPLY.pack(MAGIC, self.status, self.number, self.index, self.taken, self.when)
+        numbers = (self.number, self.index, self.taken, self.when, self.nbytes)
+        return _REPLY.pack(MAGIC, self.status, *numbers)
 
     @classmethod
-    def parse(cls, message: bytes | memoryview) -> Reply:
+    def parse(cls, message: bytes | bytearray) -> Reply:
         """Raises `ValueError` for what is no reply."""
         if len(message) != _REPLY.size:
             raise ValueError(f"found {len(message)} bytes, a reply has {_REPLY.size}")

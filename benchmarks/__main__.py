@@ -7,10 +7,7 @@ whatever it is, but it is the same for all sides within a round.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,6 +19,7 @@ from typing import Any
 from tests.clients.environments import environment
 
 from benchmarks.bare import Bare
+from benchmarks.report import command_line, machine, say, write_json
 from benchmarks.rows import ROWS, as_json, as_text, judged
 from blissdata import DataStore
 from blissdata.testing.servers import StackServer, TestServer
@@ -298,53 +296,14 @@ def _stream_keys(url: str, scan: str) -> list[str]:
         return [stream.key for stream in store.load_scan(scan).streams.values()]
 
 
-def machine(peer: Path) -> dict[str, Any]:
-    """What was measured, and on what."""
-    code = "import importlib.metadata as m; print({p: m.version(p) for p in ('blissdata', 'numpy', 'redis', 'hiredis')})"
-    cpu = "unknown"
-    if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), cpu)
-    return {
-        "cores": os.cpu_count(), "processor": cpu, "system": platform.platform(),
-        "python": platform.python_version(), "when": time.strftime("%Y-%m-%d"),
-        "ours": _printed(Path(sys.executable), code), "peer": _printed(peer, code),
-        "server": _server_version(),
-    }  # fmt: skip
-
-
-def _printed(python: Path, code: str) -> str:
-    return subprocess.run(
-        [str(python), "-c", code], check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def _server_version() -> str:
-    with TestServer() as server, server.client() as client:
-        return f"valkey {client.info()['valkey_version']}"
-
-
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (default: 5)")
+    parser = command_line("benchmarks", __doc__, rounds=5)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts alone")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does everything work?")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write everything that was measured"
-    )
     options = parser.parse_args()
     peer = environment("peer")
-
-    def say(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
     samples = measure(options.rounds, QUICK if options.quick else FULL, options.only, say)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    say("")
     results = judged(samples)
     print(as_text(results))
     for what in ("threads", "connections"):
@@ -354,8 +313,7 @@ def main() -> None:
                 f"{what} more for 1000 streams: ours {max(found['ours']):g}, 2.4.5 {max(found['peer']):g}"
             )
     if options.json:
-        document = as_json(results, samples, machine(peer))
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        write_json(options.json, as_json(results, samples, machine(peer)))
     missed = [r.row.title for r in results if not r.holds]
     print(
         f"{len(results)} of {len(ROWS)} rows measured, {len(missed)} missed"

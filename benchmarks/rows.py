@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from benchmarks.report import number
+
 __all__ = ["ROWS", "Bound", "Result", "Row", "judged"]
 
 Samples = Mapping[str, Mapping[str, list[float]]]
@@ -167,7 +169,7 @@ def as_text(results: list[Result]) -> str:
     head = f"{'':38} {'ours':>12} {'2.4.5':>12} {'bare':>12}  ratio (at least)"
     lines = [head, "-" * len(head)]
     for r in results:
-        values = [_number(r.medians.get(side)) for side in ("ours", "peer", "bare")]
+        values = [number(r.medians.get(side)) for side in ("ours", "peer", "bare")]
         ratios = (" or " if r.row.any_bound else ", ").join(
             f"{ratio:.3g} × {_SIDES[b.side]} ({b.least:g})"
             for b, ratio in zip(r.row.bounds, r.ratios, strict=True)
@@ -179,9 +181,3 @@ def as_text(results: list[Result]) -> str:
 
 
 _SIDES = {"peer": "2.4.5", "bare": "bare"}
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -1,5 +1,6 @@
 """Puts what programs print into the pages of the site: `<!-- help: ls -->` becomes that help, and
-`<!-- speed table -->` the newest results of the benchmarks.
+`<!-- speed table -->` the newest results of `make bench`, and `<!-- results: files -->` those of
+`python -m benchmarks.files`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import Any
 
 MARK = re.compile(r"<!-- help: ([a-z]*) -->")
 SPEED = "<!-- speed table -->"
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results.json"
+RESULTS = re.compile(r"<!-- results: ([a-z]+) -->")
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for each page."""
     markdown = MARK.sub(lambda found: f"```text\n{help_text(found[1])}```", markdown)
+    markdown = RESULTS.sub(lambda found: results_table(found[1]), markdown)
     return markdown.replace(SPEED, speed_table()) if SPEED in markdown else markdown
 
 
@@ -39,22 +42,61 @@ def help_text(command: str) -> str:
 
 def speed_table() -> str:
     """The results of the benchmarks: a row each, its ratios and what they must reach."""
-    if not RESULTS.exists():
+    results = _results("results")
+    if results is None:
         return "Not measured yet: `make bench` does."
-    results = json.loads(RESULTS.read_text())
     lines = [
         "| workload | ours | 2.4.5 | bare | ratio (at least) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in results["rows"]:
-        values = [row["medians"].get(side) for side in ("ours", "peer", "bare")]
-        texts = ["" if v is None else f"{v:,.0f}" if v >= 1000 else f"{v:.3g}" for v in values]
+        values = [_number(row["medians"].get(side)) for side in ("ours", "peer", "bare")]
         word = " or " if row["one_bound_is_enough"] else ", "
         names = {"peer": "2.4.5", "bare": "bare"}
         ratios = word.join(
             f"{r['ratio']:.3g} × {names[r['beside']]} ({r['least']:g})" for r in row["ratios"]
         )
-        missed = "" if row["holds"] else " **missed**"
-        lines.append(f"| {row['title']} [{row['unit']}] | {' | '.join(texts)} | {ratios}{missed} |")
-    machine = ", ".join(f"{name}: {value}" for name, value in results["machine"].items())
-    return "\n".join([*lines, "", f"Measured on: {machine}."])
+        title = f"{row['title']} [{row['unit']}]"
+        lines.append(f"| {title} | {' | '.join(values)} | {ratios}{_missed(row)} |")
+    return "\n".join([*lines, "", _measured_on(results)])
+
+
+def results_table(name: str) -> str:
+    """What `python -m benchmarks.NAME --json benchmarks/NAME.json` measured."""
+    results = _results(name)
+    if results is None:
+        return (
+            f"Not measured yet: `python -m benchmarks.{name} --json benchmarks/{name}.json` does."
+        )
+    lines = ["| workload | ours | beside | | ratio (at least) |", "| --- | --- | --- | --- | --- |"]
+    for row in results["rows"]:
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
+        least = "" if row["least"] is None else f" ({row['least']:g})"
+        values = f"{_number(row['ours'])} | {row['than']} | {_number(row['other'])}"
+        title = f"{row['title']} [{row['unit']}]"
+        lines.append(f"| {title} | {values} | {ratio}{least}{_missed(row)} |")
+    return "\n".join([*lines, "", _measured_on(results)])
+
+
+def _results(name: str) -> dict[str, Any] | None:
+    path = BENCHMARKS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _missed(row: dict[str, Any]) -> str:
+    return "" if row["holds"] else " **missed**"
+
+
+def _measured_on(results: dict[str, Any]) -> str:
+    def told(value: Any) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{package} {version}" for package, version in value.items())
+        return str(value)
+
+    return f"Measured on: {'; '.join(f'{k}: {told(v)}' for k, v in results['machine'].items())}."

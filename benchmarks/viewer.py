@@ -10,28 +10,24 @@ Chromium draws in software here, so a browser with a graphics card does better.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import multiprocessing
-import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.viewer.browser import TOKEN, Viewer, looking, until
+from tests.viewer.browser import Viewer, looking, until
 
+from benchmarks.report import Row, command_line, finished, limited, noted, say
+from benchmarks.viewer_load import load
 from blissdata import DataStore
 from blissdata.testing.servers import TestServer
 
 CURVES = 20
-CLIENTS = 50
-ROUNDS = 3
-LOAD_S = 4.0
 
 WATCH = """(selector, name) => {
   window.seen = [];
@@ -66,7 +62,7 @@ def watch(page: Any, selector: str, name: str) -> None:
     page.evaluate(f"([a, b]) => ({WATCH})(a, b)", [selector, name])
 
 
-def latency(store: DataStore, page: Any) -> str:
+def latency(store: DataStore, page: Any) -> Iterator[Row]:
     names = [f"c{i:02}" for i in range(CURVES)]
     info = {
         "kind": "curve-plot",
@@ -93,10 +89,12 @@ def latency(store: DataStore, page: Any) -> str:
         found.stop()
     waits = [next(at for n, at in drawn if n >= i) - then for i, then in sent.items()]
     p50, p95 = statistics.median(waits), sorted(waits)[int(0.95 * len(waits))]
-    return f"send to drawn, {CURVES} curves, 10/s: p50 {p50:.0f} ms, p95 {p95:.0f} ms"
+    what = f"send to drawn, {CURVES} curves at 10 updates/s"
+    yield limited(f"{what}, p50", p50, "ms", most=150)
+    yield noted(f"{what}, p95", p95, "ms")
 
 
-def million(store: DataStore, page: Any) -> str:
+def million(store: DataStore, page: Any) -> Iterator[Row]:
     with scan(store, 2, x=("f8", ()), y=("f8", ())) as (_, streams):
         streams["x"].send(np.arange(1_000_000.0))
         streams["y"].send(np.random.default_rng(1).normal(size=1_000_000).cumsum())
@@ -120,10 +118,11 @@ def million(store: DataStore, page: Any) -> str:
           }
           return frames.sort((a, b) => a - b)[5];
         }""")
-    return f"1 000 000 points: shown after {shown:.1f} s; zoom to new picture p50 {took:.0f} ms"
+    yield noted("a curve of 1 000 000 points, until it is shown", shown, "s")
+    yield noted("… from a zoom to the new picture, p50", took, "ms")
 
 
-def frames(store: DataStore, page: Any) -> str:
+def frames(store: DataStore, page: Any) -> Iterator[Row]:
     with scan(store, 3, camera=("u2", (1024, 2048))) as (_, streams):
         image = np.random.default_rng(1).integers(0, 60000, (1024, 2048), dtype="u2")
         streams["camera"].send(image)
@@ -136,86 +135,14 @@ def frames(store: DataStore, page: Any) -> str:
         streams["camera"].join()
         drawn = page.evaluate("() => window.seen")
     span = (drawn[-1][1] - drawn[0][1]) / 1000
-    return f"2 Mpx frames published at 10/s: {(len(drawn) - 1) / span:.1f} drawn per second"
+    yield limited("frames of 2 Mpx at 10 a second: drawn", (len(drawn) - 1) / span, "/s", least=5)
 
 
-def publish(url: str, conn: Any) -> None:
-    """A publisher of 20 streams, for the time that it is told, again and again."""
-    with (
-        DataStore(url) as store,
-        scan(store, 4, **{f"c{i}": ("f8", ()) for i in range(20)}) as (
-            found,
-            streams,
-        ),
-    ):
-        conn.send(found.key)
-        for pause in iter(conn.recv, None):
-            end, count = time.monotonic() + LOAD_S, 0
-            while time.monotonic() < end:
-                for stream in streams.values():
-                    stream.send(float(count))
-                count += 1
-                if pause:
-                    time.sleep(pause)
-            for stream in streams.values():
-                stream.join()
-            conn.send(count / LOAD_S)
+PARTS = {"latency": latency, "million": million, "frames": frames}
 
 
-def listen(port: int, key: str, go: Any, stop: Any) -> None:
-    """Browsers' websockets, while `go` is set."""
-    from websockets.asyncio.client import connect
-
-    async def one() -> None:
-        protocols = ["blissdata.viewer", f"token.{TOKEN}"]
-        async with connect(f"ws://127.0.0.1:{port}/api/live", subprotocols=protocols) as socket:
-            await socket.send(json.dumps({"type": "watch", "keys": [key]}))
-            while go.is_set():
-                try:
-                    async with asyncio.timeout(0.5):
-                        await socket.recv()
-                except TimeoutError:
-                    continue
-                await socket.send('{"type": "read"}')
-
-    async def many() -> None:
-        await asyncio.gather(*(one() for _ in range(CLIENTS)))
-
-    while not stop.is_set():
-        if go.wait(0.2):
-            asyncio.run(many())
-
-
-def load(server: TestServer, viewer: Viewer) -> Iterator[str]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    publisher = context.Process(target=publish, args=(server.url, theirs))
-    publisher.start()
-    go, stop = context.Event(), context.Event()
-    clients = context.Process(target=listen, args=(viewer.port, ours.recv(), go, stop))
-    clients.start()
-    for pause, what in ((0.005, "at 200 points/s"), (0.0, "as fast as it can")):
-        rates: dict[bool, list[float]] = {False: [], True: []}
-        for turn in range(2 * ROUNDS):
-            listening = turn % 2 == 1
-            (go.set if listening else go.clear)()
-            time.sleep(2)
-            ours.send(pause)
-            rates[listening].append(ours.recv())
-        alone, heard = (statistics.median(rates[k]) for k in (False, True))
-        yield (
-            f"publisher of 20 streams {what}: {alone:.0f} points/s alone, {heard:.0f} with {CLIENTS} "
-            f"websockets: {100 * (1 - heard / alone):+.1f} % lost"
-        )
-    go.clear()
-    stop.set()
-    clients.join()
-    ours.send(None)
-    publisher.join()
-
-
-def main() -> None:
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start; medians")
+def measured(parts: Sequence[str], rounds: int) -> Iterator[Row]:
+    """Every row of these parts; `rounds` are those of the load."""
     with (
         tempfile.TemporaryDirectory() as directory,
         TestServer(tcp=True) as server,
@@ -223,14 +150,28 @@ def main() -> None:
     ):
         viewer = Viewer(server.url, Path(directory))
         try:
-            with looking(viewer, Path(directory) / "profile") as page:
-                for measure in (latency, million, frames):
-                    print(measure(store, page), flush=True)
-            for line in load(server, viewer):
-                print(line, flush=True)
+            seen = [PARTS[part] for part in parts if part in PARTS]
+            if seen:
+                with looking(viewer, Path(directory) / "profile") as page:
+                    for measure in seen:
+                        yield from measure(store, page)
+            if "load" in parts:
+                yield from load(server, viewer, rounds)
         finally:
             viewer.stop()
 
 
+def main() -> int:
+    names = [*PARTS, "load"]
+    parser = command_line("benchmarks.viewer", __doc__, 60)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="some parts alone")
+    options = parser.parse_args()
+    rows = []
+    for row in measured(options.only, 4 if options.quick else options.rounds):
+        say(row.title)
+        rows.append(row)
+    return finished(rows, options)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

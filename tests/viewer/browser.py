@@ -51,20 +51,30 @@ def chromium() -> str:
 class Viewer:
     """`blissdata web` as a process; it can be ended and started again at the same address."""
 
-    def __init__(self, server_url: str, root: Path) -> None:
+    def __init__(
+        self, server_url: str, root: Path, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
         self.port = free_port()
+        self._secure = certificate is not None
         self._command = [
             str(Path(sys.executable).with_name("blissdata")),
             "web",
             *("--url", server_url, "--port", str(self.port)),
             *("--token", TOKEN, "--root", str(root)),
+            *(("--certfile", str(certificate), "--keyfile", str(key)) if certificate else ()),
         ]
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}/#token={TOKEN}"
+        return f"http{'s' * self._secure}://127.0.0.1:{self.port}/#token={TOKEN}"
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)

@@ -14,7 +14,7 @@ from blissdata.exceptions import MissingExtraError
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["add_to", "address"]
+__all__ = ["add_to", "address", "impatient"]
 
 _DESCRIPTION = """\
 Show scans in the browser: a list that grows as scans come, curves, images and scatters of the running
@@ -40,6 +40,9 @@ PORT = 8050
 """Where it listens unless told otherwise; at any free port, if somebody else is there."""
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+HEADERS_S = 10.0
+"""Who has not said what it wants after this is not listened to any longer [s]."""
 
 MESSAGE_NBYTES = 2**16
 """What a browser may say at once [bytes]."""
@@ -130,6 +133,7 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             access_log=False,
             server_header=False,
             lifespan="on",
+            http=impatient(HEADERS_S),
             ws="websockets-sansio",
             ws_max_size=MESSAGE_NBYTES,
             ws_per_message_deflate=False,  # it would compress the same news for each browser
@@ -159,6 +163,33 @@ def _serve(uvicorn: Any, config: uvicorn.Config, listening: socket.socket, url: 
     server = Server(config)
     server.run([listening])
     return not server.started
+
+
+def impatient(seconds: float) -> Any:
+    """uvicorn's HTTP, but who begins a question and does not end it is let go after a while."""
+    import asyncio
+
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Impatient(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._again(None)
+
+        def _again(self, before: Any) -> None:
+            self.loop.call_later(seconds, self._look, before)
+
+        def _look(self, before: Any) -> None:
+            transport = self.transport
+            if transport.is_closing() or transport.get_protocol() is not self:
+                return  # it is gone, or a websocket now
+            waiting = self.cycle is None or self.cycle.response_complete
+            if waiting and self.cycle is before:
+                transport.close()
+            else:
+                self._again(self.cycle)
+
+    return Impatient
 
 
 def _uvicorn() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -50,7 +51,9 @@ class Gate:
     def knows_host(self, host: str | None) -> bool:
         """True for a `Host` header that names us. A foreign page whose name was made to point here
         (DNS rebinding) is told by its name; an address cannot be made to point elsewhere."""
-        name = _without_port(host or "").lower()
+        name = _name_in(host or "")
+        if name is None:
+            return False
         if name == "localhost" or name in {one.lower() for one in self.names}:
             return True
         try:
@@ -74,10 +77,16 @@ class Gate:
 
     def same_origin(self, origin: str | None, host: str | None) -> bool:
         """True for a websocket that our own page opens, or a program (which sends no `Origin`)."""
-        return origin is None or origin.partition("://")[2].lower() == (host or "").lower()
+        if origin is None:
+            return True
+        scheme, _, where = origin.partition("://")
+        return scheme in ("http", "https") and bool(where) and where.lower() == (host or "").lower()
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^][:@/?#\s]+)(:\d{1,5})?", re.ASCII)
+
+
+def _name_in(host: str) -> str | None:
+    """The name in a `Host` header, without the port; None if it is no name at all."""
+    found = _HOST.fullmatch(host.lower())
+    return None if found is None else found[1]

@@ -117,6 +117,12 @@ MORE_NBYTES = 2**24
 MOST_PIXELS = 100_000
 """A picture is asked for with so many rows and columns at most."""
 
+MOST_QUESTION_NBYTES = 2**16
+"""How long a question may be, its headers included [bytes]."""
+
+MOST_CLIENTS = 500
+"""How many browsers are told at a time."""
+
 WATCHED_AT_ONCE = 8
 """How many scans one browser may watch."""
 
@@ -218,6 +224,10 @@ class _Gatekeeper:
         if not self._gate.knows_host(host):
             message = f"This server is not called {host}; allow the name with --allow-host"
             return JSONResponse({"message": message}, 421)
+        size = len(scope["query_string"]) + sum(len(k) + len(v) + 4 for k, v in scope["headers"])
+        if size > MOST_QUESTION_NBYTES:
+            message = f"A question has {MOST_QUESTION_NBYTES} bytes at most, not {size}"
+            return JSONResponse({"message": message}, 414)
         if scope["method"] not in ("GET", "HEAD"):
             return JSONResponse({"message": "Nothing can be changed here"}, 405)
         if scope["path"].startswith(("/api/", "/h5/")):
@@ -581,6 +591,9 @@ class _Viewer:
 
     async def live(self, socket: WebSocket) -> None:
         """Tells a browser what changes; it says what it watches, and what it has read."""
+        if len(self._clients) >= MOST_CLIENTS:
+            await socket.close(1013, f"{MOST_CLIENTS} browsers are told already")
+            return
         await socket.accept(subprotocol=PROTOCOL)
         client = _Client()
         client.seen = self._hub.version
@@ -595,7 +608,7 @@ class _Viewer:
                     await self._listen(socket, client)
                 finally:
                     telling.cancel()
-        except* (WebSocketDisconnect, RuntimeError):
+        except* (WebSocketDisconnect, RuntimeError, TimeoutError):
             pass  # it has left
         finally:
             self._clients.discard(client)
@@ -604,9 +617,10 @@ class _Viewer:
 
     async def _listen(self, socket: WebSocket, client: _Client) -> None:
         while True:
-            message = json.loads(await socket.receive_text())
-            if not isinstance(message, dict):
-                raise WebSocketDisconnect(1003)
+            message = _message(await socket.receive())
+            if message is None:
+                await socket.close(1003, "That makes no sense here")
+                return
             if message.get("type") == "read":
                 client.unread = max(client.unread - 1, 0)
                 client.read.set()
@@ -695,6 +709,17 @@ def _refusals(key: str, stream: str) -> Iterator[None]:
         raise BadQuestionError(str(error)) from error
     except OverflowError as error:
         raise TooLargeError(str(error)) from error
+
+
+def _message(received: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a browser says; None if it makes no sense. Raises `WebSocketDisconnect` when it has left."""
+    if received["type"] != "websocket.receive":
+        raise WebSocketDisconnect(received.get("code", 1000))
+    try:
+        found = json.loads(received.get("text") or "")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _news_of_scans(changes: Any) -> dict[str, Any]:

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
+from tests.contract.real_servers import RealServerTests
 
-from blissdata.redis_engine.backends.abstract import Backend
-from blissdata.redis_engine.backends.connect import open_backend
-from blissdata.testing import BackendTests
+from blissdata.redis_engine.backends.plain import PlainBackend
 from blissdata.testing.servers import TestServer
 
 
-class TestPlain(BackendTests):
-    @pytest.fixture
-    def backend(self, server: TestServer) -> Iterator[Backend]:
+class TestPlain(RealServerTests):
+    kind = PlainBackend
+
+    @pytest.fixture(autouse=True)
+    def given_server(self, server: TestServer) -> None:
         self.server = server
-        backend = open_backend(server.url, prepare=True)
-        yield backend
-        backend.close()
-
-    def second(self, backend: Backend) -> Backend:
-        return open_backend(self.server.url)
-
-    @contextmanager
-    def full(self, backend: Backend) -> Iterator[None]:
-        with self.server.client() as admin:
-            admin.config_set("maxmemory", 1)
-            try:
-                yield
-            finally:
-                admin.config_set("maxmemory", 0)
-
-    @contextmanager
-    def away(self, backend: Backend) -> Iterator[None]:
-        """The socket is not where it was, and every connection is cut."""
-        hidden = self.server.socket.with_suffix(".hidden")
-        with self.server.client() as admin:
-            admin.ping()
-            self.server.socket.rename(hidden)
-            try:
-                admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-                yield
-            finally:
-                hidden.rename(self.server.socket)

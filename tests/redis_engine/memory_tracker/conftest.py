@@ -1,4 +1,4 @@
-"""Stores of every kind for the memory tracker."""
+"""A scan, and a clock, for the memory tracker."""
 
 from __future__ import annotations
 
@@ -11,21 +11,6 @@ from tests.redis_engine.memory_tracker.rounds import IDENTITY, Clock
 from blissdata import DataStore, Scan
 from blissdata.exceptions import ScanNotFoundError
 from blissdata.redis_engine.memory_tracker import tracker as tracker_module
-from blissdata.testing.servers import StackServer
-
-
-@pytest.fixture
-def stack_store(stack_server: StackServer) -> Iterator[DataStore]:
-    """A store on an empty server of protocol 1."""
-    with DataStore(stack_server.url, init_db=True) as store:
-        yield store
-
-
-@pytest.fixture(params=["memory", "plain", "stack"])
-def store(request: pytest.FixtureRequest) -> DataStore:
-    """A store of every kind."""
-    found: DataStore = request.getfixturevalue(f"{request.param}_store")
-    return found
 
 
 @pytest.fixture

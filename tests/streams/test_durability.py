@@ -25,6 +25,8 @@ from blissdata.exceptions import (
 from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
 from blissdata.testing.servers import TestServer
 
+LONG_S = 20.0
+
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 EVERYSEC = {"appendonly": "yes", "appendfsync": "everysec"}
 VALKEY = {"product": "valkey", "version": "9.1.2", "replicas": "0"}
@@ -107,13 +109,15 @@ def test_points_on_disk_survive_the_end_of_the_server():
 @pytest.fixture
 def pair():
     """A server and its replica."""
-    with TestServer(tcp=True) as main, TestServer(tcp=True) as replica:
+    at_once = {"repl_diskless_sync_delay": 0}  # else it waits 5 s for more replicas to come
+    with TestServer(tcp=True, **at_once) as main, TestServer(tcp=True) as replica:
         with replica.client() as client:
             client.replicaof("127.0.0.1", main.port)
         with main.client() as client:
-            for _ in range(10**6):
-                if client.wait(1, 100) and client.info("replication")["connected_slaves"]:
-                    break
+            client.publish("anything", "to be waited for")
+            deadline = time.monotonic() + LONG_S
+            while not client.wait(1, 100):
+                assert time.monotonic() < deadline, "the replica does not follow"
         yield main, replica
 
 

@@ -137,16 +137,9 @@ def present(view: BaseView) -> tuple[int, Any]:
     try:
         return 0, view.get_data()
     except IndexNoMoreThereError:
-        pass
-    low, high = 0, len(view)  # the point before `low` is gone, the one at `high` is not
-    while low < high:
-        middle = (low + high) // 2
-        try:
-            view.get_data(middle, middle + 1)
-        except IndexNoMoreThereError:
-            low = middle + 1
-        else:
-            high = middle
+        from blissdata.streams.views import gone_at_the_start
+
+    low = gone_at_the_start(view)
     return low, view.get_data(low) if low < len(view) else []
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BaseView", "EventRange"]
+from blissdata.exceptions import IndexNoMoreThereError
+
+__all__ = ["BaseView", "EventRange", "gone_at_the_start"]
 
 
 @dataclass
@@ -64,3 +66,17 @@ class BaseView(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of points {self.index} to {self.last_index}>"
+
+
+def gone_at_the_start(view: BaseView) -> int:
+    """How many points at the start of a view have left the server, found by halving: reads some points."""
+    low, high = 0, len(view)  # the point before `low` is gone, the one at `high` is not
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            view.get_data(middle, middle + 1)
+        except IndexNoMoreThereError:
+            low = middle + 1
+        else:
+            high = middle
+    return low

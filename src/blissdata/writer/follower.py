@@ -39,6 +39,7 @@ from blissdata.h5map.data_items import TEXT
 from blissdata.h5map.mistakes import Mistake
 from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.cursor import CursorGroup
+from blissdata.streams.views import gone_at_the_start
 from blissdata.writer.images import ImageSource, saved_images
 from blissdata.writer.plan import (
     ExternalLinkStep,
@@ -370,7 +371,7 @@ class Follower:
             yield view.index, view.get_data()
             return
         except IndexNoMoreThereError as error:
-            gone, why = _first_there(view), str(error)
+            gone, why = gone_at_the_start(view), str(error)
         if gone:
             first, last = view.index, view.index + gone - 1
             self._failures.setdefault(
@@ -683,17 +684,3 @@ def _append(entry: Entry, path: str, length: int, held: Sequence[tuple[int, Any]
         length = start + len(block)
     if blocks:
         entry.append(path, blocks)
-
-
-def _first_there(view: BaseView) -> int:
-    """How many points at the start of a view are gone."""
-    low, high = 0, len(view)
-    while low < high:
-        middle = (low + high) // 2
-        try:
-            view.get_data(middle, middle + 1)
-        except IndexNoMoreThereError:
-            low = middle + 1
-        else:
-            high = middle
-    return low

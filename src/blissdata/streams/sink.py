@@ -589,8 +589,8 @@ class Publisher:
         """There will be work when the lock is free again."""
         if self._thread is not None and self._thread.ident is not None:
             if self._sleeping:
-                self._sleeping = False
                 self._work.notify()
+                self._sleeping = False  # not before: Ctrl-C may strike in between
             return
         # Ctrl-C may strike between any two of these: a thread that begins works only if it is this one.
         thread = threading.Thread(target=self._run, name="blissdata-publisher", daemon=True)

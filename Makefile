@@ -47,7 +47,7 @@ writes: $(STAMP)  ## a file writer that is killed again and again: is its file t
 
 bench: $(STAMP)  ## how fast, beside blissdata 2.4.5 and beside the bare server: a table of ratios
 	$(BIN)/python -m benchmarks --json benchmarks/results.json $(BENCH)
-	$(BIN)/python -m benchmarks.frames
+	$(BIN)/python -m benchmarks.frames --json benchmarks/frames.json
 
 check: format lint types arrows docs test  ## everything that must hold before a change lands
 

@@ -40,7 +40,7 @@ def test_the_benchmark_measures_every_row() -> None:
         text=True,
         check=True,
     )
-    for row in ("memcpy", "through events", "put without", "bare socket", "3 × bare", "the limit"):
+    for row in ("memcpy", "through events", "put without", "bare socket", "3 × bare", "at most"):
         assert row in done.stdout
 
 

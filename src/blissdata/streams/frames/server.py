@@ -16,6 +16,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
+from blissdata.streams.frames.arrays import ArrayMemory
 from blissdata.streams.frames.companion import Desk
 from blissdata.streams.frames.layout import MAX_INDEX
 from blissdata.streams.frames.ring import RingReader
@@ -102,7 +103,7 @@ class _Service:
             with connection, suppress(OSError, EOFError):  # it is the reader's affair when he goes
                 prepare(connection)
                 connection.settimeout(FIRST_S)
-                memory = np.empty(self._ring.nbytes, np.uint8)
+                memory = ArrayMemory().empty((self._ring.nbytes,), np.dtype(np.uint8))
                 message = bytearray(REQUEST_NBYTES)
                 receive_exactly(connection, message)
                 while self._answer(connection, Request.parse(message), memory):

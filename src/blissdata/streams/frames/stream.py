@@ -47,6 +47,7 @@ from blissdata.streams.availability import (
 from blissdata.streams.base import BaseStream, StreamDefinition
 from blissdata.streams.entries import Tail, check_index, resolve_slice
 from blissdata.streams.event_stream import EventStream
+from blissdata.streams.frames.arrays import ArrayMemory
 from blissdata.streams.frames.buffer import PLUGIN, FrameBuffer, buffer_of
 from blissdata.streams.frames.layout import MAX_INDEX, FramesInfo, frame_point
 from blissdata.streams.frames.remote import FrameConnection
@@ -60,6 +61,9 @@ __all__ = ["FramesStream", "FramesView"]
 
 AT_ONCE_NBYTES = 2**26
 """How much an iteration fetches at once from elsewhere [bytes]."""
+
+_memory = ArrayMemory()
+"""Of all arrays that this process gets."""
 
 _NOT_IN_THE_FILE = (DataFileError, MissingExtraError, ValueError, RuntimeError)
 """What goes wrong with a file: it is not there, damaged or refused; fabio is missing."""
@@ -233,7 +237,7 @@ class FramesStream(BaseStream):
 
     def frames(self, frames: range) -> NDArray[Any]:
         """These frames, which were taken, in one array."""
-        out = np.empty((len(frames), *self._point.shape), self._point.dtype)
+        out = _memory.empty((len(frames), *self._point.shape), self._point.dtype)
         if frames:
             self._fill(frames, out)
         return out
@@ -254,7 +258,7 @@ class FramesStream(BaseStream):
         found: dict[int, NDArray[Any]] = {}
 
         def place(position: int) -> memoryview:
-            found[position] = frame = np.empty(self._point.shape, self._point.dtype)
+            found[position] = frame = _memory.empty(self._point.shape, self._point.dtype)
             return frame.reshape(-1).view(np.uint8).data
 
         if len(frames) > 1 and self._files is None:

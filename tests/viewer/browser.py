@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
+import numpy as np
 import pytest
 
 from blissdata.testing.servers import free_port
@@ -131,6 +133,19 @@ def until(look: Callable[[], T], wanted: Callable[[T], bool]) -> T:
             return found
         assert time.monotonic() < deadline, f"still {found!r}"
         time.sleep(0.02)
+
+
+def pixels(page: Any, selector: str) -> np.ndarray:
+    """What is seen of an element: `(rows, columns, 3)`, blue, green, red."""
+    seen = np.frombuffer(page.locator(selector).first.screenshot(), "u1")
+    found = cv2.imdecode(seen, cv2.IMREAD_COLOR)
+    assert found is not None
+    return np.asarray(found)
+
+
+def colours(page: Any, selector: str) -> int:
+    """How many colours an element shows: one or two where nothing is drawn."""
+    return len(np.unique(pixels(page, selector).reshape(-1, 3), axis=0))
 
 
 def shoot(page: Any, name: str) -> None:

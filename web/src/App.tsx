@@ -9,6 +9,8 @@ type Theme = 'system' | 'light' | 'dark';
 
 const NEXT: Record<Theme, Theme> = { system: 'dark', dark: 'light', light: 'system' };
 
+const SIGNS: Record<Theme, string> = { system: '◐', dark: '☾', light: '☀' };
+
 export function App() {
   const news = useSyncExternalStore(live.subscribe, live.get);
   const [selected, setSelected] = useState<string | null>(null);
@@ -68,8 +70,13 @@ export function App() {
         <span className={`link ${news.connected && !news.problem ? 'ok' : 'away'}`} role="status">
           {news.connected ? (news.problem ? 'store away' : 'live') : 'not connected'}
         </span>
-        <button type="button" onClick={() => setTheme(NEXT[theme])} title="Colours of the page">
-          {theme}
+        <button
+          type="button"
+          onClick={() => setTheme(NEXT[theme])}
+          aria-label={`Colours of the page: ${theme}`}
+          title={`Colours of the page: ${theme}`}
+        >
+          {SIGNS[theme]} <span className="word">{theme === 'system' ? 'auto' : theme}</span>
         </button>
       </header>
       {!news.connected && (

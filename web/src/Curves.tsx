@@ -100,6 +100,7 @@ interface CanvasProps {
 function Canvas({ scan, points, lengths, x, y, right, log, auto }: CanvasProps) {
   const box = useRef<HTMLDivElement>(null);
   const [problem, setProblem] = useState<string | null>(null);
+  const [mixed, setMixed] = useState(false);
   const scaling = useRef(auto);
   scaling.current = auto;
 
@@ -125,10 +126,12 @@ function Canvas({ scan, points, lengths, x, y, right, log, auto }: CanvasProps) 
     const element = box.current;
     if (!element) return;
     const [xs, ys] = x === null ? [null, stores] : [stores[0] ?? null, stores.slice(1)];
-    const chart = new Chart(element, { scan, x, y, right, log }, xs, ys, scaling, setProblem);
+    const look = { scan, x, y, right, log, mixed };
+    const chart = new Chart(element, look, xs, ys, scaling, setProblem, setMixed);
     return () => chart.end();
+    // How it looks is part of this component's key.
     // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [stores]);
+  }, [stores, mixed]);
 
   return (
     <>
@@ -144,6 +147,8 @@ interface Look {
   y: string[];
   right: string[];
   log: boolean;
+  /** x goes back and forth: points without lines between them. */
+  mixed: boolean;
 }
 
 class Chart {
@@ -162,8 +167,10 @@ class Chart {
     private readonly ys: Points[],
     private readonly scaling: { current: boolean },
     private readonly tell: (problem: string | null) => void,
+    private readonly tellMixed: (mixed: boolean) => void,
   ) {
-    const mixed = xs !== null && orderOf(xs.values) === 'mixed';
+    const { mixed } = look;
+    this.mixed = mixed;
     const colour = (name: string) => () =>
       getComputedStyle(document.documentElement).getPropertyValue(name).trim() || '#888';
     const axis = { stroke: colour('--text'), grid: { stroke: colour('--grid'), width: 1 }, ticks: { stroke: colour('--grid') } };
@@ -189,7 +196,9 @@ class Chart {
             scale: look.right.includes(name) ? 'right' : 'y',
             stroke: COLOURS[i % COLOURS.length] as string,
             width: mixed ? 0 : 1.5,
-            points: { show: mixed ? true : undefined, size: 4 },
+            // The colours come round again; from then on lines are dashed.
+            dash: [[], [8, 4], [2, 3]][Math.floor(i / COLOURS.length) % 3],
+            points: { show: mixed ? true : undefined, size: 5 },
           })),
         ],
         cursor: { drag: { x: true, y: false } },
@@ -211,15 +220,20 @@ class Chart {
     });
     this.resizer.observe(element);
     this.scheme.addEventListener('change', this.redraw);
+    this.theme.observe(document.documentElement, { attributeFilter: ['data-theme'] });
     this.schedule();
   }
 
   private readonly log: boolean;
+  private readonly mixed: boolean;
+  private readonly theme = new MutationObserver(() => this.redraw());
 
+  /** The room that the legend leaves. */
   private size(): { width: number; height: number } {
+    const legend = this.element.querySelector<HTMLElement>('.u-legend')?.offsetHeight ?? 32;
     return {
       width: Math.max(this.element.clientWidth, 200),
-      height: Math.max(this.element.clientHeight - 32, 160),
+      height: Math.max(this.element.clientHeight - legend, 160),
     };
   }
 
@@ -242,8 +256,13 @@ class Chart {
     this.frame = 0;
     const first = Math.max(0, ...[...(this.xs ? [this.xs] : []), ...this.ys].map((one) => one.start));
     const cut = (one: Points) => one.values.subarray(Math.max(first - one.start, 0));
+    const x = this.xs ? cut(this.xs) : null;
+    if (x && (orderOf(x) === 'mixed') !== this.mixed) {
+      this.tellMixed(!this.mixed);
+      return;
+    }
     const drawn = decimated(
-      this.xs ? cut(this.xs) : null,
+      x,
       this.ys.map(cut),
       first,
       this.range,
@@ -264,6 +283,7 @@ class Chart {
     cancelAnimationFrame(this.frame);
     this.unlisten.forEach((one) => one());
     this.resizer.disconnect();
+    this.theme.disconnect();
     this.scheme.removeEventListener('change', this.redraw);
     this.plot.destroy();
   }

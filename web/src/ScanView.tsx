@@ -6,12 +6,18 @@ import { type Lengths, live, type News } from './live';
 import { label, type Plot, plotsOf } from './plots';
 import { useRemembered } from './remember';
 import { ScanPoints } from './store';
+import { Tabs } from './Tabs';
 
 const Tree = lazy(() => import('./Tree'));
 const Picture = lazy(() => import('./Picture'));
 
 const NONE: Lengths = new Map();
 const LAST_MS = 500;
+
+const VIEWS = [
+  ['plots', 'Plots'],
+  ['file', 'File'],
+] as const;
 
 interface Props {
   scanKey: string;
@@ -62,15 +68,12 @@ export function ScanView({ scanKey, news }: Props) {
         <h2>
           {String(number ?? '')} {scan.title ?? String(name ?? '')}
         </h2>
-        <span className={`state ${state.toLowerCase()}`}>{state.toLowerCase()}</span>
+        <span className={`state ${state.toLowerCase()}`} role="status" aria-label="State of the scan">
+          {state.toLowerCase()}
+        </span>
         <Progress scan={scan} lengths={lengths} state={state} />
-        <div role="tablist" className="tabs">
-          <button role="tab" type="button" aria-selected={tab === 'plots'} onClick={() => setTab('plots')}>
-            Plots
-          </button>
-          <button role="tab" type="button" aria-selected={tab === 'file'} onClick={() => setTab('file')}>
-            File
-          </button>
+        <div className="tools">
+          <Tabs label="Views" tabs={VIEWS} chosen={tab} onChoose={setTab} />
           <Save scan={scan} />
         </div>
       </header>
@@ -160,19 +163,13 @@ function Plots({ scan, points, lengths }: PlotsProps) {
   const empty = [...lengths.values()].every(([length]) => length === 0);
   return (
     <section className="plots">
-      <div role="tablist" className="tabs plotlist">
-        {plots.map((one) => (
-          <button
-            role="tab"
-            type="button"
-            key={one.id}
-            aria-selected={one === plot}
-            onClick={() => setChosen(one.id)}
-          >
-            {one.title}
-          </button>
-        ))}
-      </div>
+      <Tabs
+        label="Plots"
+        className="plotlist"
+        tabs={plots.map((one) => [one.id, one.title] as const)}
+        chosen={plot.id}
+        onChoose={setChosen}
+      />
       {empty && <p className="waiting overlay">Waiting for the first point.</p>}
       <Shown key={plot.id} plot={plot} scan={scan} points={points} lengths={lengths} />
       <Values scan={scan} lengths={lengths} />
@@ -193,25 +190,30 @@ function Shown({ plot, scan, points, lengths }: PlotsProps & { plot: Plot }) {
 
 function Values({ scan, lengths }: { scan: WholeScan; lengths: Lengths }) {
   const [values, setValues] = useState<Record<string, unknown>>({});
-  const asking = useRef(false);
-  const asked = useRef(0);
+  const pulling = useRef({ busy: false, here: true, wanted: 0, asked: 0 });
   useEffect(() => {
-    if (asking.current) return;
-    asking.current = true;
-    const wait = Math.max(0, LAST_MS - (performance.now() - asked.current));
-    const timer = setTimeout(() => {
-      asked.current = performance.now();
-      lastValues(scan.key)
-        .then(setValues)
-        .catch(() => undefined)
-        .finally(() => (asking.current = false));
-    }, wait);
+    const now = pulling.current;
+    now.here = true;
     return () => {
-      if (asking.current && performance.now() - asked.current > LAST_MS) {
-        clearTimeout(timer);
-        asking.current = false;
-      }
+      now.here = false;
     };
+  }, []);
+  useEffect(() => {
+    const now = pulling.current;
+    now.wanted += 1;
+    if (now.busy) return;
+    const pull = async () => {
+      now.busy = true;
+      for (let seen = -1; now.here && seen !== now.wanted; ) {
+        await new Promise((done) => setTimeout(done, now.asked + LAST_MS - performance.now()));
+        seen = now.wanted;
+        now.asked = performance.now();
+        const found = await lastValues(scan.key).catch(() => null);
+        if (found && now.here) setValues(found);
+      }
+      now.busy = false;
+    };
+    void pull();
   }, [scan.key, lengths]);
   const shown = scan.streams.filter((stream) => stream.name in values);
   if (shown.length === 0) return null;

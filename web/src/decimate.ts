@@ -5,7 +5,9 @@ export type Drawn = [xs: number[], ...ys: (number | null)[][]];
 
 export type Order = 'up' | 'down' | 'mixed';
 
+/** Which way x goes; what is not finite has no place on an axis, and makes it mixed. */
 export function orderOf(x: Values): Order {
+  if (x.length > 0 && !(Number.isFinite(x[0]) && Number.isFinite(x.at(-1)))) return 'mixed';
   let up = true;
   let down = true;
   for (let i = 1; i < x.length && (up || down); i++) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from blissdata import DataStore, Scan
 from blissdata.checked_hdf5 import CheckedFile
 from blissdata.cli import main
 from blissdata.data_roots import DataRoots
-from blissdata.exceptions import FileWriteRefusedError
+from blissdata.exceptions import FileWriteError, FileWriteRefusedError
 from blissdata.h5api.dynamic_hdf5 import File as DynamicFile
 from blissdata.testing.servers import TestServer
+from blissdata.writer import follower
+from blissdata.writer.images import without_unsaved
 from blissdata.writer.report import read_report
 from blissdata.writer.service import Writer
 
@@ -404,6 +407,71 @@ def test_frames_that_a_buffer_saved_are_put_together_where_they_are(
 
 
 # ---------------------------------------------------------------------------------- what is lost
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept", "unsaved"),
+    [
+        ((3, 3, 1), [3, 3, 1], []),
+        ((3, 3, 0), [3, 3], [range(6, 7)]),
+        ((3, 1, 0), [3, 1], [range(4, 7)]),
+        ((3, 0, 1), [3, 3, 1], [range(3, 6)]),
+        ((0, 2, 1), [3, 3, 1], [range(3), range(5, 6)]),
+        ((0, 0, 0), [], [range(7)]),
+    ],
+    ids=str,
+)
+def test_images_at_the_end_that_are_in_no_file_are_left_out_and_others_keep_their_place(
+    rows: tuple[int, ...], kept: list[int], unsaved: list[range]
+) -> None:
+    sources = [(f"{number}.h5", "/data", count) for number, count in enumerate((3, 3, 1))]
+    found, missing = without_unsaved(sources, rows)
+    assert [source[2] for source in found] == kept
+    assert [source[0] for source in found] == [f"{number}.h5" for number in range(len(kept))]
+    assert missing == unsaved
+
+
+@pytest.mark.parametrize("per_file", [0, 3])
+def test_frames_that_were_never_saved_are_told_of_and_nothing_stands_for_them(
+    plain_store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_file: int
+) -> None:
+    from blissdata.streams.frames import FrameBuffer, Saving
+
+    monkeypatch.setattr(follower, "IMAGES_S", 0.2)
+    frames = np.arange(1, 1 + 7 * 4 * 5, dtype="u2").reshape(7, 4, 5)
+    path = tmp_path / ("cam_%04d.h5" if per_file else "cam.h5")
+    saving = Saving(path, data_path="/entry/data", frames_per_file=per_file)
+    with running(plain_store, tmp_path) as writer:
+        scan = new_scan(plain_store, tmp_path / "a.h5")
+        with pytest.raises(FileWriteError, match="are not saved"):  # noqa: PT012, SIM117 — close() raises it, or stop()
+            with FrameBuffer((4, 5), "u2", 7, saving=saving, serve=False) as buffer:
+                scan.create_stream(buffer.definition("cam"))
+                scan.info["mapping"] = {"cam": ({}, "STREAM", "cam")}
+                scan.prepare()
+                scan.start()
+                for frame in frames[:4]:
+                    buffer.put(frame)
+                buffer.finish()
+                assert buffer._saver is not None
+                os.kill(buffer._saver._process.pid, signal.SIGSTOP)
+                for frame in frames[4:]:
+                    buffer.put(frame)
+                buffer.flush()
+                os.kill(buffer._saver._process.pid, signal.SIGKILL)
+                scan.stop()
+        scan.close()
+        report = writer.wait_failed(scan)
+    assert "images 4 to 6 of stream 'cam'" in report.reason
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["1.1/cam"].shape == (4, 4, 5)
+        assert file["1.1"].attrs["blissdata_state"] == "FAILED"
+    found = []
+    for name in sorted(
+        tmp_path.glob("cam*")
+    ):  # its saver died, so HDF5 takes it for open; SWMR does not mind
+        with h5py.File(name, swmr=True) as file:
+            found += list(file["entry/data"][:])
+    assert np.array_equal(found, frames[:4])
 
 
 def test_points_that_left_the_server_before_are_told_of_and_keep_their_place(

@@ -22,8 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from blissdata.checked_hdf5 import CheckedFile
 from blissdata.exceptions import (
     BlissdataError,
+    DataFileError,
+    DataFileRefusedError,
     EndOfStream,
     IndexNoMoreThereError,
     PinError,
@@ -40,7 +43,7 @@ from blissdata.h5map.mistakes import Mistake
 from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.cursor import CursorGroup
 from blissdata.streams.views import gone_at_the_start
-from blissdata.writer.images import ImageSource, saved_images
+from blissdata.writer.images import ImageSource, saved_images, without_unsaved
 from blissdata.writer.plan import (
     ExternalLinkStep,
     LinkStep,
@@ -53,6 +56,7 @@ from blissdata.writer.plan import (
 )
 
 if TYPE_CHECKING:
+    from blissdata.data_roots import DataRoots
     from blissdata.redis_engine.pins import Pin
     from blissdata.streams import BaseStream, BaseView
     from blissdata.writer.files import OpenFiles
@@ -79,6 +83,10 @@ LOOK_S = 1.0
 
 AWAY_S = 1.0
 """Pause while the server does not answer [s]."""
+
+FILES_OPENED = 256
+"""Of so many files of a detector, the last ones, it is looked how many images they have; of others only whether
+they are there."""
 
 IMAGES_S = 10.0
 """How long files that a detector saves are waited for after the scan has ended [s]."""
@@ -549,25 +557,35 @@ class Follower:
                 sources = saved_images(stream.info, len(stream), directory) or []
                 for file, _, _ in sources:
                     target.file.require_inside(file)
-                missing = self._missing_files(directory, sources)
-                if missing:
-                    self._failures[name] = f"images of stream {name!r} are not there: {missing}"
+                rows = self._rows_of(target.file.roots, directory, sources)
+                sources, unsaved = without_unsaved(sources, rows)
+                if unsaved:
+                    self._failures[name] = (
+                        f"images {_told(unsaved)} of stream {name!r} are not there: its detector "
+                        "took them, and no file has them"
+                    )
                 found |= dict.fromkeys(paths, (points, sources))
             except (BlissdataError, OSError) as error:
                 self._failures[name] = f"images of stream {name!r}: {error}"
         return found
 
-    def _missing_files(self, directory: str, sources: Sequence[ImageSource]) -> str:
-        """Waits for the detector's files for a while; the first one that is not there."""
+    def _rows_of(
+        self, roots: DataRoots, directory: str, sources: Sequence[ImageSource]
+    ) -> list[int]:
+        """How many images each of the files has, at most those that belong to the scan. Waits for them for a
+        while."""
         deadline = time.monotonic() + IMAGES_S
-        for name, _, _ in sources:
+        found = []
+        for at, (name, dataset, number) in enumerate(sources):
             path = os.path.join(directory, name)
-            while not os.path.exists(path):
-                if time.monotonic() >= deadline:
-                    return path
+            close = at >= len(sources) - FILES_OPENED
+            while (
+                rows := _rows(path, dataset, number, roots) if close else _promised(path, number)
+            ) < number and time.monotonic() < deadline:
                 if self._stop.wait(0.1):
                     raise _Ended
-        return ""
+            found.append(rows)
+        return found
 
     def _fail(self, reason: str) -> None:
         """Tells why, here, in the file if that is possible, and holds the points on the server."""
@@ -662,6 +680,30 @@ def files_of(scan: Scan) -> dict[str, dict[str, Any]]:
         names.append(own)
     found = {name: entries_of(scan, name) for name in names}
     return {name: entries for name, entries in found.items() if entries}
+
+
+def _promised(path: str, number: int) -> int:
+    """How many images a file has that should have so many, as its name says."""
+    return number if os.path.exists(path) else 0
+
+
+def _rows(path: str, dataset: str, number: int, roots: DataRoots) -> int:
+    """How many images a file has, at most `number`; 0 if it cannot be read."""
+    try:
+        with CheckedFile(path, roots) as file:
+            shape = file.dataset(dataset).shape
+    except DataFileRefusedError:
+        raise
+    except DataFileError:
+        return 0
+    return min(number, shape[0] if shape else 0)
+
+
+def _told(ranges: Sequence[range]) -> str:
+    """Ranges of indices, for people."""
+    return ", ".join(
+        f"{one[0]} to {one[-1]}" if len(one) > 1 else str(one[0]) for one in ranges[:5]
+    ) + (", …" if len(ranges) > 5 else "")
 
 
 def _end_time(target: _Target) -> str:

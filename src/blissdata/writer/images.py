@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from blissdata.lima.layout import LimaLayout
 from blissdata.streams.frames.layout import FramesInfo
 
-__all__ = ["ImageSource", "saved_images"]
+__all__ = ["ImageSource", "saved_images", "without_unsaved"]
 
 ImageSource: TypeAlias = tuple[str, str, int]
 """Where consecutive images are: file, dataset, and how many from its first on."""
@@ -30,6 +30,28 @@ def saved_images(info: Mapping[str, Any], frames: int, directory: str) -> list[I
         return _sources(layout, layout.files.frames, frames, directory)
     except (ValueError, RuntimeError):
         return None
+
+
+def without_unsaved(
+    sources: Sequence[ImageSource], rows: Sequence[int]
+) -> tuple[list[ImageSource], list[range]]:
+    """The sources without the images at their end that were never saved, and the ranges of all images that are
+    in no file. `rows` is how many images each source really has. Where later ones are saved, those that are not
+    keep their place."""
+    kept: list[ImageSource] = []
+    unsaved: list[range] = []
+    at = 0
+    for number, (source, there) in enumerate(zip(sources, rows, strict=True)):
+        file, dataset, count = source
+        if there < count:
+            start = at + there
+            if unsaved and unsaved[-1].stop == start:
+                start = unsaved.pop().start
+            unsaved.append(range(start, at + count))
+        if there:
+            kept = [*sources[:number], (file, dataset, min(there, count))]
+        at += count
+    return kept, unsaved
 
 
 def _saved_frames(info: Mapping[str, Any], frames: int, directory: str) -> list[ImageSource] | None:

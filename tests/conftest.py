@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ def nothing_is_left_behind() -> Iterator[None]:
     threads = set(threading.enumerate())
     children = descendants()
     yield
+    if handles := sys.modules.get("blissdata.hdf5_handles"):
+        handles.close_files()  # else they are kept for a second
     deadline = time.monotonic() + GRACE_S
     while True:
         left = [t.name for t in threading.enumerate() if t not in threads and t.is_alive()]
@@ -81,6 +84,14 @@ def described(pid: int) -> str:
         return f"{pid} {process.name()} ({process.status()})"
     except psutil.NoSuchProcess:
         return f"{pid} (ended meanwhile)"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits looks after its scan at every turn, not after seconds."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("blissdata.") and hasattr(module, "WAIT_SLICE_S"):
+            monkeypatch.setattr(module, "WAIT_SLICE_S", 0.02)
 
 
 @pytest.fixture(scope="session")

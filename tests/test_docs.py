@@ -18,6 +18,7 @@ import pytest
 from blissdata import DataStore
 from blissdata.demo import roles
 from blissdata.demo.measurement import COPPER
+from blissdata.streams import heartbeat, sink
 from blissdata.testing.servers import TestServer
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,10 @@ def test_python_blocks_run(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("BLISSDATA_URL", server.url)
+    monkeypatch.setattr(
+        sink, "IDLE_S", 0.1
+    )  # not all of them close their store: its thread ends soon
+    monkeypatch.setattr(heartbeat, "IDLE_S", 0.1)
     monkeypatch.chdir(tmp_path)  # what they keep, they keep there
     if page.name in NEED_A_SCAN:
         roles.publish(COPPER, pace=1e6)

@@ -244,12 +244,16 @@ def test_a_scan_closed_before_it_had_streams(run: Callable, store: DataStore) ->
     assert (shown.code, shown.out, shown.err) == (0, "", "")
 
 
+OFTEN = "from blissdata.cli import tail; tail.LOOK_S = 0.02"
+"""What a program does first that looks after its scan often."""
+
+
 def test_a_scan_deleted_meanwhile_is_exit_code_3(
     start: Callable[..., subprocess.Popen[str]], store: DataStore
 ) -> None:
     scan, diode, _ = started(store)
     diode.send(1.0)
-    process = start("tail", "last")
+    process = start("tail", "last", prelude=OFTEN)
     assert process.stdout.readline() == "diode[0]  1.0\n"
     store.delete_scan(scan.key, force=True)
     _, err = process.communicate(timeout=20)
@@ -263,7 +267,7 @@ def test_a_scan_that_vanishes_is_exit_code_3(
 ) -> None:
     _, diode, _ = started(store)
     diode.send(1.0)
-    process = start("tail", "last")
+    process = start("tail", "last", prelude=OFTEN)
     process.stdout.readline()
     with server.client() as client:
         client.flushall()
@@ -274,10 +278,8 @@ def test_a_scan_that_vanishes_is_exit_code_3(
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def very_impatient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become hundredths."""
-    for module in ("streams.cursor", "streams.event_stream", "redis_engine.scan"):
-        monkeypatch.setattr(f"blissdata.{module}.WAIT_SLICE_S", 0.02)
     monkeypatch.setattr(heartbeat, "LOST_AFTER_S", 0.1)
     monkeypatch.setattr(tail, "LOOK_S", 0.02)
     monkeypatch.setattr(tail, "QUIET_S", 0.3)
@@ -286,7 +288,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("state", ["created", "started", "all streams sealed"])
 @pytest.mark.parametrize(("option", "code"), [((), 1), (("--end-if-lost",), 0)], ids=str)
 def test_a_publisher_that_is_lost_is_exit_code_1_or_an_end_by_choice(
-    run: Callable, store: DataStore, impatient: None, state: str, option: tuple[str], code: int
+    run: Callable, store: DataStore, very_impatient: None, state: str, option: tuple[str], code: int
 ) -> None:
     scan = new_scan(store)
     if state != "created":

@@ -870,6 +870,7 @@ def test_plain_indices_are_one_round_trip(plain_store: DataStore, frozen: bool) 
             f["d"][10]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_reader_of_a_scan_that_is_closed_without_a_seal_goes_on(stack_store: DataStore) -> None:
     store = stack_store
     scan, streams = started(store, group(d=stream("d")), d=(float, ()))
@@ -884,6 +885,7 @@ def test_a_reader_of_a_scan_that_is_closed_without_a_seal_goes_on(stack_store: D
     assert isinstance(results[2], IndexWontBeThereError)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_reader_of_a_scan_that_is_deleted_is_told(plain_store: DataStore) -> None:
     store = plain_store
     scan, streams = started(store, group(d=stream("d")), d=(float, ()))

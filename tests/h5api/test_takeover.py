@@ -238,6 +238,7 @@ def test_the_same_objects_go_on_in_the_file(store: DataStore, path: str) -> None
             entry["nothing"]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_whoever_waits_for_the_end_gets_what_the_file_has(
     plain_store: DataStore, path: str
 ) -> None:
@@ -265,6 +266,7 @@ def test_whoever_waits_for_the_end_gets_what_the_file_has(
     assert results[3] == 10
 
 
+@pytest.mark.usefixtures("impatient")
 def test_without_a_file_a_lost_scan_is_told_as_before(plain_store: DataStore, path: str) -> None:
     store = plain_store
     scan, _ = publish(store, path)

@@ -274,6 +274,7 @@ def test_a_document_that_is_no_scan_says_what_is_wrong(
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["open scan", "closed scan"])
+@pytest.mark.usefixtures("impatient")
 def test_a_stream_that_expired_before_its_scan(
     store: DataStore, scan: Scan, admin: redis.Redis, closed: bool
 ) -> None:

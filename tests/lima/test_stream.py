@@ -511,6 +511,7 @@ def test_a_waiting_reader_is_woken_by_events(
     np.testing.assert_array_equal(reading.result(LONG_S), frame(0, 0))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_waiting_reader_learns_that_nobody_goes_on(
     plain_store: DataStore, camera: Camera, files: Files, background: ThreadPoolExecutor
 ) -> None:

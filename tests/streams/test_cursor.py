@@ -33,7 +33,7 @@ from blissdata.exceptions import (
     StreamRewoundError,
     StreamVanishedError,
 )
-from blissdata.streams import Cursor, CursorGroup, cursor, event_stream
+from blissdata.streams import Cursor, CursorGroup
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.event_log import AppendRequest
 
@@ -54,13 +54,6 @@ def scan(store):
 @pytest.fixture
 def reader(store, scan):
     return store.load_scan(scan.key)
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    """Readers that look at the scan after a short while, not after seconds."""
-    for module in (cursor, event_stream):
-        monkeypatch.setattr(module, "WAIT_SLICE_S", 0.02)
 
 
 @pytest.fixture

@@ -191,13 +191,8 @@ def test_a_writer_stream_beats_for_its_scan(store: DataStore) -> None:
 
 
 @pytest.fixture
-def lost(store: DataStore, monkeypatch: pytest.MonkeyPatch) -> str:
+def lost(store: DataStore, impatient: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """A scan with two streams whose publisher is silent, and readers that look often."""
-    from blissdata.redis_engine import scan as scan_module
-    from blissdata.streams import cursor, event_stream
-
-    for module in (event_stream, cursor, scan_module):
-        monkeypatch.setattr(module, "WAIT_SLICE_S", 0.02)
     monkeypatch.setattr(heartbeat, "LOST_AFTER_S", 0.1)
     scan = store.create_scan(IDENTITY)
     streams = [scan.create_stream(name, dtype=float) for name in "xy"]

@@ -31,7 +31,7 @@ from blissdata.exceptions import (
     ServerBusyError,
     ServerFullError,
 )
-from blissdata.streams import cursor, event_stream, heartbeat
+from blissdata.streams import heartbeat
 from blissdata.streams.heartbeat import Life
 from blissdata.testing.servers import StackServer, TestServer
 
@@ -93,10 +93,8 @@ def test_points_a_seal_and_a_step_wait_and_arrive(
 
 @pytest.mark.parametrize("word", ["MISCONF", "READONLY", "NOREPLICAS"])
 def test_a_publisher_that_cannot_give_signs_of_life_is_not_taken_for_lost(
-    refusing: TestServer, monkeypatch: pytest.MonkeyPatch, word: str
+    refusing: TestServer, impatient: None, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    for module in (event_stream, cursor):
-        monkeypatch.setattr(module, "WAIT_SLICE_S", 0.02)
     monkeypatch.setattr(heartbeat, "LOST_AFTER_S", 0.1)
     monkeypatch.setattr(heartbeat, "PERIOD_S", 0.02)
     with DataStore(refusing.url) as store:

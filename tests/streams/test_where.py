@@ -34,7 +34,7 @@ from blissdata.exceptions import (
     StreamAbandonedError,
     StreamVanishedError,
 )
-from blissdata.streams import BaseStream, Place, Ranges, availability_of, event_stream, where
+from blissdata.streams import BaseStream, Place, Ranges, availability_of, where
 from blissdata.streams.default import Stream
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.event_log import AppendRequest
@@ -62,13 +62,6 @@ def scan(store: DataStore) -> Iterator[Scan]:
 @pytest.fixture
 def reader(store: DataStore, scan: Scan) -> Scan:
     return store.load_scan(scan.key)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks after its scan at every turn."""
-    for module in (where, event_stream):
-        monkeypatch.setattr(module, "WAIT_SLICE_S", 0.05)
 
 
 @pytest.fixture

@@ -218,6 +218,8 @@ class _Wait:
         self._deadline = deadline
         self._watch = AbandonWatch(self._events.data_store)
         self._began = self._asked = time.monotonic()
+        self._slice = WAIT_SLICE_S
+        """How long the next wait is at most [s]."""
 
     def until_there(self) -> Availability:
         bounds = self._ask()
@@ -241,11 +243,16 @@ class _Wait:
                 time.sleep(self._deadline.remaining(LOOK_S))
             elif self._events.event_log.read(
                 {self._stream.key: bounds.length},
-                wait=self._deadline.remaining(WAIT_SLICE_S),
+                wait=self._deadline.remaining(self._slice),
                 max_entries=1,
             ):
                 self._watch.restart()
                 self._breathe()
+                self._slice = (
+                    LOOK_S  # a plugin's length may be one that was asked for before the event
+                )
+            else:
+                self._slice = WAIT_SLICE_S
             if self._watch.due and self._watch.abandoned([self._events]):
                 raise StreamAbandonedError(
                     f"{self._events.what}: the scan is closed, but nobody sealed it: there are "

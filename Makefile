@@ -7,7 +7,7 @@ WORKERS ?= logical
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test beside matrix faults frames acquisition writes bench check format lint types arrows docs clean
+.PHONY: help demo test browser beside matrix faults frames acquisition writes bench check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,11 +24,14 @@ demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compar
 
 test: $(STAMP)  ## the tests
 	@-$(BIN)/python -m tests.clients.environments peer >/dev/null
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not environments and not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not environments and not slow and not browser"
 
-beside: $(STAMP)  ## beside 2.x and other programs: the matrix in short, and tests that need all their environments or take long
+browser: $(STAMP)  ## the page in a browser
+	$(BIN)/python -m pytest -m browser
+
+beside: $(STAMP)  ## before a release: beside 2.x and other programs in short, and all tests that `test` leaves out
 	$(BIN)/python -m tests.clients.matrix --quick
-	$(BIN)/python -m pytest -m "environments or slow"
+	$(BIN)/python -m pytest -m "environments or slow or browser"
 
 matrix: $(STAMP)  ## beside blissdata 2.x: every publisher, reader, server, protocol and kind of stream, a line each
 	$(BIN)/python -m tests.clients.matrix $(MATRIX)

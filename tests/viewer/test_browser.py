@@ -17,7 +17,7 @@ from tests.viewer.scans import INFO, Acquisition
 from blissdata import DataStore
 from blissdata.testing.servers import TestServer
 
-pytestmark = pytest.mark.environments
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def latency(store: DataStore, page: Any) -> Iterator[Row]:
             for stream in streams:
                 stream.send(np.sin(i / 10))
             time.sleep(0.1)
-        until(lambda: points(page), lambda n: n == 101)
+        page.wait_for_function("() => window.seen.at(-1)?.[0] >= 101")
         drawn = page.evaluate("() => window.seen")
         found.stop()
     waits = [next(at for n, at in drawn if n >= i) - then for i, then in sent.items()]

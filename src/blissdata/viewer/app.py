@@ -1,6 +1,7 @@
 """The viewer's web server: routes, and nothing that could be done without a web.
 
     /                    the page; it holds nothing secret
+    /health              whether the server can be asked, for whoever watches over programs
     /api/scans           the list, newest first; filters by identity field and state
     /api/scan            one scan: identity, info, streams with their lengths
     /api/last            the newest value of each channel
@@ -12,7 +13,7 @@
     /h5/<version>/…      what H5Web asks (also /h5/…: of the newest snapshot)
     /api/live            websocket: scan_new, scan_state, lengths
 
-Everything but the page wants the token. Nothing here writes anything to the store.
+Everything but the page and its health wants the token. Nothing here writes anything to the store.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from blissdata.viewer.content import (
     encoded,
 )
 from blissdata.viewer.export import export
-from blissdata.viewer.live import GONE, Hub
+from blissdata.viewer.live import GONE, Changes, Hub
 from blissdata.viewer.points import for_plots
 from blissdata.viewer.snapshots import Snapshot, Snapshots
 from blissdata.viewer.watched import Watched
@@ -123,6 +124,9 @@ MOST_QUESTION_NBYTES = 2**16
 MOST_CLIENTS = 500
 """How many browsers are told at a time."""
 
+MOST_TOLD = 1000
+"""Of so many scans a browser is told what changed; of more, that it looks at the list anew."""
+
 WATCHED_AT_ONCE = 8
 """How many scans one browser may watch."""
 
@@ -142,6 +146,7 @@ def viewer_app(
     opened (None: those of `$BLISSDATA_DATA_ROOTS`). It follows the store as long as it runs."""
     viewer = _Viewer(store, gate, roots)
     routes = [
+        Route("/health", viewer.health),
         Route("/api/scans", viewer.scans),
         Route("/api/scan", viewer.scan),
         Route("/api/last", viewer.last),
@@ -309,6 +314,12 @@ class _Viewer:
             raise _GoneError(str(error)) from error
         except BlissdataError as error:
             raise BadQuestionError(str(error)) from error
+
+    async def health(self, request: Request) -> Response:
+        """Whether the server can be asked at present; why not is for those who have the token."""
+        problem = self._hub.changes(self._hub.version).problem
+        told = {"status": "ok" if problem is None else "the server cannot be asked"}
+        return JSONResponse(told, 200 if problem is None else 503)
 
     # ------------------------------------------------------------------------------ scans
 
@@ -722,10 +733,14 @@ def _message(received: Mapping[str, Any]) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _news_of_scans(changes: Any) -> dict[str, Any]:
+def _news_of_scans(changes: Changes) -> dict[str, Any]:
+    """What changed in the list; of very much only that, and which scan is the newest."""
+    if changes.everything or len(changes.states) > MOST_TOLD:
+        newest = list(changes.new[-1:])
+        return {"type": "scans", "everything": True, "scan_new": newest, "scan_state": {}}
     return {
         "type": "scans",
-        "everything": changes.everything,
+        "everything": False,
         "scan_new": list(changes.new),
         "scan_state": {key: _state_name(state) for key, state in changes.states.items()},
     }

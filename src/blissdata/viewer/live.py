@@ -41,6 +41,9 @@ STATES_PERIOD_S = 0.25
 """How often the states of open scans are looked at [s]: the server can wake us for new scans, or for one
 scan's steps, not for those of many."""
 
+BREATH_S = 0.1
+"""After news the list is looked at again after this [s]; nobody is told more often."""
+
 RETRY_S = 0.5
 """How long a server that is away is left alone [s]."""
 
@@ -262,8 +265,11 @@ class Hub:
         timetag, announced = self._store.catalog.announced(
             self._timetag or "0-0", wait=STATES_PERIOD_S
         )
-        self._timetag = timetag
         new = [one.key for one in announced]
+        while announced and len(new) < REMEMBERED:
+            timetag, announced = self._store.catalog.announced(timetag, wait=0)
+            new += [one.key for one in announced]
+        self._timetag = timetag
         states: dict[str, int | None] = dict.fromkeys(new, 0)
         with self._lock:
             known: dict[str, int | None] = {**self._settled, **self._open}
@@ -275,6 +281,7 @@ class Hub:
         if moved:
             self._take(moved, set(new))
             self.tell()
+            self._stop.wait(BREATH_S)  # scans that come one after the other are looked at together
 
     def _take(self, moved: Mapping[str, int | None], new: set[str]) -> None:
         """Takes note of states that are other ones than were known."""

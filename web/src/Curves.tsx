@@ -180,7 +180,8 @@ class Chart {
       {
         ...this.size(),
         scales: {
-          x: { time: false },
+          // One point has a place, though no extent.
+          x: { time: false, range: (_, low, high) => (low === high && low !== null ? [low - 0.5, high + 0.5] : [low, high]) },
           y: { distr: look.log ? 3 : 1 },
           ...(hasRight ? { right: { distr: look.log ? 3 : 1 } } : {}),
         },
@@ -198,7 +199,7 @@ class Chart {
             width: mixed ? 0 : 1.5,
             // The colours come round again; from then on lines are dashed.
             dash: [[], [8, 4], [2, 3]][Math.floor(i / COLOURS.length) % 3],
-            points: { show: mixed ? true : undefined, size: 5 },
+            points: mixed ? { show: true, size: 5 } : { size: 5 },
           })),
         ],
         cursor: { drag: { x: true, y: false } },
@@ -247,7 +248,8 @@ class Chart {
   private zoomed(): void {
     const { min, max } = this.plot.scales.x as { min?: number; max?: number };
     const data = this.plot.data[0];
-    const whole = data.length > 0 && min === data[0] && max === data.at(-1);
+    const [first, last] = [data[0] ?? NaN, data.at(-1) ?? NaN];
+    const whole = (min ?? NaN) <= first && (max ?? NaN) >= last;
     this.range = whole || min === undefined || max === undefined ? null : [min, max];
     this.schedule();
   }

@@ -23,7 +23,7 @@ export function ScanList({ news, selected, onChoose }: Props) {
   const [page, setPage] = useState<ScanPage | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
   const [view, setView] = useState({ top: 0, height: 800 });
-  const list = useRef<HTMLUListElement>(null);
+  const list = useRef<HTMLDivElement>(null);
   const asked = useRef(0);
   const continuing = useRef(false);
   const chosen = useRef(selected);
@@ -113,28 +113,29 @@ export function ScanList({ news, selected, onChoose }: Props) {
         </select>
       </div>
       {problem && <p className="problem">{problem}</p>}
-      <ul
-        ref={list}
-        role="listbox"
-        tabIndex={0}
-        aria-label="Scans, the newest first"
-        aria-activedescendant={selected && at >= from && at < until ? `scan-${selected}` : undefined}
-        onKeyDown={pressed}
-        style={{ paddingTop: from * ROW_PX, paddingBottom: (rows.length - until) * ROW_PX }}
-      >
-        {rows.slice(from, until).map((row, i) => (
-          <Row
-            key={row.key}
-            row={row}
-            state={news.states.get(row.key) ?? row.state}
-            selected={row.key === selected}
-            time={row.created ? when(row.created, now) : ''}
-            place={from + i + 1}
-            total={page?.next ? (page.total ?? -1) : rows.length}
-            onChoose={choose}
-          />
-        ))}
-      </ul>
+      <div className="rows" ref={list}>
+        <ul
+          role="listbox"
+          tabIndex={0}
+          aria-label="Scans, the newest first"
+          aria-activedescendant={selected && at >= from && at < until ? `scan-${selected}` : undefined}
+          onKeyDown={pressed}
+          style={{ paddingTop: from * ROW_PX, paddingBottom: (rows.length - until) * ROW_PX }}
+        >
+          {rows.slice(from, until).map((row, i) => (
+            <Row
+              key={row.key}
+              row={row}
+              state={news.states.get(row.key) ?? row.state}
+              selected={row.key === selected}
+              time={row.created ? when(row.created, now) : ''}
+              place={from + i + 1}
+              total={page?.next ? (page.total ?? -1) : rows.length}
+              onChoose={choose}
+            />
+          ))}
+        </ul>
+      </div>
       {page && rows.length === 0 && (
         <p className="waiting">{text || state ? 'No scan is like that.' : 'No scan yet.'}</p>
       )}

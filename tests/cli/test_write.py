@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,19 @@ LONG_S = 60.0
 PROGRAM = str(Path(sys.executable).with_name("blissdata"))
 
 
+AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+"""Programs that root starts so may write no more than permissions say."""
+
+
 @contextmanager
-def writing(server: TestServer, root: Path, *options: str, limit: int = -1) -> Iterator[Any]:
-    """The program, with a limit to the size of files [bytes]."""
+def writing(
+    server: TestServer, root: Path, *options: str, limit: int = -1, start: Sequence[str] = ()
+) -> Iterator[Any]:
+    """The program, with a limit to the size of files [bytes]; `start` is what starts it."""
 
     with open(root.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(
-            [PROGRAM, "write", "--url", server.url, "--roots", str(root), *options],
+            [*start, PROGRAM, "write", "--url", server.url, "--roots", str(root), *options],
             stdout=log,
             stderr=log,
         )
@@ -94,6 +102,29 @@ def test_a_full_disk_fails_the_scan_and_keeps_its_points_until_somebody_decides(
     assert {small.number, other.number} == {1, 3}
     log = root.with_suffix(".log").read_text()
     assert f"written {path}::/2.1: 12 points" in log
+
+
+@pytest.mark.skipif(
+    bool(AS_ANYBODY) and not shutil.which("setpriv"), reason="root may write everywhere"
+)
+def test_a_missing_permission_is_told_of_and_mended(
+    server: TestServer, plain_store: DataStore, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    closed = root / "closed"
+    closed.mkdir(parents=True)
+    closed.chmod(0o500)
+    with writing(server, root, start=AS_ANYBODY):
+        waited(plain_store, lambda report: report.running)
+        scan = publish(plain_store, closed / "a.h5", 1, 1)
+        publish(plain_store, root / "b.h5", 2, 1)
+        report = waited(plain_store, lambda r: scan.key in r.failed and r.written == 1)
+        assert "Permission denied" in report.failed[scan.key].reason
+    assert list(closed.iterdir()) == []
+    closed.chmod(0o700)
+    with writing(server, root, "--retry", start=AS_ANYBODY):
+        waited(plain_store, lambda report: report.written == 1 and not report.scans)
+    assert plain_store.pins() == []
 
 
 def test_it_does_not_begin_without_roots(

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -631,13 +632,63 @@ def test_zeros_that_were_measured_are_read_from_a_file_that_is_written(
         writer.wait_written(scan)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_missing_permission_is_told_of(plain_store: DataStore, tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def move_directory(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        pytest.param(remove, "removed or replaced", id="removed"),
+        pytest.param(truncate, "truncated by somebody else", id="truncated"),
+        pytest.param(move_directory, "removed or replaced", id="its directory moved away"),
+    ],
+)
+def test_a_file_that_others_damage_while_it_is_written_fails_its_scan_alone(
+    plain_store: DataStore, tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    path = tmp_path / "deep" / "a.h5"
     with running(plain_store, tmp_path) as writer:
-        scan = measured(plain_store, tmp_path / "closed" / "a.h5")
-        assert "Permission denied" in writer.wait_failed(scan).reason
+        scan = new_scan(plain_store, path)
+        a = scan.create_stream("a", dtype="i8")
+        scan.prepare()
+        scan.start()
+        a.send(np.arange(10))
+        writer.wait("writing /")
+        damage(path)
+        a.send(np.arange(10, 20))
+        scan.stop()
+        scan.close()
+        assert words in writer.wait_failed(scan).reason
+        line = writer.wait("FAILED", scan.key)
+        assert f"--retry, or give the points up: blissdata pins --remove {scan.key} writer" in line
         writer.wait_written(measured(plain_store, tmp_path / "b.h5"))
+    assert [pin.scan_key for pin in plain_store.pins()] == [scan.key]
+    assert damage is not truncate or path.stat().st_size == 100
+
+
+def test_it_says_how_many_scans_ended_without_a_file(
+    plain_store: DataStore, tmp_path: Path
+) -> None:
+    scans = [measured(plain_store, tmp_path / f"{number}.h5", number) for number in (1, 2)]
+    measured(plain_store, "/elsewhere/3.h5", 3)
+    measured(plain_store, tmp_path / "4.h5", 4, save=False)
+    with running(plain_store, tmp_path) as writer:
+        writer.wait("2 finished scans without file: --all writes them")
+    with running(plain_store, tmp_path, all_scans=True) as writer:
+        for scan in scans:
+            writer.wait_written(scan)
+    with running(plain_store, tmp_path) as writer:
+        writer.wait("writing scans below")
+    assert not any("without file" in line for line in writer.said)
 
 
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ examples:
   blissdata write --roots /data/visitor --url redis://host:6379
   BLISSDATA_DATA_ROOTS=/data/visitor blissdata write
   blissdata write --roots /data --retry           those that have failed are tried again
-  blissdata write --roots /data --all             also scans that were closed before any writer ran
+  blissdata write --roots /data --all             also scans that ended before any writer ran: it says
+                                                  how many of them have no file when it begins
 
 exit codes: 0 it was told to end, 1 it could not begin (the reason is on stderr), 2 wrong usage
 """

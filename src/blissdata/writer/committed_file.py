@@ -371,6 +371,10 @@ class CommittedFile:
         mine = os.fstat(self._fd)
         return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
+    def is_whole(self) -> bool:
+        """Whether it is at least as long as it was at the last commit."""
+        return os.fstat(self._fd).st_size >= self._committed
+
     def close(self) -> None:
         """Gives the file free for others; what is not committed is lost. Repeatable."""
         if self._fd < 0:

@@ -600,7 +600,16 @@ class Follower:
             with suppress(BlissdataError):
                 self._take_pin()
         where = self._where() or ", ".join(files_of(self._scan)) or "nowhere"
-        self._say(f"FAILED {where} (scan {self._scan.key}): {reason}")
+        self._say(f"FAILED {where} (scan {self._scan.key}): {reason}. {self._what_now()}")
+
+    def _what_now(self) -> str:
+        """For whoever runs the writer: where the points are, and the next step."""
+        if self._pin is None:
+            return "Its points are not pinned, and may leave the server"
+        return (
+            "What is not written stays on the server: mend that, then start the writer with --retry, or "
+            f"give the points up: blissdata pins --remove {self._scan.key} {PIN}"
+        )
 
     def _told(self, error: OSError) -> str:
         where = self._where() or ", ".join(files_of(self._scan))

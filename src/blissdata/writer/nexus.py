@@ -235,6 +235,12 @@ class NexusFile:
         """Makes all changes visible. Raises `OSError`; readers then still see the last commit."""
         if not self._disk.is_there():
             raise FileWriteError(f"{self.path} was removed or replaced while it was written")
+        if not self._disk.is_whole():
+            self._broken = (
+                f"{self.path} was truncated by somebody else while it was written: what it has left "
+                "is not touched. Move it away, or bring it back from a copy"
+            )
+            raise FileWriteError(self._broken)
         if self._is_rebuilt:
             self._rebuild()
         self._file.flush()

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,9 @@ AWAY_S = 1.0
 
 PATIENCE_S = 60.0
 """A writer that has said nothing to the server for so long is passed over by one that stands by [s]."""
+
+MOST_LOOKED_AT = 200
+"""Of so many scans that ended before, it is looked whether they have a file."""
 
 EXTERNAL = ("nexus", "blissdata")
 """The `data_writer` of a scan's info that is this one: `nexus` is what BLISS calls a program that writes
@@ -182,7 +185,32 @@ class Writer:
         for key in wanted:
             if key not in self._failed:
                 self._take(key, quiet=states.get(key) == ScanState.CLOSED and key not in pinned)
+        left = set(keys) - set(wanted) - self._failed.keys()
+        self._tell_of_unwritten([key for key in left if states[key] == ScanState.CLOSED])
         self._report()
+
+    def _tell_of_unwritten(self, keys: Sequence[str]) -> None:
+        """Says how many scans ended before any writer ran, and what to do about it."""
+        number = 0
+        for key in keys[:MOST_LOOKED_AT]:
+            with suppress(ScanNotFoundError, ScanLoadError):
+                number += self._has_no_file(self._store.load_scan(key))
+        if number:
+            more = " or more" if len(keys) > MOST_LOOKED_AT else ""
+            one = number == 1 and not more
+            self._say(
+                f"{number}{more} finished scan{'' if one else 's'} without file: --all writes "
+                f"{'it' if one else 'them'}"
+            )
+
+    def _has_no_file(self, scan: Scan) -> bool:
+        path = scan.identity.get("path")
+        if _not_written(scan.info, path):
+            return False
+        try:
+            return not os.path.lexists(self._roots.place(str(path)))
+        except DataFileError:
+            return False
 
     def _is_retried(self, key: str) -> bool:
         return self._retry if isinstance(self._retry, bool) else key in self._retry

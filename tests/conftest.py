@@ -24,6 +24,10 @@ GRACE_S = 5.0
 # A shell that starts us in the background has us ignore Ctrl-C, and so would every program of a test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Where this is set, each of the many programs that tests start would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 _shared_pids: set[int] = set()
 """Servers that stay for the session, started by the first test that needs them."""
 

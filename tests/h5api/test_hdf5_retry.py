@@ -144,7 +144,7 @@ def test_an_iteration_goes_on_where_it_was() -> None:
 def test_in_an_iteration_the_time_counts_from_the_last_item() -> None:
     """All together take longer than the time allowed, each one a fraction of it."""
     errors = [RetryError(str(number)) for number in range(40)]
-    flaky = Flaky(*errors, retry_timeout=1.5, retry_period=0.05)
+    flaky = Flaky(*errors, retry_timeout=0.6, retry_period=0.02)
     assert list(flaky.count(150)) == list(range(150))
     assert flaky.resets == 40
 

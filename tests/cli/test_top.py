@@ -6,11 +6,13 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pytest
 from blissdata import DataStore
 from blissdata.cli import main
 from blissdata.cli.overview import ScanRow
-from blissdata.cli.top import Look, curve, frame, thinned
+from blissdata.cli.top import LABEL, Look, curve, frame, thinned
 from blissdata.redis_engine.backends.abstract import ServerInfo
 from blissdata.testing.servers import TestServer
 
@@ -113,9 +115,62 @@ def test_the_terminal_is_left_as_it_was(plain_store: DataStore, server: TestServ
     assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")
 
 
-def on_terminal(command: list[str], awaited: list[str], keys: list[str]) -> str:
-    """What the command writes to a terminal, on which each key is pressed once a text was seen; it must
-    end with 0, and the terminal's settings must be what they were."""
+@pytest.fixture
+def measured(plain_store: DataStore) -> Iterator[None]:
+    """A scan that is running, with a curve."""
+    identity = {"name": "loopscan", "number": 4, "data_policy": "none"}
+    with plain_store.create_scan(identity) as scan:
+        alpha = scan.create_stream("alpha", dtype="f8")
+        scan.prepare()
+        scan.start()
+        alpha.send(np.arange(20.0))
+        alpha.join()
+        yield
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)], ids=["Ctrl-C", "terminated"]
+)
+def test_the_terminal_is_left_as_it_was_whoever_ends_it(
+    measured: None, server: TestServer, number: signal.Signals, code: int
+) -> None:
+    def end(process: subprocess.Popen[bytes], terminal: int) -> None:
+        process.send_signal(number)
+
+    seen = on_terminal(["top", "--url", server.url], ["loopscan: alpha"], [end], code=code)
+    assert seen.count("\x1b[?1049h") == seen.count("\x1b[?1049l") == 1
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")
+
+
+def test_it_takes_the_room_that_there_is(measured: None, server: TestServer) -> None:
+    def narrow(process: subprocess.Popen[bytes], terminal: int) -> None:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 50, 0, 0))
+
+    rule = "└" + "─" * (90 - LABEL - 3) + " "
+    narrower = "└" + "─" * (50 - LABEL - 3) + " "
+    seen = on_terminal(["top", "--url", server.url], [rule, narrower], [narrow, "q"])
+    assert seen.index(rule) < seen.rindex(narrower)
+
+
+def test_a_dumb_terminal_gets_one_look(measured: None, server: TestServer) -> None:
+    seen = on_terminal(["top", "--url", server.url], [], [], term="dumb")
+    assert "TERM=dumb" in seen
+    assert "loopscan: alpha" in seen
+    assert "\x1b" not in seen
+
+
+Press = str | Callable[["subprocess.Popen[bytes]", int], None]
+
+
+def on_terminal(
+    command: list[str],
+    awaited: list[str],
+    keys: Sequence[Press],
+    term: str = "xterm",
+    code: int = 0,
+) -> str:
+    """What the command writes to a terminal, on which each key is pressed, or something done, once a text
+    was seen; it must end with that code, and the terminal's settings must be what they were."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
     before = termios.tcgetattr(theirs)
@@ -123,7 +178,7 @@ def on_terminal(command: list[str], awaited: list[str], keys: list[str]) -> str:
     program = [str(Path(sys.executable).with_name("blissdata")), *command]
     printed = ""
     with subprocess.Popen(
-        program, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}
+        program, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": term}
     ) as process:
         os.set_blocking(ours, False)
         deadline = time.monotonic() + DEADLINE_S
@@ -134,11 +189,15 @@ def on_terminal(command: list[str], awaited: list[str], keys: list[str]) -> str:
             except BlockingIOError:
                 time.sleep(0.01)
             if waiting and waiting[0][0] in printed:
-                os.write(ours, waiting.pop(0)[1].encode())
+                key = waiting.pop(0)[1]
+                if isinstance(key, str):
+                    os.write(ours, key.encode())
+                else:
+                    key(process, theirs)
             assert time.monotonic() < deadline, printed[-2000:]
         with contextlib.suppress(OSError):
             printed += os.read(ours, 65536).decode(errors="replace")
-        assert process.returncode == 0, printed[-2000:]
+        assert process.returncode == code, printed[-2000:]
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import select
 import shutil
 import sys
@@ -120,7 +121,10 @@ def _run(arguments: argparse.Namespace) -> int:
         hub.start()
         try:
             source = _Source(store, hub, chosen, arguments.channel)
-            if arguments.once or not sys.stdout.isatty():
+            dumb = os.environ.get("TERM", "dumb") == "dumb"
+            if dumb and sys.stdout.isatty() and not arguments.once:
+                exits.note("this terminal cannot be drawn on (TERM=dumb): one look, as with --once")
+            if arguments.once or dumb or not sys.stdout.isatty():
                 _once(source)
             else:
                 with exits.ending_at_sigterm():

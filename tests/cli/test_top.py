@@ -129,7 +129,11 @@ def measured(plain_store: DataStore) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)], ids=["Ctrl-C", "terminated"]
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 0, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, 143, id="terminated", marks=pytest.mark.slow),
+    ],
 )
 def test_the_terminal_is_left_as_it_was_whoever_ends_it(
     measured: None, server: TestServer, number: signal.Signals, code: int

@@ -31,7 +31,7 @@ from blissdata.exceptions import (
 )
 from blissdata.streams.frames import FrameBuffer, FramesStream, Saving, buffer
 from blissdata.streams.frames import stream as stream_module
-from blissdata.streams.frames.ring import RingUnreachableError
+from blissdata.streams.frames.ring import DIRECTORY_VARIABLE, RingUnreachableError
 
 SHAPE = (8, 16)
 
@@ -350,6 +350,76 @@ def test_files_that_are_not_as_they_should_be(
             assert is_right(reader[1], 1)
         if trouble == "missing":
             assert str(reader.availability().gone) in ("", "0–2")
+
+
+@pytest.mark.parametrize("file_format", ["EDF", "CBF", "TIFF", "HDF5"])
+def test_a_file_that_is_half_written_gives_no_frame_and_the_whole_one_does(
+    memory_store: DataStore, scan: Scan, tmp_path: Path, file_format: str
+) -> None:
+    dtype = "i4" if file_format == "CBF" else "u2"
+    images = [(np.arange(128) * 31 % 97 + index).reshape(SHAPE).astype(dtype) for index in range(2)]
+    saving = Saving(
+        tmp_path / "img_%d.dat", file_format=file_format, frames_per_file=1, by="detector"
+    )
+    with FrameBuffer(SHAPE, dtype, 1, saving=saving, serve=False) as made:
+        begun(scan, made)
+        for one in images:
+            made.put(one)
+        made.tell_saved(2)
+        scan.stop()
+        path = tmp_path / "img_0.dat"
+        _save_others(file_format, str(path), images[:1])
+        whole = path.read_bytes()
+        reader = opened(memory_store, scan)
+        for length in (0, 3, len(whole) // 2, len(whole) - 100):
+            path.write_bytes(whole[:length])
+            with pytest.raises(PointsNotInFileError, match="frame 0 can be had from nowhere"):
+                reader[0]
+        path.write_bytes(whole)
+        np.testing.assert_array_equal(reader[0], images[0], strict=True)
+
+
+def test_files_that_come_out_of_order_are_read_as_they_come(
+    memory_store: DataStore, scan: Scan, tmp_path: Path
+) -> None:
+    saving = Saving(tmp_path / "img_%02d.h5", frames_per_file=2, by="detector")
+    images = [frame(index, SHAPE) for index in range(8)]
+    with FrameBuffer(SHAPE, np.uint16, 1, saving=saving, serve=False) as made:
+        begun(scan, made)
+        put(made, 8)
+        made.tell_saved(8)
+        scan.stop()
+        reader = opened(memory_store, scan)
+        there: set[int] = {7}  # the ring has it
+        for number in (2, 0, 3, 1):
+            _save_others(
+                "HDF5", str(tmp_path / f"img_{number:02d}.h5"), images[2 * number : 2 * number + 2]
+            )
+            there |= {2 * number, 2 * number + 1}
+            for index in range(8):
+                if index in there:
+                    assert is_right(reader[index], index)
+                else:
+                    with pytest.raises(PointsNotInFileError, match=rf"frame {index} .*nowhere"):
+                        reader[index]
+        assert all(is_right(one, index) for index, one in enumerate(reader[:]))
+
+
+def test_a_ring_that_somebody_removes_is_read_by_who_has_it_and_others_are_told(
+    memory_store: DataStore, scan: Scan
+) -> None:
+    with FrameBuffer(SHAPE, np.uint16, 4, serve=False) as made:
+        camera = begun(scan, made)
+        put(made, 2)
+        camera.join()
+        before = opened(memory_store, scan)
+        assert is_right(before[1], 1)
+        Path(os.environ[DIRECTORY_VARIABLE], before.info["frames"]["ring"]).unlink()
+        put(made, 1)
+        camera.join()
+        assert is_right(before[2], 2)
+        with pytest.raises(IndexNoMoreThereError, match="not on this host, or gone"):
+            opened(memory_store, scan)[2]
 
 
 def test_a_frame_that_left_the_ring_and_is_not_saved_yet_is_awaited(

@@ -6,6 +6,7 @@ A file is opened below the data roots alone, and so is whatever it points at.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -37,6 +38,13 @@ read any format that it finds, with whatever links those have."""
 
 _EXTERNAL_BINARY = "EDF_BINARYFILENAME"
 """The field of an EDF header that says the pixels are in another file."""
+
+
+_CBF_BEGIN = b"\x0c\x1a\x04\xd5"
+"""What pixels in a CBF file begin with."""
+
+_CBF_HEAD_NBYTES = 2**20
+"""How far into a CBF file they begin at most [bytes]."""
 
 
 class ImageFile(Protocol):
@@ -179,7 +187,10 @@ class _FabioImages:
         self._roots = roots
         real = roots.real_path(path)
         reader = getattr(import_module(f"{fabio.__name__}.{module}"), name)
+        if family == "CBF":
+            _require_whole_cbf(path, real)
         self._file = self._reading(lambda: reader().read(real))
+        self._family = family
         self._real = real
 
     def __len__(self) -> int:
@@ -187,8 +198,11 @@ class _FabioImages:
 
     def image(self, index: int) -> NDArray[Any]:
         _check_range(self._path, index, index + 1, len(self))
-        frame = self._reading(lambda: self._file.get_frame(index) if index else self._file)
-        self._check_header(frame)
+        is_first = not index and self._family != "EDF"  # other formats are their own first image
+        frame = self._reading(lambda: self._file if is_first else self._file.get_frame(index))
+        pixels = self._file_of_pixels(frame)
+        if self._family == "EDF":
+            self._reading(lambda: self._require_whole(frame, index, pixels))
         data = self._reading(lambda: frame.data)
         if data is None or data.ndim != 2:
             raise DataFileContentError(f"{self._path}: image {index} has no rows and columns")
@@ -198,11 +212,23 @@ class _FabioImages:
         images = [self.image(index) for index in range(start, stop)]
         return np.stack(images) if images else np.empty((0, 0, 0))
 
-    def _check_header(self, frame: Any) -> None:
+    def _require_whole(self, frame: Any, index: int, pixels: str | None) -> None:
+        """fabio puts zeros where the pixels of an EDF file are missing."""
+        if pixels is not None:
+            whole = os.path.getsize(pixels) >= frame.blobsize
+        else:
+            frame.file.seek(frame.start + frame.blobsize - 1)
+            whole = bool(frame.file.read(1))
+        if not whole:
+            raise DataFileIncompleteError(f"{self._path} ends in the middle of image {index} (yet)")
+
+    def _file_of_pixels(self, frame: Any) -> str | None:
         """The pixels may be in yet another file: then that one is bound by the roots as well."""
         for name, value in dict(getattr(frame, "header", None) or {}).items():
             if str(name).upper() == _EXTERNAL_BINARY:
-                self._roots.real_path(os.path.join(os.path.dirname(self._real), str(value).strip()))
+                where = os.path.join(os.path.dirname(self._real), str(value).strip())
+                return self._roots.real_path(where)
+        return None
 
     def _reading(self, work: Callable[[], Any]) -> Any:
         try:
@@ -223,6 +249,20 @@ class _FabioImages:
     ) -> None:
         with suppress(Exception):  # it was only read
             self._file.close()
+
+
+def _require_whole_cbf(path: str, real: str) -> None:
+    """fabio looks for ever for the begin of pixels that are not there. They begin with four bytes, and a field
+    before says how many there are (imgCIF, https://www.bernstein-plus-sons.com/software/CBF/doc/CBFlib.html)."""
+    with open(real, "rb") as file:
+        head = file.read(_CBF_HEAD_NBYTES)
+        size = os.fstat(file.fileno()).st_size
+    begin = head.find(_CBF_BEGIN)
+    if begin < 0:
+        raise DataFileIncompleteError(f"{path} has no pixels (yet)")
+    told = re.search(rb"X-Binary-Size:\s*(\d+)", head[:begin], re.IGNORECASE)
+    if told is None or int(told[1]) > size - begin - len(_CBF_BEGIN):
+        raise DataFileIncompleteError(f"{path} has not all of its pixels (yet)")
 
 
 def _check_range(what: str, start: int, stop: int, length: int) -> None:

@@ -54,19 +54,24 @@ class Companion:
         """Why it does not work (any more)."""
         self.answer = ""
         """What it said with `ready`."""
-        self._process = subprocess.Popen(  # noqa: S603 — this very interpreter
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=(fd,),
-            env={**MEMORY, **os.environ},
-            start_new_session=True,  # Ctrl-C is for the detector's program
-        )
+        # A duplicate, since a fork closes the ring's own: gevent starts processes by a whole fork.
+        handed = os.dup(fd)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 — this very interpreter
+                [sys.executable, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(handed,),
+                env={**MEMORY, **os.environ},
+                start_new_session=True,  # Ctrl-C is for the detector's program
+            )
+        finally:
+            os.close(handed)
         if self._process.stdin is None or self._process.stdout is None:
             raise BlissdataError(f"the {self.name} of a frame buffer has no pipes")
         self._input, self._output = self._process.stdin, self._process.stdout
         with suppress(OSError):  # it ended at once: its output says so
-            self._input.write(json.dumps({**job, "fd": fd}).encode() + b"\n")
+            self._input.write(json.dumps({**job, "fd": handed}).encode() + b"\n")
             self._input.flush()
         os.set_blocking(self._input.fileno(), False)
         self._thread = threading.Thread(

@@ -20,6 +20,7 @@ import os
 import secrets
 import stat
 import struct
+import sys
 import threading
 import time
 import weakref
@@ -97,7 +98,7 @@ class _Shared:
             flat[begin:], (slots, nbytes), (stride, 1)
         )
         self._memory = memory
-        self._lock = threading.Lock()
+        self._lock = _native_lock()
 
     def _fence(self) -> None:
         """What was written before is seen before what is written after, and read likewise: taking a
@@ -281,6 +282,14 @@ class RingReader(_Shared):
             os.unlink(os.path.join(_directory(), name))
 
 
+def _native_lock() -> Any:
+    """A lock that is an atomic operation, which those are not that gevent puts in its place."""
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is None:
+        return threading.Lock()
+    return gevent.get_original("threading", "Lock")()
+
+
 def leftovers() -> list[str]:
     """The names of rings of this user that are there, in use or not."""
     try:
@@ -415,7 +424,7 @@ def _freed(memory: mmap.mmap) -> None:
     begin = min(max(words[_BEGIN], PAGE), len(memory))
     marks = words[_MARKS : begin // 8]
     marks[:] = memoryview(bytes(8 * len(marks))).cast("q")
-    lock = threading.Lock()
+    lock = _native_lock()
     for _ in range(2):  # a fence, see `_Shared`
         lock.acquire()
         lock.release()

@@ -7,7 +7,7 @@ WORKERS ?= logical
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser beside matrix faults frames acquisition writes bench check format lint types arrows docs clean
+.PHONY: help demo test browser beside matrix faults frames acquisition writes web bench check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,10 @@ acquisition: $(STAMP)  ## acquisitions of four times the server's memory: what e
 
 writes: $(STAMP)  ## a file writer that is killed again and again: is its file the same as without?
 	$(BIN)/python -m tests.writer_kills $(WRITES)
+
+web: $(STAMP)  ## the page's own checks (types, lint, rules; they need npm), and each of its faces in build/screenshots
+	cd web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent check
+	$(BIN)/python -m tests.viewer.screenshots
 
 bench: $(STAMP)  ## how fast, beside blissdata 2.4.5 and beside the bare server: a table of ratios
 	$(BIN)/python -m benchmarks --json benchmarks/results.json $(BENCH)

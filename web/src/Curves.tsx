@@ -273,7 +273,7 @@ class Chart {
     );
     this.drawing = true;
     const whole = this.range === null && (this.scaling.current || this.plot.data[0].length === 0);
-    this.plot.setData(drawn as uPlot.AlignedData, whole);
+    this.plot.setData(drawn, whole);
     if (!whole) this.plot.redraw(true, true);
     this.drawing = false;
     this.element.dataset.points = String(Math.max(0, ...this.ys.map((one) => one.start + one.count)));

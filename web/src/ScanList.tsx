@@ -3,7 +3,7 @@
 
 import { type KeyboardEvent, memo, useCallback, useEffect, useRef, useState } from 'react';
 
-import { listScans, type ScanPage, type ScanRow } from './api';
+import { listScans, type ScanPage, type ScanRow, told } from './api';
 import { continued, merged, moved, ROW_PX, scrolledTo, seenRows, when } from './listed';
 import type { News } from './live';
 
@@ -160,7 +160,7 @@ interface RowProps {
 const Row = memo(function Row({ row, state, selected, time, place, total, onChoose }: RowProps) {
   const { name, number, dataset, session } = row.identity;
   const where = [session, dataset].filter(Boolean).join(' / ');
-  const title = row.title ?? String(name ?? '');
+  const title = row.title ?? told(name);
   return (
     <li
       id={`scan-${row.key}`}
@@ -171,7 +171,7 @@ const Row = memo(function Row({ row, state, selected, time, place, total, onChoo
       className={selected ? 'selected' : ''}
       onClick={() => onChoose(row.key)}
     >
-      <span className="number">{String(number ?? '')}</span>
+      <span className="number">{told(number)}</span>
       <span className="name" title={title}>
         {title}
       </span>

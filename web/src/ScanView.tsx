@@ -1,6 +1,6 @@
 import { lazy, Suspense, useEffect, useMemo, useRef, useState } from 'react';
 
-import { lastValues, loadScan, saveScan, type WholeScan } from './api';
+import { lastValues, loadScan, saveScan, told, type WholeScan } from './api';
 import { Curves } from './Curves';
 import { type Lengths, live, type News } from './live';
 import { label, type Plot, plotsOf } from './plots';
@@ -66,7 +66,7 @@ export function ScanView({ scanKey, news }: Props) {
     <main className="scan" data-state={state}>
       <header>
         <h2>
-          {String(number ?? '')} {scan.title ?? String(name ?? '')}
+          {told(number)} {scan.title ?? told(name)}
         </h2>
         <span className={`state ${state.toLowerCase()}`} role="status" aria-label="State of the scan">
           {state.toLowerCase()}

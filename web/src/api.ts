@@ -48,6 +48,11 @@ export async function ask(
   return answer;
 }
 
+/** What an identity field holds, as text. */
+export function told(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : '';
+}
+
 export interface ScanRow {
   key: string;
   state: string;
@@ -169,16 +174,16 @@ export async function picture(
 ): Promise<Drawing> {
   const size = room ? { rows: room[0], columns: room[1] } : {};
   const answer = await ask('api/picture', { key, stream, index, ...size });
-  const told = <T,>(name: string): T => JSON.parse(answer.headers.get(name) ?? 'null') as T;
+  const header = <T,>(name: string): T => JSON.parse(answer.headers.get(name) ?? 'null') as T;
   const make = ARRAYS[(answer.headers.get('x-dtype') ?? '').slice(1)];
   if (!make) throw new Failed(`${stream} holds no numbers that can be drawn`, 422);
   return {
     values: make(await answer.arrayBuffer()),
-    shape: told('x-shape'),
-    index: told('x-start'),
-    step: told('x-step'),
-    whole: told('x-whole'),
-    limits: told('x-limits'),
+    shape: header('x-shape'),
+    index: header('x-start'),
+    step: header('x-step'),
+    whole: header('x-whole'),
+    limits: header('x-limits'),
   };
 }
 

@@ -99,13 +99,14 @@ def _looks(
     """Where the points are: once, or again and again until the scan is closed."""
     from blissdata import ScanState
     from blissdata.streams import availability_of
+    from blissdata.writer.saved import with_saved
 
     while True:
         streams = scan.streams
         closed = scan.state >= ScanState.CLOSED
         names = selected(streams, wanted, scan.key) if closed or streams or period is None else []
         found = availability_of(streams[name] for name in names)
-        yield {name: found[streams[name]] for name in names}
+        yield with_saved(scan, {name: found[streams[name]] for name in names})
         if period is None or closed:
             return
         _wait(scan, period)

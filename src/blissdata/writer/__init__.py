@@ -8,6 +8,7 @@ files           one object for each file, shared by its scans
 follower        one scan
 report          what a writer says of itself
 service         every scan of a server
+saved           which points are in a written file, for who asks where they are
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from blissdata.h5map.hdf5_items import SpaceSelection
     from blissdata.writer.images import ImageSource
 
-__all__ = ["MARK", "MARKS", "Entry", "EntryState", "NexusFile"]
+__all__ = ["MARK", "MARKS", "SCAN_MARK", "Entry", "EntryState", "NexusFile", "stored_as"]
 
 MARKS = "blissdata_"
 """The names of all marks begin so."""
@@ -393,7 +393,7 @@ class Entry:
         kind = self._kinds.get((points, storage))
         if kind is not None:
             return kind.another(self._file.file)
-        dtype, inner = _on_disk(points)
+        dtype, inner = stored_as(points)
         # A fixed dimension of 0 takes no chunk.
         maxshape = (None, *(n or None for n in inner))
         made = self._file.file.create_dataset(
@@ -715,7 +715,7 @@ def _texts(array: Any) -> Any:
     return found
 
 
-def _on_disk(points: Points) -> tuple[Any, tuple[int, ...]]:
+def stored_as(points: Points) -> tuple[Any, tuple[int, ...]]:
     """dtype and shape of a point in the file: HDF5 has lists of any length, but no arrays of any
     shape, so that these have their shape beside their elements."""
     if not points.varies:

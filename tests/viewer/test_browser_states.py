@@ -20,7 +20,7 @@ from tests.viewer.scans import Acquisition
 from blissdata import DataStore
 from blissdata.testing.servers import TestServer
 
-pytestmark = pytest.mark.environments
+pytestmark = pytest.mark.browser
 
 AXE = Path("web/node_modules/axe-core/axe.min.js")
 

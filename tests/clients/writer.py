@@ -22,6 +22,7 @@ import numpy as np
 from tests.clients.environments import environment
 from tests.clients.kinds import ALL_KINDS, FRAMES_PER_FILE, POINTS, SAVED, StreamSpec
 from tests.clients.programs import Program, ProgramError
+from tests.hdf5_tree import walked
 
 from blissdata.testing.servers import TestServer
 
@@ -230,23 +231,12 @@ def contents(path: Path) -> dict[str, Any]:
     # HDF5 looks for raw files where the program is, not beside the file
     with contextlib.chdir(path.parent), h5py.File(path, "r", locking=False) as file:
         found["/"] = {k: v for k, v in _attributes(file).items() if k not in TIMES}
-        _collect(file, found)
+        for path_in_it, item in walked(file):
+            if isinstance(item, h5py.Group):
+                found[path_in_it] = ("group", _attributes(item))
+            else:
+                found[path_in_it] = item if isinstance(item, tuple) else _dataset(item)
     return found
-
-
-def _collect(group: h5py.Group, found: dict[str, Any]) -> None:
-    for name in group:
-        path = f"{group.name.rstrip('/')}/{name}"
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.SoftLink):
-            found[path] = ("soft link", link.path)
-        elif isinstance(link, h5py.ExternalLink):
-            found[path] = ("external link", link.filename, link.path)
-        elif isinstance(group[name], h5py.Group):
-            found[path] = ("group", _attributes(group[name]))
-            _collect(group[name], found)
-        else:
-            found[path] = _dataset(group[name])
 
 
 def _dataset(dataset: h5py.Dataset) -> dict[str, Any]:

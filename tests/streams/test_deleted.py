@@ -110,8 +110,9 @@ def test_the_publisher_is_told_once_and_of_that(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("joins", [True, False], ids=["in the block", "by its end"])
 def test_a_with_block_says_it_once(
-    store: DataStore, published: tuple[Scan, Any], caplog: pytest.LogCaptureFixture
+    store: DataStore, published: tuple[Scan, Any], caplog: pytest.LogCaptureFixture, joins: bool
 ) -> None:
     scan, stream = published
 
@@ -119,7 +120,8 @@ def test_a_with_block_says_it_once(
         with scan:
             store.delete_scan(scan.key, force=True)
             stream.send(3.0)
-            stream.join()
+            if joins:
+                stream.join()
 
     with pytest.raises(StreamVanishedError, match="points 2 to 2") as caught:
         publish()
@@ -135,22 +137,6 @@ def test_a_with_block_that_sent_nothing_more_says_it_once(
     with pytest.raises(ScanNotFoundError) as caught, scan:
         store.delete_scan(scan.key, force=True)
     scan.tell_if_left_open()
-    assert not hasattr(caught.value, "__notes__")
-    assert caplog.records == []
-
-
-def test_what_was_not_told_yet_is_told_by_the_end_of_the_block(
-    store: DataStore, published: tuple[Scan, Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    scan, stream = published
-
-    def publish() -> None:
-        with scan:
-            store.delete_scan(scan.key, force=True)
-            stream.send(3.0)
-
-    with pytest.raises(StreamVanishedError, match="points 2 to 2") as caught:
-        publish()
     assert not hasattr(caught.value, "__notes__")
     assert caplog.records == []
 

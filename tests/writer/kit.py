@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from tests.hdf5_tree import walked
 
 from blissdata import DataStore, Scan
 from blissdata.data_roots import DataRoots
@@ -97,23 +98,12 @@ def contents(path: Path | str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
         found["/"] = ("group", _attributes(file), list(file))
-        _collect(file, found)
+        for path_in_it, item in walked(file):
+            if isinstance(item, h5py.Group):
+                found[path_in_it] = ("group", _attributes(item), list(item))
+            else:
+                found[path_in_it] = item if isinstance(item, tuple) else _dataset(item)
     return found
-
-
-def _collect(group: h5py.Group, found: dict[str, Any]) -> None:
-    for name in group:
-        path = f"{group.name.rstrip('/')}/{name}"
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.SoftLink):
-            found[path] = ("soft link", link.path)
-        elif isinstance(link, h5py.ExternalLink):
-            found[path] = ("external link", link.filename, link.path)
-        elif isinstance(group[name], h5py.Group):
-            found[path] = ("group", _attributes(group[name]), list(group[name]))
-            _collect(group[name], found)
-        else:
-            found[path] = _dataset(group[name])
 
 
 def _dataset(dataset: h5py.Dataset) -> Any:

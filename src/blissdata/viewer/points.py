@@ -65,11 +65,6 @@ class Tail:
             return None
         return self._points[start - self.start : stop - self.start].copy()
 
-    @property
-    def is_of_scalars(self) -> bool:
-        """True if there are points, and each is a single number."""
-        return self._points.ndim == 1 and self.stop > self.start
-
     def last(self) -> Any:
         """The newest point."""
         return self._points[self.stop - self.start - 1]

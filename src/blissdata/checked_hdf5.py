@@ -426,6 +426,12 @@ class CheckedDataset:
         )
         return found
 
+    def stored(self, what: str) -> Any:
+        """What h5py says of it: its `fillvalue`, `shuffle`, `fletcher32`, `scaleoffset`, or what
+        `virtual_sources` gives."""
+        found = self._guard(lambda: getattr(self._dataset, what))
+        return self._guard(found) if callable(found) else found
+
     @property
     def attributes(self) -> Mapping[str, Any]:
         """Its attributes."""

@@ -46,12 +46,14 @@
     │   └── StreamDeletedError                  … of a stream whose scan was deleted: perhaps not all
     ├── EmptyViewException                      a plugin has no view yet
     ├── NoWritePermission                       (PermissionError) a read-only scan or stream
+    │   └── ReadOnlyFileError                   (ValueError) a file that is opened to be read
     ├── DataFileError                           (OSError) points or images cannot be read from a file
     │   ├── DataFileRefusedError                (PermissionError) outside the data roots, or no file
     │   ├── DataFileMissingError                (FileNotFoundError) not there, perhaps not yet
     │   ├── DataFileBusyError                   (BlockingIOError) somebody is writing it: not now
     │   ├── DataFileIncompleteError             (LookupError) the item, or a part, is not in it yet
     │   └── DataFileContentError                (ValueError) it holds something else, or is damaged
+    ├── FileClosedError                         (ValueError) it was closed, and so was all that is in it
     ├── FileWriteError                          (OSError) a file cannot be written
     │   └── FileWriteRefusedError               (PermissionError) outside the roots, somebody else's, or taken
     ├── ImageError                              an image cannot be had from a detector
@@ -95,6 +97,7 @@ __all__ = [
     "DurabilityUnavailableError",
     "EmptyViewException",
     "EndOfStream",
+    "FileClosedError",
     "FileWriteError",
     "FileWriteRefusedError",
     "ImageError",
@@ -121,6 +124,7 @@ __all__ = [
     "PublishError",
     "PublishTimeoutError",
     "PublisherLostError",
+    "ReadOnlyFileError",
     "RecordingError",
     "ScanError",
     "ScanInfoError",
@@ -378,6 +382,11 @@ class NoWritePermission(BlissdataError, PermissionError):  # noqa: N818 — the 
     """The scan or stream was opened for reading."""
 
 
+class ReadOnlyFileError(NoWritePermission, ValueError):
+    """Something asked a file to change that is opened to be read. An `OSError` and a `ValueError`, as
+    what h5py raises then."""
+
+
 # ---------------------------------------------------------------------------------- files of data
 
 
@@ -403,6 +412,10 @@ class DataFileIncompleteError(DataFileError, LookupError):
 
 class DataFileContentError(DataFileError, ValueError):
     """The file is not what was promised: another shape or dtype, damaged, or no HDF5 file."""
+
+
+class FileClosedError(BlissdataError, ValueError):
+    """A file object was closed: it and its groups and datasets give nothing more."""
 
 
 class FileWriteError(BlissdataError, OSError):

@@ -6,7 +6,8 @@
     Attributes     a mapping of names to values
 
 A subclass defines what is abstract here. The rest (`get`, `visititems`, `asstr`, what numpy, silx
-and dask ask for) is made of that, and may be overridden by what knows better.
+and dask ask for) is made of that, and may be overridden by what knows better. What changes a file has
+h5py's names too, and raises `ReadOnlyFileError`.
 
 Two nodes are equal when they are of one class and stand for one path of one file.
 """
@@ -16,9 +17,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 
 import numpy as np
+
+from blissdata.exceptions import ReadOnlyFileError
+from blissdata.h5api.dataset_views import (
+    AsType,
+    Dimensions,
+    Fields,
+    StringReader,
+    chunk_slices,
+)
 
 if TYPE_CHECKING:
     from silx.io.utils import H5Type
@@ -52,8 +62,34 @@ class Attributes(Mapping[str, Any]):
         """Two of them are equal if they are one object: comparing must never read a file."""
         return self is other
 
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The value of that attribute. No such name: `ReadOnlyFileError`, for it cannot be made."""
+        return self[key] if key in self else _refuse(f"make attribute {key!r}")
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        _refuse(f"set attribute {key!r}")
+
+    def __delitem__(self, key: str) -> None:
+        _refuse(f"delete attribute {key!r}")
+
+    def _changed(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Raises `ReadOnlyFileError`."""
+        _refuse("change attributes")
+
+    clear = create = modify = pop = popitem = update = _changed
+
+
+def _refuse(what: str) -> NoReturn:
+    raise ReadOnlyFileError(
+        f"Cannot {what}: this file is read-only. The publisher decides what is in it; "
+        "h5py.File(path, 'r+') changes a file that is written and finished"
+    )
 
 
 class Node(ABC):
@@ -184,6 +220,79 @@ class Group(Node, Mapping[str, Node]):
         links are not followed, and an object with several hard links comes once."""
         return _visit(self, "", func, {self.identity} - {None})
 
+    def visit_links(self, func: Callable[[str], Any]) -> Any:
+        """Calls `func(name)` for each link below, as `visititems_links` does."""
+        return self.visititems_links(lambda name, link: func(name))
+
+    def visititems_links(self, func: Callable[[str, Any], Any]) -> Any:
+        """Calls `func(name, link)` for each link below this group, depth first: `h5py.HardLink`,
+        `SoftLink` or `ExternalLink`, of which only the first are followed. The first result that is
+        not None ends it and is given back."""
+        return _visit_links(self, "", func)
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self.keys()))
+
+    def require_group(self, name: str) -> Any:
+        """The group of that name. None there: `ReadOnlyFileError`, for it cannot be made; a dataset:
+        `TypeError`."""
+        if name not in self:
+            _refuse(f"make group {name!r} in {self.name}")
+        found = self[name]
+        if not isinstance(found, Group):
+            raise TypeError(f"{found.name} is a dataset, not a group")
+        return found
+
+    def require_dataset(self, name: str, shape: Any, dtype: Any, *_: Any, **options: Any) -> Any:
+        """The dataset of that name. None there: `ReadOnlyFileError`; a group, or another shape or
+        dtype: `TypeError`."""
+        if name not in self:
+            _refuse(f"make dataset {name!r} in {self.name}")
+        found = self[name]
+        if not isinstance(found, Dataset):
+            raise TypeError(f"{found.name} is a group, not a dataset")
+        wanted = (shape,) if isinstance(shape, int) else tuple(shape)
+        exact = options.get("exact", False)
+        fits = found.dtype == dtype if exact else np.can_cast(found.dtype, dtype)
+        if found.shape != wanted or not fits:
+            raise TypeError(
+                f"{found.name} has shape {found.shape} and dtype {found.dtype}, not {wanted} and {dtype}"
+            )
+        return found
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """What stands at that path. Nothing there: `ReadOnlyFileError`."""
+        return self[name] if name in self else _refuse(f"make {name!r} in {self.name}")
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse(f"make {name!r} in {self.name}")
+
+    def __delitem__(self, name: str) -> None:
+        _refuse(f"delete {name!r} in {self.name}")
+
+    def _changed(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Raises `ReadOnlyFileError`. (`silx.io.convert` copies this tree into a file.)"""
+        _refuse(f"change {self.name}")
+
+    create_group = create_dataset = create_dataset_like = _changed
+    create_virtual_dataset = build_virtual_dataset = _changed
+    clear = copy = move = pop = popitem = update = _changed
+
+
+def _visit_links(group: Group, prefix: str, func: Callable[[str, Any], Any]) -> Any:
+    import h5py
+
+    for name in list(group.keys()):
+        link = group.get(name, getlink=True)
+        found = func(f"{prefix}{name}", link)
+        if found is None and isinstance(link, h5py.HardLink):
+            inside = group.get(name)
+            if isinstance(inside, Group):
+                found = _visit_links(inside, f"{prefix}{name}/", func)
+        if found is not None:
+            return found
+    return None
+
 
 def _visit(
     group: Group, prefix: str, func: Callable[[str, Any], Any], seen: set[Hashable | None]
@@ -288,32 +397,99 @@ class Dataset(Node, Sequence[Any]):
             raise TypeError(f"{self.name} holds {self.dtype}, not text")
         return StringReader(self, encoding or found.encoding, errors)
 
+    def astype(self, dtype: Any) -> AsType:
+        """The same dataset, indexed alike, of which each value is converted to that dtype."""
+        return AsType(self, dtype)
+
+    def fields(self, names: str | Sequence[str]) -> Fields:
+        """Some fields of a compound dataset, indexed like it; one name: that field alone. No such
+        field: `ValueError`."""
+        return Fields(self, names)
+
+    def len(self) -> int:
+        """`len(dataset)`."""
+        return len(self)
+
+    def read_direct(
+        self, dest: np.ndarray[Any, Any], source_sel: Any = None, dest_sel: Any = None
+    ) -> None:
+        """Reads into an array that exists: `dest[dest_sel] = dataset[source_sel]`; None takes all.
+        Shapes that do not fit: `TypeError`."""
+        found = self[() if source_sel is None else source_sel]
+        try:
+            dest[... if dest_sel is None else dest_sel] = found
+        except ValueError as error:
+            raise TypeError(f"{self.name}: {error}") from error
+
+    def iter_chunks(self, sel: Any = None) -> Iterator[tuple[slice, ...]]:
+        """The slices that lead from chunk to chunk of what there is now, inside `sel` (slices without
+        a step). Not chunked: `TypeError`."""
+        chunks = self.chunks
+        if chunks is None:
+            raise TypeError(f"{self.name} is not stored in chunks")
+        return chunk_slices(self.shape, chunks, sel)
+
+    @property
+    def dims(self) -> Any:
+        """Its axes, with the labels that `DIMENSION_LABELS` gives them."""
+        labels = self.attrs.get("DIMENSION_LABELS")
+        given = [] if labels is None else [_text(label) for label in np.ravel(labels)]
+        return Dimensions([*given, *[""] * self.ndim][: self.ndim])
+
+    @property
+    def is_scale(self) -> bool:
+        """True if it is a dimension scale."""
+        return bool(_text(self.attrs.get("CLASS", "")) == "DIMENSION_SCALE")
+
+    @property
+    def fillvalue(self) -> Any:
+        """What stands where nobody wrote."""
+        return (
+            b"" if self.dtype.hasobject and not self.dtype.names else np.zeros((), self.dtype)[()]
+        )
+
+    @property
+    def shuffle(self) -> bool:
+        """True if bytes are shuffled before they are compressed."""
+        return False
+
+    @property
+    def fletcher32(self) -> bool:
+        """True if chunks carry checksums."""
+        return False
+
+    @property
+    def scaleoffset(self) -> int | None:
+        """What that filter was told; None without it."""
+        return None
+
+    def virtual_sources(self) -> list[Any]:
+        """The parts that it is composed of, as h5py's `VDSmap`s. Not virtual: `RuntimeError`."""
+        raise RuntimeError(f"{self.name} is not a virtual dataset")
+
+    def flush(self) -> None:
+        """Nothing: what is read here is never changed here."""
+
+    def refresh(self) -> None:
+        """Nothing: each access looks at what there is now."""
+
+    def __setitem__(self, idx: Any, value: Any) -> None:
+        _refuse(f"write into {self.name}")
+
+    def _changed(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Raises `ReadOnlyFileError`."""
+        _refuse(f"change {self.name}")
+
+    resize = write_direct = make_scale = _changed
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if copy is False:
             raise ValueError(f"{self.name} is read from a file: there is no array without a copy")
         return np.asarray(self[()], dtype)
 
 
-class StringReader:
-    """A dataset of text, read as `str`; made by `Dataset.asstr`."""
-
-    def __init__(self, dataset: Dataset, encoding: str, errors: str) -> None:
-        self._dataset = dataset
-        self._encoding = encoding
-        self._errors = errors
-
-    def __getitem__(self, idx: DatasetIndex) -> Any:
-        found = self._dataset[idx]
-        if isinstance(found, bytes):
-            return found.decode(self._encoding, self._errors)
-        decoded = [value.decode(self._encoding, self._errors) for value in found.flat]
-        return np.array(decoded, dtype=object).reshape(found.shape)
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        return np.asarray(self[()], dtype)
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 class File(Group):
@@ -332,6 +508,19 @@ class File(Group):
     def mode(self) -> str:
         """Always `r`: files are read here."""
         return "r"
+
+    @property
+    def swmr_mode(self) -> bool:
+        """False, as for every file that is not opened in HDF5's own way to follow a writer."""
+        return False
+
+    @property
+    def userblock_size(self) -> int:
+        """0: nothing stands in front of the HDF5 file [bytes]."""
+        return 0
+
+    def flush(self) -> None:
+        """Nothing: what is read here is never changed here."""
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what is at the top now."""

@@ -46,6 +46,10 @@ class Node(abstract.Node):
         self._file = file
         self._name = name
 
+    def __bool__(self) -> bool:
+        """False once the file is closed, as in h5py."""
+        return bool(self._file)
+
     @property
     def name(self) -> str:
         return self._name
@@ -99,6 +103,8 @@ class Group(Node, abstract.Group):
             key = key.decode()
         if not isinstance(key, str):
             raise TypeError(f"A group is accessed by names, bytes or str, not {type(key)}")
+        if not key:
+            raise KeyError("No such path: ''; a group's own is '.'")
         whole = key if key.startswith("/") else f"{self._name}/{key}"
         return "/" + "/".join(part for part in whole.split("/") if part not in ("", "."))
 
@@ -156,6 +162,29 @@ class Dataset(Node, abstract.Dataset):
         found: list[tuple[str, int, int | None]] | None = self._now("external")
         return found
 
+    @property
+    def fillvalue(self) -> Any:
+        return self._now("fillvalue")
+
+    @property
+    def shuffle(self) -> bool:
+        return bool(self._now("shuffle"))
+
+    @property
+    def fletcher32(self) -> bool:
+        return bool(self._now("fletcher32"))
+
+    @property
+    def scaleoffset(self) -> int | None:
+        found: int | None = self._now("scaleoffset")
+        return found
+
+    def virtual_sources(self) -> list[Any]:
+        if not self.is_virtual:
+            return super().virtual_sources()
+        found: list[Any] = self._now("virtual_sources")()
+        return found
+
     def __getitem__(self, idx: Any) -> Any:
         return self.file.handler.slice_dataset(self._name, idx)
 
@@ -209,6 +238,9 @@ class File(Group, abstract.File):
     @property
     def file(self) -> File:
         return self
+
+    def __bool__(self) -> bool:
+        return self._handler is not None
 
     def close(self) -> None:
         handler, self._handler = self._handler, None

@@ -128,6 +128,10 @@ class LiveArray(ABC):
         """Where the bytes are, if they are in raw files: `(file, offset, size)` [bytes]."""
         return None
 
+    def stored(self, what: str) -> Any:
+        """What HDF5 knows of a dataset that is in a file: h5py's `fillvalue`, `shuffle`, …"""
+        raise AttributeError(f"{what}: it is in no HDF5 file")
+
     @abstractmethod
     def read(self, index: Any, patience: Patience) -> Any:
         """What the index selects, once that is there."""

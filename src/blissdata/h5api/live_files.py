@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from blissdata.data_roots import DataRoots
     from blissdata.streams.deadline import Deadline
 
-__all__ = ["LinkedFiles", "external_array", "validated", "virtual_array"]
+__all__ = ["LinkedFiles", "external_array", "validated", "virtual_array", "virtual_sources"]
 
 T = TypeVar("T")
 
@@ -51,6 +51,22 @@ class Source(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class VirtualPart(NamedTuple):
+    """A part of a virtual dataset, with the names that h5py has for it."""
+
+    vspace: Any
+    """Where it is in the dataset: an `h5py.h5s.SpaceID`."""
+
+    file_name: str
+    """The file that it is in."""
+
+    dset_name: str
+    """The dataset in there."""
+
+    src_space: Any
+    """What is taken of that: an `h5py.h5s.SpaceID`."""
 
 
 class Owner(Protocol):
@@ -230,6 +246,35 @@ def virtual_array(
         return found
 
     return RowsArray(dtype, shape, rows)
+
+
+def virtual_sources(item: Mapping[str, Any], what: str) -> list[VirtualPart]:
+    """The parts of a virtual dataset. Raises `LayoutError`."""
+    from blissdata.h5map import VirtualDataset
+
+    layout = validated(VirtualDataset.model_validate, item, what)
+    return [
+        VirtualPart(
+            _dataspace(part.vspace, tuple(layout.shape)),
+            part.src_file,
+            part.src_dataset,
+            _dataspace(part.src_space, None),
+        )
+        for part in layout.virtual_sources
+    ]
+
+
+def _dataspace(space: Any, shape: tuple[int, ...] | None) -> Any:
+    """A selection as HDF5 has it; without a shape, in a dataset that just holds it."""
+    import h5py
+
+    ones = (1,) * len(space.start)
+    stride, block = tuple(space.stride or ones), tuple(space.block or ones)
+    ends = zip(space.start, stride, space.count, block, strict=True)
+    extent = shape or tuple(a + step * max(n - 1, 0) + size for a, step, n, size in ends)
+    found = h5py.h5s.create_simple(extent)
+    found.select_hyperslab(tuple(space.start), tuple(space.count), stride, block)
+    return found
 
 
 def _piece(

@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -276,15 +276,18 @@ class LiveScans:
                 return scan
         return None
 
-    def follow(self, patience: Patience) -> Iterator[str]:
+    def follow(self, patience: Patience, require_open: Callable[[], None]) -> Iterator[str]:
         """The names of the entries, existing ones first, then those to come, for ever; or until
-        nothing came for so long."""
-        iterator = _Names(self, patience)
+        nothing came for so long. `require_open` raises what ends it once the file is closed."""
+        iterator = _Names(self, patience, require_open)
         self._unstarted = weakref.ref(iterator)
         return iterator
 
     def names_from(
-        self, found: tuple[str, list[LiveScan]] | None, patience: Patience
+        self,
+        found: tuple[str, list[LiveScan]] | None,
+        patience: Patience,
+        require_open: Callable[[], None],
     ) -> Iterator[str]:
         """The same, from what a look found on; None: from a look that is made now."""
         given: set[str] = set()
@@ -304,6 +307,7 @@ class LiveScans:
                 if deadline.passed:
                     return
                 since, announced = self._wait(since, following, deadline)
+                require_open()
                 following += self._load([key for key in announced if key not in seen])
                 seen.update(announced)
             names = [name for scan in following for name in scan.entries]
@@ -448,7 +452,7 @@ class FrozenScans:
             raise RuntimeError(f"Found multiple scans number {number}: {keys}")
         return found[0] if found else None
 
-    def follow(self, patience: Patience) -> Iterator[str]:
+    def follow(self, patience: Patience, require_open: Callable[[], None]) -> Iterator[str]:
         """The names of the entries."""
         return iter(self.names())
 
@@ -456,9 +460,12 @@ class FrozenScans:
 class _Names(Iterator[str]):
     """Names of entries, beginning with those that there are at the first step, or a little before."""
 
-    def __init__(self, scans: LiveScans, patience: Patience) -> None:
+    def __init__(
+        self, scans: LiveScans, patience: Patience, require_open: Callable[[], None]
+    ) -> None:
         self._scans = scans
         self._patience = patience
+        self._require_open = require_open
         self._found: tuple[str, list[LiveScan]] | None = None
         self._names: Iterator[str] | None = None
 
@@ -467,8 +474,9 @@ class _Names(Iterator[str]):
         self._found = found
 
     def __next__(self) -> str:
+        self._require_open()
         if self._names is None:
-            self._names = self._scans.names_from(self._found, self._patience)
+            self._names = self._scans.names_from(self._found, self._patience, self._require_open)
         return next(self._names)
 
 

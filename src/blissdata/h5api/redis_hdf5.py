@@ -12,7 +12,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -21,6 +31,7 @@ import numpy as np
 from blissdata.exceptions import (
     DataFileError,
     DataFileMissingError,
+    FileClosedError,
     LayoutError,
     PointsNotInFileError,
 )
@@ -32,6 +43,7 @@ from blissdata.h5api.live_files import (
     external_array,
     validated,
     virtual_array,
+    virtual_sources,
 )
 from blissdata.h5api.live_scans import (
     AnyScan,
@@ -75,7 +87,7 @@ class Attributes(abstract.Attributes):
         self._node = node
 
     def __getitem__(self, key: str) -> Any:
-        if key == "NX_class" and self._node.name == "/":
+        if key == "NX_class" and self._node.name == "/" and self._node.file:
             return "NXroot"  # whatever happens on the server
         item = self._node.attribute_items()[key]
         return (
@@ -123,6 +135,10 @@ class _Node(abstract.Node):
     @property
     def attrs(self) -> Attributes:
         return Attributes(self)
+
+    def __bool__(self) -> bool:
+        """False once the file is closed, as in h5py."""
+        return not self._file.closed
 
     def refreshed(self) -> Any:
         """Its layout, half a second old at most while the scan goes on."""
@@ -175,6 +191,14 @@ class Group(_Node, abstract.Group):
             return self._file.keys()
         return dict.fromkeys(self).keys()
 
+    def values(self) -> ValuesView[Any]:
+        """The groups and datasets that there are now."""
+        return ValuesView(_Now(self))
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and what they stand for, as far as there are any now."""
+        return ItemsView(_Now(self))
+
     def attribute_items(self) -> Mapping[str, Any]:
         return super().attribute_items() if self._place.steps else self._file.attribute_items()
 
@@ -192,6 +216,8 @@ class Group(_Node, abstract.Group):
         return node.h5py_class if getclass else node
 
     def __repr__(self) -> str:
+        if not self:
+            return f'<Closed live-HDF5 group "{self.name}">'
         return f'<Live-HDF5 group "{self.name}" ({len(self)} members)>'
 
 
@@ -206,6 +232,7 @@ class Dataset(_Node, abstract.Dataset):
     def array(self) -> LiveArray:
         """What is behind it: the file's dataset, once its scan has left the server. Raises `KeyError`
         for a stream that the scan does not have."""
+        self._file.require_open()
         if self._array is not None and isinstance(self._array[1], StreamArray):
             return self._array[1]
         item = self.refreshed()
@@ -274,6 +301,37 @@ class Dataset(_Node, abstract.Dataset):
         return self._written_array(lambda array: array.is_null, False)
 
     @property
+    def fillvalue(self) -> Any:
+        return self._stored("fillvalue", lambda: super(Dataset, self).fillvalue)
+
+    @property
+    def shuffle(self) -> bool:
+        return bool(self._stored("shuffle", lambda: False))
+
+    @property
+    def fletcher32(self) -> bool:
+        return bool(self._stored("fletcher32", lambda: False))
+
+    @property
+    def scaleoffset(self) -> int | None:
+        found: int | None = self._stored("scaleoffset", lambda: None)
+        return found
+
+    def virtual_sources(self) -> list[Any]:
+        if item_type(self._place.item) == "virtual_dataset":
+            return virtual_sources(self._place.item, f"{self._file.filename}::{self.name}")
+        if not self.is_virtual:
+            return super().virtual_sources()
+        found: list[Any] = self._stored("virtual_sources", lambda: [])
+        return found
+
+    def _stored(self, what: str, otherwise: Callable[[], Any]) -> Any:
+        """What HDF5 knows of it, if it is read from a file; `otherwise` what is so of all others."""
+        if isinstance(self.refreshed(), WrittenItem):
+            return self.array.stored(what)
+        return otherwise()
+
+    @property
     def is_virtual(self) -> bool:
         return item_type(self._place.item) == "virtual_dataset" or self._written_array(
             lambda array: array.is_virtual, False
@@ -317,6 +375,7 @@ class Dataset(_Node, abstract.Dataset):
         while True:
             try:
                 for point in array.follow(self._file.patience, given):
+                    self._file.require_open()
                     yield point
                     given += 1
             except LeftServer as left:
@@ -326,6 +385,8 @@ class Dataset(_Node, abstract.Dataset):
 
     def __repr__(self) -> str:
         name = self.name.rpartition("/")[2]
+        if not self:
+            return f'<Closed live-HDF5 dataset "{name}">'
         try:
             array = self.array
             shape = ", ".join("_" if n is None or n < 0 else str(n) for n in array.maxshape)
@@ -353,6 +414,9 @@ class File(Group, abstract.File):
     `keys()`, `len()`, `shape`, `d[()]` and `d[...]` give what is there. With `wait=False` nothing
     waits: everything gives what is there now. `snapshot()` freezes that.
 
+    `keys()`, `values()` and `items()` of the file are those of now; only iterating it follows. After
+    `close()` it is false, and it and what is in it raise `FileClosedError`.
+
     A path that begins with no entry is sought in the newest scan's first entry. `roots` are the
     directories below which other files are opened that a layout names (default:
     `$BLISSDATA_DATA_ROOTS`, else the directory of `filepath`).
@@ -371,14 +435,24 @@ class File(Group, abstract.File):
         from blissdata.data_roots import DataRoots
 
         if not isinstance(filepath, str | os.PathLike):  # the talk's order
+            if mode == "r" and data_store is None:
+                raise TypeError(f"File(data_store, path): the path is missing behind {filepath!r}")
             filepath, mode, data_store = mode, data_store or "r", filepath  # type: ignore[assignment]
+        if data_store is not None and not hasattr(data_store, "search_existing_scans"):
+            raise TypeError(
+                f"The data store is a blissdata.DataStore, not {data_store!r}: File(path, "
+                "data_store=DataStore(url)) or File(DataStore(url), path)"
+            )
         if mode != "r":
             raise ValueError(f"Invalid mode {mode!r}; only r is supported with live mode")
-        if timeout is not None and timeout < 0:
+        if timeout is not None and not timeout >= 0:
             raise ValueError(
                 f"A timeout is a number of seconds ≥ 0 (None: for ever), not {timeout}"
             )
         path = os.fspath(filepath)
+        if not path or "\0" in path:
+            raise ValueError(f"{path!r} is not the path of a file")
+        self._closed = False
         self._filename = path if os.path.isabs(path) else os.path.abspath(path)
         self._own_store = data_store is None
         self._store = _environment_store() if data_store is None else cast("DataStore", data_store)
@@ -387,11 +461,29 @@ class File(Group, abstract.File):
         self._linked = LinkedFiles(self._roots, os.path.dirname(self._filename))
         self._written = WrittenFile(self._filename, self._roots)
         written = WrittenScans(self._written)
-        self._scans: LiveScans | FrozenScans = LiveScans(self._store, self._filename, written)
+        self._every_scan: LiveScans | FrozenScans = LiveScans(self._store, self._filename, written)
         self._others: dict[str, _Other] = {}
         super().__init__(self, Place())
 
     # ------------------------------------------------------------------------------ the file
+
+    @property
+    def _scans(self) -> LiveScans | FrozenScans:
+        self.require_open()
+        return self._every_scan
+
+    @property
+    def closed(self) -> bool:
+        """True after `close()`."""
+        return self._closed
+
+    def require_open(self) -> None:
+        """Raises `FileClosedError` after `close()`."""
+        if self._closed:
+            raise FileClosedError(
+                f"{self._filename} was closed, and its groups and datasets with it: open it again "
+                "with File(path, data_store=…)"
+            )
 
     @property
     def filename(self) -> str:
@@ -423,7 +515,9 @@ class File(Group, abstract.File):
         return Group(self, Place())
 
     def close(self) -> None:
-        """Closes the files that it opened, and the store if nobody gave it one. Repeatable."""
+        """Closes the files that it opened, and the store if nobody gave it one; what others still
+        read of it ends with `FileClosedError`. Snapshots stay open. Repeatable."""
+        self._closed = True
         for other in self._others.values():
             other.close()
         self._linked.close()
@@ -442,7 +536,7 @@ class File(Group, abstract.File):
     def __iter__(self) -> Iterator[str]:
         """The entries' names: those that there are, then new ones as scans are prepared, for ever (see
         `File`)."""
-        return self._scans.follow(self._patience)
+        return self._scans.follow(self._patience, self.require_open)
 
     def __len__(self) -> int:
         """How many entries there are now."""
@@ -459,7 +553,8 @@ class File(Group, abstract.File):
         return {**written, "NX_class": "NXroot"} | ({} if entry is None else {"default": entry})
 
     def __repr__(self) -> str:
-        return f'<Live-HDF5 file "{os.path.basename(self._filename)}" (mode r)>'
+        kind = "Closed live-HDF5" if self._closed else "Live-HDF5"
+        return f'<{kind} file "{os.path.basename(self._filename)}" (mode r)>'
 
     # ------------------------------------------------------------------------------ for its nodes
 
@@ -608,7 +703,23 @@ class _Snapshot(File):
         super().__init__(
             file.filename, data_store=file.data_store, wait=False, roots=file.roots.directories
         )
-        self._scans = FrozenScans(scans) if isinstance(scans, LiveScans) else scans
+        self._every_scan = FrozenScans(scans) if isinstance(scans, LiveScans) else scans
+
+
+class _Now(Mapping[str, Any]):
+    """What is in a group now: iterating it follows nothing."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+
+    def __getitem__(self, key: str) -> Any:
+        return self._group[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._group.keys())
+
+    def __len__(self) -> int:
+        return len(self._group)
 
 
 class _Top:
@@ -685,9 +796,11 @@ class _WrittenStream:
 
 def _path(key: object) -> str:
     if isinstance(key, bytes):
-        return key.decode()
+        key = key.decode()
     if not isinstance(key, str):
         raise TypeError(f"Accessing a group is done with bytes or str, not {type(key)}")
+    if not key:
+        raise KeyError("No such path: ''; a group's own is '.'")
     return key
 
 

@@ -39,6 +39,10 @@ class Node(abstract.Node):
         self._native = native
         self._name: str = native.name
 
+    def __bool__(self) -> bool:
+        """False once the file is closed, as in h5py."""
+        return bool(self._native)
+
     @property
     def name(self) -> str:
         return self._name
@@ -136,6 +140,31 @@ class Dataset(Node, abstract.Dataset):
         found: list[tuple[str, int, int | None]] | None = self._native.external
         return found
 
+    @property
+    def dims(self) -> Any:
+        return self._native.dims
+
+    @property
+    def fillvalue(self) -> Any:
+        return self._native.fillvalue
+
+    @property
+    def shuffle(self) -> bool:
+        return bool(self._native.shuffle)
+
+    @property
+    def fletcher32(self) -> bool:
+        return bool(self._native.fletcher32)
+
+    @property
+    def scaleoffset(self) -> int | None:
+        found: int | None = self._native.scaleoffset
+        return found
+
+    def virtual_sources(self) -> list[Any]:
+        found: list[Any] = self._native.virtual_sources()
+        return found
+
     def __getitem__(self, idx: Any) -> Any:
         return self._native[idx]
 
@@ -175,6 +204,14 @@ class File(Group, abstract.File):
     @property
     def file(self) -> File:
         return self
+
+    @property
+    def swmr_mode(self) -> bool:
+        return bool(self._native.swmr_mode)
+
+    @property
+    def userblock_size(self) -> int:
+        return int(self._native.userblock_size)
 
     def close(self) -> None:
         self._native.close()

@@ -251,6 +251,9 @@ class WrittenArray(LiveArray):
     def external(self) -> list[tuple[str, int, int | None]] | None:
         return self._ask(lambda dataset: dataset.external)
 
+    def stored(self, what: str) -> Any:
+        return self._ask(lambda dataset: dataset.stored(what))
+
     def read(self, index: Any, patience: Patience) -> Any:
         return self._ask(lambda dataset: _read(dataset, index))
 

@@ -181,7 +181,6 @@ READS: dict[str, Callable[[Any], Any]] = {
     "nothing to flush": lambda e: (e.file.flush(), e["points"].flush(), e["points"].refresh()),
     "is there": lambda e: (bool(e), bool(e["points"]), bool(e.file)),
     "paths with slashes": lambda e: (e["inside/"].name, e["//1.1//three"].name, "inside/" in e),
-    "an empty name": lambda e: "" in e,
 }
 
 
@@ -205,7 +204,6 @@ MISTAKES: dict[str, Callable[[Any], Any]] = {
     "a dataset where a group is": lambda e: e.require_dataset("inside", (), "f8"),
     "parts of what has none": lambda e: e["points"].virtual_sources(),
     "chunks of what has none": lambda e: list(e["three"].iter_chunks()),
-    "no name": lambda e: e[""],
 }
 
 
@@ -326,6 +324,13 @@ def test_parts_of_a_virtual_dataset_are_told_as_by_h5py(tmp_path: Path) -> None:
         with redis_hdf5.File(path, data_store=store) as file:
             assert told(file["1.1/v"]) == expected
         scan.close()
+
+
+def test_an_empty_name_is_nothing_as_in_h5py(directory: Path) -> None:
+    with live(directory / "f.h5") as file:
+        assert "" not in file["1.1"]
+        with pytest.raises(KeyError, match="a group's own is '.'"):
+            file["1.1"][""]
 
 
 def _elements(space: Any) -> list[tuple[int, ...]]:

@@ -103,8 +103,6 @@ class Group(Node, abstract.Group):
             key = key.decode()
         if not isinstance(key, str):
             raise TypeError(f"A group is accessed by names, bytes or str, not {type(key)}")
-        if not key:
-            raise KeyError("No such path: ''; a group's own is '.'")
         whole = key if key.startswith("/") else f"{self._name}/{key}"
         return "/" + "/".join(part for part in whole.split("/") if part not in ("", "."))
 

@@ -72,6 +72,9 @@ PLUGINS = ("blissdata-lima2==2.0.2", "blissdata-mosca==2.0.5")
 NEIGHBOURS = (WRITER, "ewoksdata==2.2.1", *PLUGINS)
 """Programs that ask for a `blissdata` of these days, each with a range of its own."""
 
+ASKER = ("schemathesis==4.32.5",)
+"""What asks an HTTP API everything that its OpenAPI document allows, and more."""
+
 NEXUS_READER = ("nexusformat==2.1.0",)
 """What people who know NeXus read files with."""
 
@@ -96,6 +99,7 @@ RECIPES = {
     "peer-tango": Recipe(((*PEER, "pytango>=10"),)),
     "peer-writer": Recipe(((*PEER, *NEIGHBOURS),)),
     "nexusformat": Recipe((NEXUS_READER,)),
+    "schemathesis": Recipe((ASKER,)),
     "ours-oldest": Recipe(((OURS, *floors()),)),
     "ours-redis5": Recipe(((OURS, "redis==5.0.0"),)),
     "ours-redis7": Recipe(((OURS, "redis==7.*"),)),

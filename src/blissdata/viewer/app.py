@@ -2,6 +2,7 @@
 
     /                    the page; it holds nothing secret
     /health              whether the server can be asked, for whoever watches over programs
+    /api/openapi.json    all this, for programs
     /api/scans           the list, newest first; filters by identity field and state
     /api/scan            one scan: identity, info, streams with their lengths
     /api/last            the newest value of each channel
@@ -55,6 +56,7 @@ from blissdata.viewer.content import (
 )
 from blissdata.viewer.export import export
 from blissdata.viewer.live import GONE, Changes, Hub
+from blissdata.viewer.openapi import openapi
 from blissdata.viewer.points import for_plots
 from blissdata.viewer.snapshots import Snapshot, Snapshots
 from blissdata.viewer.watched import Watched
@@ -147,6 +149,7 @@ def viewer_app(
     viewer = _Viewer(store, gate, roots)
     routes = [
         Route("/health", viewer.health),
+        Route("/api/openapi.json", _openapi),
         Route("/api/scans", viewer.scans),
         Route("/api/scan", viewer.scan),
         Route("/api/last", viewer.last),
@@ -172,6 +175,10 @@ def viewer_app(
         middleware=[Middleware(_Gatekeeper, gate=gate)],
         exception_handlers={ViewerError: _refusal, Exception: _failure},
     )
+
+
+def _openapi(request: Request) -> Response:
+    return JSONResponse(openapi())
 
 
 def _no_page(request: Request) -> Response:

@@ -192,7 +192,7 @@ def test_no_file_is_overwritten(scan: Scan, tmp_path: Path) -> None:
     assert path.read_bytes() == b"somebody's"
 
 
-def test_a_saver_that_dies_is_told_of(scan: Scan, tmp_path: Path) -> None:
+def test_a_saver_that_dies_is_told_of(memory_store: DataStore, scan: Scan, tmp_path: Path) -> None:
     with pytest.raises(FileWriteError, match="are not saved"):  # noqa: PT012, SIM117 — close() may raise it
         with FrameBuffer(
             SHAPE, np.uint16, 2, saving=Saving(tmp_path / "run.h5"), serve=False
@@ -204,6 +204,14 @@ def test_a_saver_that_dies_is_told_of(scan: Scan, tmp_path: Path) -> None:
             os.kill(made._saver._process.pid, signal.SIGKILL)
             put(made, 100)
     scan.close()
+    reader = opened(memory_store, scan)
+    found = reader.availability()
+    assert (str(found.file), str(found.detector), str(found.pending)) == ("0–1", "", "")
+    assert len(reader) > 2  # taken, and lost
+    assert str(found.gone) == (f"2–{len(reader) - 1}" if len(reader) > 3 else "2")
+    with pytest.raises(PointsNotInFileError, match="frame 2 can be had from nowhere"):
+        reader[2]
+    assert is_right(reader[1], 1)
 
 
 def test_saving_that_does_not_keep_up_is_told_of(scan: Scan, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 MARK = re.compile(r"<!-- help: ([a-z]*) -->")
 SPEED = "<!-- speed table -->"
+TOP = "<!-- top -->"
 RESULTS = re.compile(r"<!-- results: ([a-z]+) -->")
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -22,6 +23,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for each page."""
     markdown = MARK.sub(lambda found: f"```text\n{help_text(found[1])}```", markdown)
     markdown = RESULTS.sub(lambda found: results_table(found[1]), markdown)
+    if TOP in markdown:
+        markdown = markdown.replace(TOP, f"```text\n{top_screen()}\n```")
     return markdown.replace(SPEED, speed_table()) if SPEED in markdown else markdown
 
 
@@ -38,6 +41,38 @@ def help_text(command: str) -> str:
         return demo_parser().format_help()
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return commands.choices[command].format_help()
+
+
+def top_screen() -> str:
+    """What `blissdata top` shows in a terminal of 80 columns, of two scans."""
+    import numpy as np
+
+    from blissdata.cli.overview import ScanRow
+    from blissdata.cli.top import Look, frame
+    from blissdata.redis_engine.backends.abstract import ServerInfo
+
+    places = np.linspace(-4, 4, 160)
+    peak = 1e4 * np.exp(-(places**2)) + 300 * np.cos(9 * places) + 400
+    server = ServerInfo("plain", "", 1001, "valkey 9.1", 210_000_000, 4_000_000_000, 7, 0.0)
+    scans = [
+        (
+            ScanRow(
+                "a",
+                {"name": "ascan", "number": 12},
+                "STARTED",
+                points=320,
+                npoints=802,
+                silence=0.1,
+            ),
+            20.0,
+        ),
+        (
+            ScanRow("b", {"name": "loopscan", "number": 11}, "STARTED", points=90_000, silence=0.1),
+            1000.0,
+        ),
+    ]
+    lines = frame(Look(server, scans, "12 ascan: diode", peak), 80, 24)
+    return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
 def speed_table() -> str:

@@ -214,6 +214,71 @@ def test_options_that_no_server_takes_are_refused(wrong: dict[str, Any]) -> None
         ServerOptions(**wrong)
 
 
+@pytest.mark.parametrize("size", [1, 1024, (16 << 20) - 1])
+def test_a_memory_limit_below_what_the_server_itself_needs_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"maxmemory is {size} bytes; expected 16mb .*or more"):
+        ServerOptions(maxmemory=size)
+
+
+@pytest.mark.parametrize("size", [0, 16 << 20])
+def test_no_memory_limit_and_the_smallest_one_are_taken(size: int) -> None:
+    assert ServerOptions(maxmemory=size).maxmemory == size
+
+
+def test_a_program_gets_it_back_as_the_last_serve_had_it(tmp_path: Path) -> None:
+    chosen = ServerOptions(
+        fsync="everysec", maxmemory=50 << 20, pin_limit="70%", write=str(tmp_path), port=free_port()
+    )
+    serve(background=True, options=chosen)
+    stop()
+    ensure_running()
+    seen = status()
+    assert (seen.fsync, seen.maxmemory, seen.write) == ("everysec", 50 << 20, str(tmp_path))
+    assert Place.of().record().pin_limit == "70%"
+    assert seen.port == 0  # nobody asked for TCP this time
+    assert seen.started_by == "demand"
+    stop()
+    ensure_running(options=ServerOptions(maxmemory=20 << 20))
+    assert (status().fsync, status().maxmemory) == ("everysec", 20 << 20)
+    stop()
+    serve(background=True)  # and whoever serves says everything anew
+    assert (status().fsync, status().write) == ("always", None)
+    stop()
+    ensure_running()
+    assert (status().fsync, status().write) == ("always", None)
+
+
+def test_what_was_served_and_cannot_be_any_more_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    serve(background=True, options=ServerOptions(write=str(gone)))
+    stop()
+    gone.rmdir()
+    with pytest.raises(
+        LocalServerError, match=r"/gone.*Say again how it is to run: `blissdata serve"
+    ):
+        ensure_running()
+    serve(background=True)
+    assert status().running
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"other": 1}'])
+def test_lasting_options_that_say_nothing_are_passed_over(text: str) -> None:
+    place = Place.of()
+    place.create()
+    (place.directory / "options.json").write_text(text)
+    assert ensure_running()
+
+
+@pytest.mark.parametrize("text", ['{"fsync": 3}', '{"maxmemory": "much"}', '{"write": 3}'])
+def test_lasting_options_that_others_spoilt_are_named(text: str) -> None:
+    place = Place.of()
+    place.create()
+    (place.directory / "options.json").write_text(text)
+    with pytest.raises(LocalServerError, match="Say again how it is to run"):
+        ensure_running()
+
+
 def test_it_does_not_keep_the_terminal_or_the_pipes_of_who_started_it() -> None:
     # `run` returns when the last holder of the pipe has closed it; the server lives on.
     started = subprocess.run(

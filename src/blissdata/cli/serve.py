@@ -15,7 +15,11 @@ Run a server for your scans. It is a real Valkey that only you can reach, throug
 keeps its data on disk, and they are there again at the next start.
 
 In the foreground it runs until Ctrl-C (or `blissdata stop`). A server that DataStore() had already
-started goes on serving and is told to stay; nothing else happens then."""
+started goes on serving and is told to stay; nothing else happens then.
+
+What you say of --fsync, --maxmemory, --pin-limit and --write is kept beside the data, and holds also when
+DataStore() starts the server there by itself; the next `blissdata serve` says it anew. --port and
+--beacon hold for this once."""
 
 _EXAMPLES = """\
 examples:

@@ -36,6 +36,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(arguments: argparse.Namespace) -> int:
     from blissdata.redis_engine import local_server
 
+    clients = local_server.status(arguments.directory).clients
     stopped = local_server.stop(arguments.directory, timeout=arguments.timeout)
     for name in ("BLISSDATA_URL", "BEACON_HOST"):
         if os.environ.get(name) and arguments.directory is None:
@@ -48,4 +49,10 @@ def _run(arguments: argparse.Namespace) -> int:
         if stopped
         else "No server was running."
     )
+    if stopped and clients:
+        print(
+            f"Programs were connected ({clients} connection{'s' if clients > 1 else ''}). Whoever publishes "
+            "waits for it, for a minute unless told otherwise; the next DataStore() or `blissdata serve` "
+            "starts it."
+        )
     return 0

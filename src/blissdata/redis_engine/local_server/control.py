@@ -102,7 +102,7 @@ def ensure_running(
     supervisor gets a new one and goes on serving. Usually two round trips; blocks up to `timeout`
     [s] while a server starts. A server started here leaves by itself when nobody has been
     connected for a while, and has its data again at the next start. `options` count only when it
-    is started.
+    is started; what they leave open is as the last `serve` had it (`options.LASTING`).
 
     The URL may contain a password: show it only through `client.redacted`. Raises
     `LocalServerError` if the server does not come up.
@@ -117,7 +117,7 @@ def ensure_running(
     with place.gate_passed(deadline):
         if url := _url_when_serving(place, deadline):
             return url
-        return _start(place, options or ServerOptions(), "demand", deadline)
+        return _start(place, _as_last_served(place, options), "demand", deadline)
 
 
 def serve(
@@ -131,7 +131,8 @@ def serve(
     """Run the server because a person wants it: it stays until it is stopped.
 
     If it is running already, it is told to stay, and that is all (`LocalServerError` if it runs
-    otherwise than `options` demand). Otherwise, in the background: returns once it serves, after at
+    otherwise than `options` demand). What `options` say of how data are kept holds from then on also when
+    a program starts it. Otherwise, in the background: returns once it serves, after at
     most `timeout` [s]. In the foreground: calls `ready` when it serves, and blocks until SIGTERM,
     SIGINT, SIGHUP or `stop`; only in the main thread, and signals are handled meanwhile.
 
@@ -146,8 +147,10 @@ def serve(
         if _url_when_serving(place, deadline):
             _refuse_other_options(place, options)
             _make_it_stay(place, deadline)
+            place.write_lasting_options({**place.lasting_options(), **options.lasting()})
         elif background:
             _start(place, options, "person", deadline)
+            place.write_lasting_options(options.lasting())
         else:
             return _serve_here(place, options, gate, ready)
         return status(place.directory)
@@ -163,6 +166,7 @@ def _serve_here(
     seen: list[ServerStatus] = []
 
     def is_ready() -> bool:
+        place.write_lasting_options(options.lasting())
         gate.close()
         seen.append(status(place.directory))
         if ready is not None:
@@ -337,6 +341,19 @@ def _late(place: Place) -> LocalServerError:
 
 
 # ---------------------------------------------------------------------------------- starting
+
+
+def _as_last_served(place: Place, options: ServerOptions | None) -> ServerOptions:
+    """The options for a server that a program needs: its own, else what the last `serve` chose."""
+    options = options or ServerOptions()
+    kept = place.lasting_options()
+    try:
+        return options.over(kept)
+    except ValueError as error:  # such as a directory that is gone
+        raise LocalServerError(
+            f"The local server in {place.directory} cannot run as the last `blissdata serve` had it: "
+            f"{error}. Say again how it is to run: `blissdata serve --background`, with what you want"
+        ) from error
 
 
 def _start(place: Place, options: ServerOptions, started_by: StartedBy, deadline: float) -> str:

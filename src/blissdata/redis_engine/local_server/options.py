@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 from blissdata.redis_engine.limits import PinLimit
 
@@ -20,6 +21,14 @@ long enough to restart a kernel or to edit a script between two runs; `$BLISSDAT
 
 MEMORY_SHARE = 4
 """`maxmemory` is one part in so many of the machine's memory, unless it is chosen."""
+
+SMALLEST_MEMORY = 16 << 20
+"""Less for data [bytes] is refused: the server itself and its clients' buffers take a few MB, and with
+8 MB a publisher of small images was seen to wait for most of its time."""
+
+LASTING = ("fsync", "maxmemory", "pin_limit", "write")
+"""What the last `serve` in a place chose of these holds as well when a program starts the server there
+again: they say how data are kept. Where others can reach it (TCP, Beacon) is asked for each time."""
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -35,7 +44,8 @@ class ServerOptions:
     """When data reach the disk: `always` before a write is acknowledged (default), `everysec`
     within about a second, `no` when the operating system likes."""
     maxmemory: int | None = None
-    """The memory that data may take [bytes]; default: a quarter of the machine's. 0: no limit."""
+    """The memory that data may take [bytes], 16 MiB or more; default: a quarter of the machine's. 0: no
+    limit."""
     port: int | None = None
     """Serve TCP as well, with a password; default 0: the socket only."""
     bind: str | None = None
@@ -54,8 +64,14 @@ class ServerOptions:
     def __post_init__(self) -> None:
         if self.fsync is not None and self.fsync not in get_args(Fsync):
             raise ValueError(f"fsync is {self.fsync!r}; expected one of {get_args(Fsync)}")
-        if self.maxmemory is not None and self.maxmemory < 0:
-            raise ValueError(f"maxmemory is {self.maxmemory} bytes; expected 0 or more")
+        if self.maxmemory is not None and not (
+            self.maxmemory == 0 or self.maxmemory >= SMALLEST_MEMORY
+        ):
+            raise ValueError(
+                f"maxmemory is {self.maxmemory} bytes; expected {SMALLEST_MEMORY >> 20}mb "
+                f"({SMALLEST_MEMORY} bytes) or more, since the server itself takes a few MB of it; or 0 "
+                "for no limit"
+            )
         if self.port is not None and not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; expected 1 to 65535, or 0 for no TCP")
         if self.bind is not None and not re.fullmatch(r"[\w.:%*-]+", self.bind):
@@ -99,6 +115,21 @@ class ServerOptions:
             self.idle_s or _default_idle(),
         )
 
+    def lasting(self) -> dict[str, str | int]:
+        """What of this also holds when a program starts the server again, as plain JSON values."""
+        found = {name: getattr(self, name) for name in LASTING}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def over(self, lasting: Mapping[str, Any]) -> ServerOptions:
+        """These options, and for what they leave open the lasting ones of another time, as `lasting`
+        gave them. Raises `ValueError` for those that are not valid (any more)."""
+        known = {name: lasting[name] for name in LASTING if lasting.get(name) is not None}
+        for name, value in known.items():
+            if type(value) is not (int if name == "maxmemory" else str):
+                raise ValueError(f"{name} is {value!r}")
+        chosen = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return ServerOptions(**{**known, **chosen})
+
     def arguments(self) -> list[str]:
         """The command line that `from_arguments` turns back into these options."""
         return [
@@ -130,7 +161,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--maxmemory",
         type=_size,
         metavar="SIZE",
-        help="memory for data, such as 4gb or 500mb (default: a quarter of the machine's)",
+        help="memory for data, such as 4gb or 500mb, from 16mb on; 0: no limit (default: a quarter of the "
+        "machine's)",
     )
     parser.add_argument(
         "--port",

@@ -5,6 +5,7 @@
         valkey.conf                 written at each start (0600)
         server.log                  what the supervisor and Valkey said
         server.json                 what runs now: pid, socket, options; no secret
+        options.json                what the last `serve` chose of what is to last
         password                    once TCP was asked for (0600)
         gate.lock                   held for moments by whoever looks for, starts or stops the server
         supervisor.lock             held by the supervisor for its life; holds its pid and host
@@ -31,7 +32,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -177,6 +178,19 @@ class Place:
 
     def forget_record(self) -> None:
         (self.directory / "server.json").unlink(missing_ok=True)
+
+    def lasting_options(self) -> dict[str, Any]:
+        """What the last `serve` here chose, as `ServerOptions.lasting` gave it; empty if nothing, or if
+        that cannot be understood."""
+        try:
+            found = json.loads((self.directory / "options.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def write_lasting_options(self, options: Mapping[str, Any]) -> None:
+        """Replace them in one step."""
+        self.write_privately(self.directory / "options.json", json.dumps(dict(options), indent=1))
 
     def write_privately(self, path: Path, text: str) -> None:
         """Replace a file in one step, readable by this user alone."""

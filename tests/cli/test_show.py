@@ -223,6 +223,33 @@ def test_check_lists_complaints_with_their_paths_and_fails(run: Callable, store:
     assert run("show", "last").code == 0
 
 
+@pytest.mark.parametrize("info", [{}, {"title": "a first try", "npoints": 5}], ids=["none", "some"])
+def test_check_of_a_header_that_does_not_mean_to_be_one_of_bliss(
+    run: Callable, store: DataStore, info: dict[str, Any]
+) -> None:
+    """As the README's first scan has it."""
+    store.create_scan({"name": "s", "number": 1, "data_policy": "none"}, info).close()
+    shown = run("show", "last", "--check")
+    assert shown.code == 0
+    (complaint,) = shown.out.split("header: 1 complaint\n")[1].splitlines()
+    assert complaint.startswith(
+        "  warning: scan info: programs of BLISS expect acquisition_chain, "
+    )
+    assert "blissdata itself needs none" in complaint
+    assert ("title" in complaint) is ("title" not in info)
+
+
+@pytest.mark.parametrize("name", ["acquisition_chain", "channels", "devices"])
+def test_check_of_a_header_of_bliss_that_is_incomplete(
+    run: Callable, store: DataStore, name: str
+) -> None:
+    store.create_scan({"name": "s", "number": 1, "data_policy": "none"}, {name: {}}).close()
+    shown = run("show", "last", "--check")
+    assert shown.code == 1
+    assert "error: start_time: missing" in shown.out
+    assert f"error: {name}:" not in shown.out
+
+
 def test_warnings_alone_are_no_failure(
     run: Callable, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

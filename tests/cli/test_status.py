@@ -206,6 +206,12 @@ CASES: list[tuple[str, Setup, Health | None, list[str]]] = [
     ("not told", Setup(1, 100, None, None), KEPT, []),
     ("nearly full", Setup(96, 100, None, None), KEPT, ["nearly full"]),
     ("no tracker", GOOD, Health(1000.0, "plain"), ["no memory tracker"]),
+    (
+        "a tracker that is on its way",
+        Setup(10 * MB, 100 * MB, "noeviction", True, starting=True),
+        Health(1000.0, "plain"),
+        [],
+    ),
     ("no tracker, no limit", Setup(1, 0, None, None), Health(0, "plain"), ["no memory limit"]),
     ("plain has none of 2.x", GOOD, Health(1000.0, "plain", recorded=999.0), ["no memory tracker"]),
     ("one of 2.x", GOOD, Health(1000.0, "stack", recorded=999.0), ["2.x is at work"]),
@@ -232,7 +238,7 @@ CASES: list[tuple[str, Setup, Health | None, list[str]]] = [
         "a pin that lapsed",
         GOOD,
         Health(1.0, "stack", REPORT, pins=(pinned(PIN_LAPSES_AFTER_S + 1),)),
-        ["has lapsed"],
+        [],  # it holds nothing, and nobody has to do anything
     ),
     (
         "a pin that waits",
@@ -275,6 +281,44 @@ def test_an_operator_is_warned(setup: Setup, health: Health | None, parts: list[
     assert len(said) == (1 if parts else 0), said
     for part in parts:
         assert part in said[0]
+
+
+def rows(health: Health) -> list[tuple[str, Any]]:
+    from blissdata.cli.status import _keeping
+
+    return _keeping(health)
+
+
+@pytest.mark.parametrize(
+    ("yielding", "told"),
+    [
+        (False, "nothing younger than 180 s, keeps"),
+        (
+            True,
+            "what is younger than 180 s only where publishers would have to wait otherwise, keeps",
+        ),
+    ],
+    ids=["one of its own", "beside a local server"],
+)
+def test_what_is_forgotten_last_is_told(yielding: bool, told: str) -> None:
+    report = Report(999.0, "x", Options(yielding=yielding))
+    assert told in dict(rows(Health(1000.0, "plain", report)))["tracker"]
+
+
+@pytest.mark.parametrize("forgot", [False, True])
+def test_history_is_not_cut_where_the_tracker_began(forgot: bool) -> None:
+    report = Report(999.0, "x", Options(), oldest=900.0, forgot=forgot)
+    assert Report.from_texts(report.as_texts()) == report
+    told = dict(rows(Health(1000.0, "plain", report, oldest=900.0)))["history"]
+    assert "(1 min)" in told
+    assert ("has forgotten nothing" in told) is not forgot
+
+
+def test_lapsed_pins_are_counted_and_the_others_named() -> None:
+    pins = (pinned(), *[pinned(PIN_LAPSES_AFTER_S + 1)] * 3, pinned(1e5, lasting=True))
+    told = rows(Health(1000.0, "plain", None, pins=pins))
+    assert [name for name, _ in told] == ["pin", "pin", "pins"]
+    assert told[-1][1] == "3 lapsed and hold nothing: `blissdata pins`"
 
 
 def test_next_is_told_with_what_is_not_named() -> None:

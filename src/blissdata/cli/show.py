@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.exits import FAILED, HELP
@@ -42,11 +42,15 @@ examples:
   blissdata show last --check               is the header what readers rely on
 
 exit codes: {HELP};
-with --check 1 also for a header with errors, while warnings alone are 0
+with --check 1 also for a header with errors, while warnings alone are 0. A header that names no
+acquisition_chain, channels or devices may leave out what else programs of BLISS expect
 """
 
 MARGIN = 12
 """Width of the names in front of the header's values."""
+
+_HOW_IT_WAS_MEASURED = ("acquisition_chain", "channels", "devices")
+"""A header with one of these means to be one of BLISS, and has to be complete."""
 
 NARROW = 40
 """Below that many characters a line, values stand under their names."""
@@ -93,7 +97,28 @@ def _run(arguments: argparse.Namespace) -> int:
 def _complaints(scan: Scan) -> list[Complaint]:
     from blissdata.schemas import validate
 
-    return list(validate(scan.info))
+    return _leniently(validate(scan.info), scan.info)
+
+
+def _leniently(found: Iterable[Complaint], info: Mapping[str, Any]) -> list[Complaint]:
+    """The same complaints; of a header that does not tell how it was measured, what is missing is one
+    warning: blissdata itself needs none of it."""
+    from blissdata.schemas import Complaint
+    from blissdata.schemas.fields import record
+    from blissdata.schemas.scan_info import ScanInfoDict
+
+    if any(name in info for name in _HOW_IT_WAS_MEASURED):
+        return list(found)
+    fields = record(ScanInfoDict).fields
+    missing = [name for name, one in fields.items() if one.required and name not in info]
+    kept = [one for one in found if one.path not in missing]
+    if not missing:
+        return kept
+    message = (
+        f"programs of BLISS expect {', '.join(missing)} as well; blissdata itself needs none of them. "
+        "`blissdata.schemas` documents each"
+    )
+    return [*kept, Complaint("", message, "warning")]
 
 
 def _as_json(
@@ -120,12 +145,16 @@ def _print(scan: Scan, row: ScanRow, streams: Sequence[StreamRow]) -> None:
 
 
 def _print_complaints(complaints: Sequence[Complaint]) -> None:
+    from blissdata.cli.tables import terminal_width
+
     if not complaints:
         print("\nheader: as documented")
         return
+    room = terminal_width()
     print(f"\nheader: {len(complaints)} complaint{'s' if len(complaints) > 1 else ''}")
     for complaint in complaints:
-        print(f"  {printable(str(complaint))}")
+        text = printable(str(complaint))
+        print("  " + "\n    ".join([text] if room is None else wrapped(text, room - 4)))
 
 
 def header_of(row: ScanRow, info: dict[str, Any], room: int | None) -> list[str]:

@@ -15,12 +15,16 @@ from blissdata.exceptions import BlissdataError
 if TYPE_CHECKING:
     from blissdata.redis_engine.local_server import ServerStatus
     from blissdata.redis_engine.memory_tracker.health import Health, PinBehind
+    from blissdata.redis_engine.memory_tracker.options import Options
     from blissdata.writer.report import Report as WriterReport
 
 __all__ = ["NOT_RUNNING", "add_to"]
 
 NOT_RUNNING = 3
 """The exit code when nobody answers, as service managers have it (LSB: program is not running)."""
+
+STARTING_S = 10
+"""So long a local server's memory tracker may take to come up [s]; it is started behind the server."""
 
 OBSERVER = "blissdata-local-status"
 """Connections of this name do not count as somebody who uses a local server."""
@@ -119,7 +123,10 @@ def _kept(url: str) -> _Kept:
 def _warnings(seen: ServerStatus, health: Health | None) -> list[str]:
     from blissdata.redis_engine.memory_tracker.health import Setup, warnings
 
-    setup = Setup(seen.used_memory or 0, seen.maxmemory or 0, seen.policy, seen.append_only)
+    starting = seen.supervisor_pid is not None and (seen.uptime_s or 0) < STARTING_S
+    setup = Setup(
+        seen.used_memory or 0, seen.maxmemory or 0, seen.policy, seen.append_only, starting
+    )
     return warnings(setup, health)
 
 
@@ -179,13 +186,12 @@ def _keeping(health: Health) -> list[tuple[str, Any]]:
             (
                 "tracker",
                 f"{report.who}, {age(health.now - report.time)} ago: follows {_counted(report.scans, 'scan')}, "
-                f"forgets from {options.cleaning_threshold:g} % of memory on, nothing younger than "
-                f"{options.protected_history:g} s, keeps pins up to {options.pin_limit}",
+                f"forgets from {options.cleaning_threshold:g} % of memory on, {_youngest(options)}, "
+                f"keeps pins up to {options.pin_limit}",
             )
         )
-    if health.oldest is not None:
-        since = f"{moment(health.oldest)} ({age(health.now - health.oldest)})"
-        rows.append(("history", f"every point since {since}"))
+    if (history := _history(health)) is not None:
+        rows.append(("history", history))
     if report is not None and report.next is not None:
         coming = report.next
         scans = ", ".join(coming.scans) + (f" and {coming.more} more" if coming.more else "")
@@ -196,9 +202,34 @@ def _keeping(health: Health) -> list[tuple[str, Any]]:
                 f"{_counted(coming.streams, 'stream')}{f' of {scans}' if scans else ''}",
             )
         )
-    rows += [("pin", _pin(behind)) for behind in health.pins]
+    rows += [("pin", _pin(behind)) for behind in health.pins if not behind.pin.lapsed]
+    if lapsed := sum(behind.pin.lapsed for behind in health.pins):
+        rows.append(
+            (
+                "pins",
+                f"{lapsed} lapsed and hold{'s' if lapsed == 1 else ''} nothing: `blissdata pins`",
+            )
+        )
     rows += [("lost", f"the publisher of {key}, {age(s)} ago") for key, s in health.dead.items()]
     return rows
+
+
+def _youngest(options: Options) -> str:
+    """Below which age points stay."""
+    kept = f"{options.protected_history:g} s"
+    if options.yielding:
+        return f"what is younger than {kept} only where publishers would have to wait otherwise"
+    return f"nothing younger than {kept}"
+
+
+def _history(health: Health) -> str | None:
+    """Since when all points are there; None where nobody knows."""
+    if health.oldest is None:
+        return None
+    since = f"every point since {moment(health.oldest)} ({age(health.now - health.oldest)})"
+    if health.report is None or health.report.forgot:
+        return since
+    return f"{since}, and what was there when the tracker began: it has forgotten nothing"
 
 
 def _writing(report: WriterReport) -> list[tuple[str, Any]]:

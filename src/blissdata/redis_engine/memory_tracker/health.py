@@ -41,6 +41,8 @@ class Setup:
     """What it does at the limit; None: not told."""
     append_only: bool | None
     """Whether it writes what it gets into a file; None: not told."""
+    starting: bool = False
+    """True while its own memory tracker may be on its way up still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,7 @@ def _of_keeping(setup: Setup, health: Health) -> Iterable[str]:
         lost = sum(stop - start for ranges in pin.lost.values() for start, stop in ranges)
         if lost:
             yield f"{what} is broken: {lost} points were forgotten before {pin.holder} had them"
-        if pin.lapsed:
-            yield f"{what} has lapsed: nothing was heard of {pin.holder} for {pin.silence:.0f} s"
-        elif pin.silent:
+        if pin.silent and not pin.lapsed:
             yield (
                 f"{what} outlived its program: nothing was heard of {pin.holder} for {pin.silence:.0f} s. "
                 "Start that program again, or `blissdata pins --remove`"
@@ -197,7 +197,7 @@ def _of_tracker(setup: Setup, health: Health) -> Iterable[str]:
             "a memory tracker of blissdata 2.x is at work: it knows nothing of pins, so that they cannot "
             "be kept. Run `blissdata track` in its place"
         )
-    elif report is None and setup.max_memory:
+    elif report is None and setup.max_memory and not setup.starting:
         yield (
             "no memory tracker is at work: once memory is full, publishers wait, then fail. "
             "`blissdata track --url URL`"

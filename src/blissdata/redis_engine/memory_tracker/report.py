@@ -75,6 +75,10 @@ class Report:
     """Since when, on the server's clock, Unix time [s], all points are there, as far as nobody deleted
     their scans; None if nothing was published yet."""
 
+    forgot: bool = True
+    """False if it has forgotten nothing yet: then `oldest` is when its journal begins, and there may be
+    older points as well."""
+
     next: Next | None = None
     """What goes first; None if nothing may go now."""
 
@@ -93,6 +97,7 @@ class Report:
             | {"pin_limit": str(self.options.pin_limit), "yielding": self.options.yielding},
             "scans": self.scans,
             "oldest": self.oldest,
+            "forgot": self.forgot,
             "next": None if self.next is None else _plain(self.next),
             "foreign": self.foreign,
             "alarms": [_plain(alarm) for alarm in self.alarms],
@@ -116,6 +121,7 @@ class Report:
                 ),
                 scans=int(found["scans"]),
                 oldest=_time(found["oldest"]),
+                forgot=bool(found.get("forgot", True)),
                 next=None
                 if coming is None
                 else Next(

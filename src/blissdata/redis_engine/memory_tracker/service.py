@@ -296,6 +296,7 @@ class Service:
             options=self._options,
             scans=tracker.followed,
             oldest=tracker.oldest(info.time),
+            forgot=tracker.forgot,
             next=tracker.coming(info.time, self._options.protected_history),
             foreign=tracker.foreign,
             alarms=tuple(self._alarms),

@@ -213,6 +213,11 @@ class MemoryTracker:
         """How many scans are followed."""
         return len(self._open)
 
+    @property
+    def forgot(self) -> bool:
+        """Whether it has forgotten any points."""
+        return self._forgotten is not None
+
     def oldest(self, now: float) -> float | None:
         """Since when, on the server's clock, on which it is `now`, all points are there; Unix times [s].
         None if nothing was published yet."""

@@ -5,6 +5,7 @@
     │   ├── ProtocolVersionError                (RuntimeError) not ours, or of another version
     │   ├── ServerNotEmptyError                 (RuntimeError) will not prepare a server in use
     │   ├── StoreConnectionError                (ConnectionError) nobody answers
+    │   ├── StoreClosedError                    (RuntimeError) its `close` was called before
     │   ├── ServerRefusedError                  the server would not do it
     │   │   ├── ServerFullError                 memory limit reached; nothing was stored
     │   │   └── ServerBusyError                 not now: loading, disk trouble, read-only replica
@@ -140,6 +141,7 @@ __all__ = [
     "ServerRefusedError",
     "SharedMemoryError",
     "SourceFileError",
+    "StoreClosedError",
     "StoreConnectionError",
     "StoreError",
     "StreamAbandonedError",
@@ -177,6 +179,10 @@ class ServerNotEmptyError(StoreError, RuntimeError):
 
 class StoreConnectionError(StoreError, ConnectionError):
     """Nobody answers at that address, or the connection was lost."""
+
+
+class StoreClosedError(StoreError, RuntimeError):
+    """The data store was closed, and then asked for something."""
 
 
 class ServerRefusedError(StoreError):

@@ -12,7 +12,9 @@ import ast
 import pickle
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,9 +25,11 @@ from pydantic import BaseModel, ValidationError
 from blissdata import DataStore
 from blissdata.exceptions import (
     BlissdataError,
+    EndOfStream,
     PublishError,
     ScanKeyError,
     ServerNotEmptyError,
+    StoreClosedError,
     StoreConnectionError,
     StoreError,
 )
@@ -324,6 +328,66 @@ def test_a_closed_store_has_delivered_everything(server: TestServer) -> None:
         stream.send(1.0)
     with DataStore(server.url) as reader:
         assert len(reader.load_scan(scan.key).streams["s"]) == 100
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, scan: store.get_last_scan(),
+        lambda store, scan: store.get_next_scan(timeout=0.01),
+        lambda store, scan: store.search_existing_scans(),
+        lambda store, scan: store.create_scan(IDENTITY),
+        lambda store, scan: store.load_scan(scan.key),
+        lambda store, scan: store.get_scans_state([scan.key]),
+        lambda store, scan: store.pins(),
+        lambda store, scan: store._redis.ping(),
+        lambda store, scan: scan.update(block=False),
+        lambda store, scan: scan.pin("writer"),
+        lambda store, scan: scan.availability(),
+        lambda store, scan: len(scan.streams["s"]),
+        lambda store, scan: scan.streams["s"][0],
+        lambda store, scan: scan.streams["s"].cursor().read(),
+    ],
+    ids=[
+        *("last scan", "next scan", "search", "create", "load", "states", "pins", "client"),
+        *("update", "pin", "availability", "len", "index", "cursor"),
+    ],
+)
+@pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
+def test_what_was_closed_says_so(
+    server: TestServer, plain_store: DataStore, use: Callable[..., Any], used: bool
+) -> None:
+    with plain_store.create_scan(IDENTITY) as scan:
+        stream = scan.create_stream("s", dtype=float)
+        scan.prepare()
+        stream.send(1.0)
+    store = DataStore(server.url)
+    found = store.load_scan(scan.key)
+    if used:
+        assert found.streams["s"][0] == 1.0
+    store.close()
+    with pytest.raises(StoreClosedError, match=r"127\.0\.0\.1|unix.*was closed.*open another"):
+        use(store, found)
+    store.close()
+
+
+def test_who_waits_while_another_thread_closes_the_store_is_told(
+    server: TestServer, plain_store: DataStore
+) -> None:
+    with plain_store.create_scan(IDENTITY) as scan, ThreadPoolExecutor(1) as threads:
+        scan.create_stream("s", dtype=float)
+        scan.prepare()
+        store = DataStore(server.url)
+        cursor = store.load_scan(scan.key).streams["s"].cursor()
+        waiting = threads.submit(cursor.read)
+        with server.client() as client:
+            deadline = time.monotonic() + 20
+            while client.info("clients")["blocked_clients"] < 1:
+                assert time.monotonic() < deadline
+        store.close()
+        scan.close()
+        with pytest.raises((StoreClosedError, EndOfStream, StoreConnectionError)):
+            waiting.result(20)
 
 
 def test_the_client_is_at_hand_and_may_be_set(server: TestServer) -> None:

@@ -322,8 +322,9 @@ class DataStore:
     # ------------------------------------------------------------------------------ the end
 
     def close(self) -> None:
-        """Waits until every point that was sent has arrived, and closes the connections. Raises
-        what went wrong with points that nobody was told of. Repeatable."""
+        """Waits until every point that was sent has arrived, and closes the connections; from then on
+        whatever needs the server raises `StoreClosedError`, also in scans and streams of this store.
+        Raises what went wrong with points that nobody was told of. Repeatable."""
         try:
             self._publisher.close()
         finally:

@@ -491,5 +491,5 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes its connections. Repeatable."""
+        """Closes its connections, and makes no more: then `StoreClosedError` is raised. Repeatable."""
         ...

@@ -10,7 +10,7 @@ import logging
 import re
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 import redis
@@ -22,6 +22,7 @@ from blissdata.exceptions import (
     ServerBusyError,
     ServerFullError,
     ServerRefusedError,
+    StoreClosedError,
     StoreConnectionError,
     StoreError,
     StreamConflictError,
@@ -41,6 +42,7 @@ __all__ = [
     "RedisStoreConnectionError",
     "RedisStoreTimeoutError",
     "RedisVanishedError",
+    "close_client",
     "make_client",
     "redacted",
     "refusal",
@@ -225,6 +227,23 @@ def make_client(url: str, options: Mapping[str, Any] | None = None) -> redis.Red
             f"{redacted(url)}: the URL has an option that the Redis client does not know ({error})"
         ) from error
     return redis.Redis(connection_pool=pool)
+
+
+def close_client(client: redis.Redis, address: str) -> None:
+    """Closes its connections. Whoever needs one afterwards gets `StoreClosedError`, instead of a new one
+    that nobody would ever close. Repeatable."""
+
+    def refused(**_: Any) -> NoReturn:
+        raise StoreClosedError(
+            f"The data store at {address} was closed (by its `close`, or at the end of its `with`), and "
+            "what was opened through it with it. Use it before that, or open another: DataStore(…)"
+        )
+
+    pool = client.connection_pool
+    client.close()
+    pool.disconnect()
+    pool.reset()  # also those that would only connect again
+    pool.connection_class = refused
 
 
 def socket_timeout(url: str) -> float:

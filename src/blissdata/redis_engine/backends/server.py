@@ -10,7 +10,7 @@ import redis
 
 from blissdata.exceptions import ScanNotFoundError, ScanValidationError
 from blissdata.redis_engine.backends.abstract import ServerInfo, Step
-from blissdata.redis_engine.backends.client import translated_errors
+from blissdata.redis_engine.backends.client import close_client, translated_errors
 from blissdata.redis_engine.backends.counters import AcquisitionCounters
 from blissdata.redis_engine.backends.event_log import Functions, RedisEventLog, execute
 from blissdata.redis_engine.backends.packing import packed_for_each, packed_with_many
@@ -151,8 +151,7 @@ class RedisServer:
     def close(self) -> None:
         self._event_log.close_writer()
         self._raw.close()
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        close_client(self._client, self._address)
 
 
 def pulses_renewed(raw: Wire, keys: Iterable[str]) -> None:

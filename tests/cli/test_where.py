@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 from blissdata import DataStore, Scan, hdf5_handles
 from blissdata.cli.bars import bar, legend, pieces, ranges_text
 from blissdata.cli.where import map_of
+from blissdata.exceptions import ScanNotFoundError
 from blissdata.lima.client import prepare_next_lima_acquisition
 from blissdata.streams import Availability, Place, Ranges, heartbeat
 from blissdata.streams.availability import EventBounds, Holding
@@ -93,7 +96,8 @@ class Acquisition:
 def acquisition(store: DataStore, tmp_path: Path) -> Iterator[Acquisition]:
     made = Acquisition(store, tmp_path)
     yield made
-    made.scan.close()
+    with suppress(ScanNotFoundError):
+        made.scan.close()
     hdf5_handles.close_files()
 
 
@@ -219,6 +223,25 @@ def test_watching_goes_on_until_the_scan_is_closed(
     assert program.returncode == 0
     assert '"state": "CLOSED"' in rest.splitlines()[-1]
     assert errors == ""
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["closed before", "by force"])
+def test_a_scan_that_is_deleted_while_it_is_watched_did_not_end(
+    start: Callable, half_way: Acquisition, store: DataStore, force: bool
+) -> None:
+    program: subprocess.Popen[str] = start("where", "last", "--json", "--watch", "0.05")
+    assert program.stdout is not None
+    program.stdout.readline()
+    if not force:
+        program.send_signal(signal.SIGSTOP)
+        half_way.scan.close()
+    store.delete_scan(half_way.scan.key, force=force)
+    program.send_signal(signal.SIGCONT)
+    _, errors = program.communicate(timeout=LONG_S)
+    assert program.returncode == 3
+    (line,) = errors.splitlines()
+    assert half_way.scan.key in line
+    assert "deleted" in line
 
 
 class Terminal:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.names import created_at
 from blissdata.cli.text import age, moment, plain
-from blissdata.exceptions import ScanLoadError
+from blissdata.exceptions import ScanLoadError, ScanNotFoundError
 
 if TYPE_CHECKING:
     from blissdata import DataStore, Scan
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ScanRow",
     "StreamRow",
+    "check_not_deleted",
     "lengths",
     "lost_publishers",
     "lost_text",
@@ -219,6 +220,14 @@ def scan_rows(store: DataStore, scans: Sequence[Scan]) -> list[ScanRow]:
         points = max((found[s.key] or 0 for s in scan.streams.values()), default=0)
         rows.append(scan_row(scan, points, now, lives[scan.key]))
     return rows
+
+
+def check_not_deleted(scan: Scan) -> None:
+    """Of a scan that ended while it was looked at: raises `ScanNotFoundError` if that was because it was
+    deleted. One round trip."""
+    scan.update(block=False)
+    if scan.info.get("end_reason") == "DELETION":  # closed by force, about to go
+        raise ScanNotFoundError(f"Scan {scan.key} was deleted while it was being read")
 
 
 def lost_publishers(store: DataStore, keys: Sequence[str] | None = None) -> dict[str, float]:

@@ -17,7 +17,6 @@ from blissdata.exceptions import (
     EndOfStream,
     IndexNoMoreThereError,
     PublisherLostError,
-    ScanNotFoundError,
     StreamDeletedError,
     StreamError,
 )
@@ -232,6 +231,7 @@ def _follow(
     """Prints what comes until the scan ends, or the streams that were asked for. Streams that
     become known only when the scan stops are read then."""
     from blissdata import ScanState
+    from blissdata.cli.overview import check_not_deleted
     from blissdata.streams import CursorGroup
 
     lines: Lines = json_lines if arguments.json else human_lines
@@ -254,9 +254,7 @@ def _follow(
             _say_unsealed(store, added, line.say)
         only_new = False
         if arguments.streams or scan.state >= ScanState.STOPPED:
-            scan.update(block=False)  # says so if it was deleted meanwhile
-            if scan.info.get("end_reason") == "DELETION":  # closed by force, about to go
-                raise ScanNotFoundError(f"Scan {scan.key} was deleted while it was being read")
+            check_not_deleted(scan)
             if arguments.streams or set(scan.streams) <= followed:
                 return
         else:

@@ -35,7 +35,7 @@ examples:
 
 in JSON, ranges are [start, stop] with stop exclusive; --watch then gives a line for each change
 
-exit codes: {HELP}
+exit codes: {HELP}; also 3 if it is deleted while it is watched
 """
 
 WIDTH = 48
@@ -96,8 +96,10 @@ def _run(arguments: argparse.Namespace) -> int:
 def _looks(
     scan: Scan, wanted: Sequence[str], period: float | None
 ) -> Iterator[dict[str, Availability]]:
-    """Where the points are: once, or again and again until the scan is closed."""
+    """Where the points are: once, or again and again until the scan is closed. Raises
+    `ScanNotFoundError` if it ends by being deleted."""
     from blissdata import ScanState
+    from blissdata.cli.overview import check_not_deleted
     from blissdata.streams import availability_of
     from blissdata.writer.saved import with_saved
 
@@ -107,8 +109,10 @@ def _looks(
         names = selected(streams, wanted, scan.key) if closed or streams or period is None else []
         found = availability_of(streams[name] for name in names)
         yield with_saved(scan, {name: found[streams[name]] for name in names})
-        if period is None or closed:
+        if period is None:
             return
+        if closed:
+            return check_not_deleted(scan)
         _wait(scan, period)
 
 

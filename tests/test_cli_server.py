@@ -117,6 +117,34 @@ def test_serve_in_the_background_status_and_stop(capsys: pytest.CaptureFixture[s
     assert "No server was running" in capsys.readouterr().out
 
 
+def test_stop_takes_the_address_of_a_local_server_and_no_other(
+    server: TestServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private = tmp_path / "private"
+    assert main(["stop", "--url", server.url]) == 2
+    assert "is not the address of your local server" in capsys.readouterr().err
+    assert main(["stop", "--url", "redis://:secret@127.0.0.1:1"]) == 2
+    assert "secret" not in capsys.readouterr().err
+    with server.client() as client:
+        assert client.ping()
+    for wanted in ([], ["--directory", str(private)]):
+        assert main(["serve", "--background", *wanted]) == 0
+    url = status().url
+    assert url is not None
+    capsys.readouterr()
+    for wanted in (url, str(private)):
+        assert main(["stop", "--url", wanted]) == 0
+        assert "Stopped" in capsys.readouterr().out
+    assert not status().running
+    assert not status(private).running
+
+
+def test_stop_says_whom_it_leaves_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with DataStore():
+        assert main(["stop"]) == 0
+    assert "Programs were connected (" in capsys.readouterr().out
+
+
 def test_status_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["running"] is False

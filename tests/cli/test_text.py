@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from blissdata.cli.tables import fitting
 from blissdata.cli.text import (
     age,
+    clock,
     compact_json,
     of_many,
     plain,
@@ -22,6 +25,34 @@ from blissdata.cli.text import (
 )
 
 NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture
+def in_grenoble(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (1716393600.9, "2024-05-22 18:00:00"),
+        ("2024-05-22T16:00:00+00:00", "2024-05-22 18:00:00"),
+        ("2024-05-22T18:00:00.123456+02:00", "2024-05-22 18:00:00"),
+        ("2024-01-22T18:00:00", "2024-01-22 18:00:00"),
+        ("yesterday", "yesterday"),
+        ("\x1b[31m", "\\x1b[31m"),
+        (1e30, "1e+30"),
+        (None, ""),
+    ],
+)
+def test_times_are_shown_in_one_form(
+    in_grenoble: None, found: float | str | None, text: str
+) -> None:
+    assert clock(found) == text
 
 
 @pytest.mark.parametrize(

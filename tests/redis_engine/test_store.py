@@ -9,6 +9,7 @@ closing     stores end with everything delivered, and may be closed again
 from __future__ import annotations
 
 import ast
+import json
 import pickle
 import socket
 import threading
@@ -28,6 +29,7 @@ from blissdata.exceptions import (
     EndOfStream,
     PublishError,
     ScanKeyError,
+    ScanValidationError,
     ServerNotEmptyError,
     StoreClosedError,
     StoreConnectionError,
@@ -311,6 +313,22 @@ def test_what_the_caller_passed_stays_as_it_was(memory_store: DataStore) -> None
     scan.info["a"]["b"].append(3)
     assert identity == {**IDENTITY, "colour": "red"}
     assert info == {"a": {"b": (1, 2)}}
+
+
+def test_an_identity_that_does_not_fit_is_told_in_one_line(
+    server: TestServer, plain_store: DataStore
+) -> None:
+    scan = plain_store.create_scan(IDENTITY)
+    with server.client() as client:
+        document = json.loads(client.get(scan.key))
+        document["id"]["number"] = "many"
+        client.set(scan.key, json.dumps(document))
+    with pytest.raises(
+        ScanValidationError, match=r"ESRFIdentityModel: number: .*'many'$"
+    ) as caught:
+        plain_store.load_scan(scan.key)
+    assert "\n" not in str(caught.value)
+    assert "http" not in str(caught.value)
 
 
 # ---------------------------------------------------------------------------------- closing

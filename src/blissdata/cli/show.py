@@ -12,8 +12,8 @@ from blissdata.cli.exits import FAILED, HELP
 from blissdata.cli.names import SCAN_HELP, add_server_option, load
 from blissdata.cli.text import (
     age,
+    clock,
     compact_json,
-    moment,
     of_many,
     printable,
     span_text,
@@ -160,8 +160,8 @@ def _print_complaints(complaints: Sequence[Complaint]) -> None:
 def header_of(row: ScanRow, info: dict[str, Any], room: int | None) -> list[str]:
     """The lines over the streams: what is known of the scan, without what is not set."""
     identity = {name: value(found) for name, found in row.identity.items()}
-    created = (moment(row.created) or "").partition(".")[0].replace("T", " ")
-    ended = [info.get("end_time"), info.get("end_reason")]
+    created = clock(row.created)
+    ended = [_clock(info.get("end_time")), info.get("end_reason")]
     publisher = [info.get("publisher"), info.get("publisher_version")]
     fields = {
         "scan": f"{identity.pop('number', '')} {identity.pop('name', '')}".strip(),
@@ -170,7 +170,7 @@ def header_of(row: ScanRow, info: dict[str, Any], room: int | None) -> list[str]
         "state": f"{row.state} ({row.problem})" if row.lost else row.state,
         "points": of_many(row.points, row.npoints),
         "created": f"{created} ({age(row.age or 0)} ago)" if created else "",
-        "started": value(info.get("start_time")),
+        "started": _clock(info.get("start_time")),
         "ended": ", ".join(value(found) for found in ended if found),
         "count time": f"{value(info['count_time'])} s" if info.get("count_time") else "",
         **{name.replace("_", " "): found for name, found in identity.items()},
@@ -179,6 +179,11 @@ def header_of(row: ScanRow, info: dict[str, Any], room: int | None) -> list[str]
         "key": printable(row.key),
     }
     return [line for name, found in fields.items() if found for line in _field(name, found, room)]
+
+
+def _clock(found: Any) -> str:
+    """A time in a header, which may be anything."""
+    return clock(found) if isinstance(found, str) else value(found)
 
 
 def _field(name: str, found: str, room: int | None) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blissdata.cli.text import age, moment, printable
+from blissdata.cli.text import age, clock, printable
 from blissdata.exceptions import BlissdataError
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _keeping(health: Health) -> list[tuple[str, Any]]:
         rows.append(
             (
                 "goes next",
-                f"what came before {moment(coming.until)} ({age(health.now - coming.until)} ago) in "
+                f"what came before {clock(coming.until)} ({age(health.now - coming.until)} ago) in "
                 f"{_counted(coming.streams, 'stream')}{f' of {scans}' if scans else ''}",
             )
         )
@@ -226,7 +226,7 @@ def _history(health: Health) -> str | None:
     """Since when all points are there; None where nobody knows."""
     if health.oldest is None:
         return None
-    since = f"every point since {moment(health.oldest)} ({age(health.now - health.oldest)})"
+    since = f"every point since {clock(health.oldest)} ({age(health.now - health.oldest)})"
     if health.report is None or health.report.forgot:
         return since
     return f"{since}, and what was there when the tracker began: it has forgotten nothing"

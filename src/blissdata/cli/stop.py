@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
+
+from blissdata.cli.exits import UsageError
 
 __all__ = ["add_to"]
 
@@ -26,7 +29,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--directory", metavar="D", help="the local server with its data there")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--directory", metavar="D", help="the local server with its data there")
+    which.add_argument(
+        "--url",
+        metavar="URL",
+        help="the same, as other commands have it; a server that is not local is refused",
+    )
     parser.add_argument(
         "--timeout", type=float, default=20.0, metavar="S", help="how long to wait for it [s] (20)"
     )
@@ -36,10 +45,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(arguments: argparse.Namespace) -> int:
     from blissdata.redis_engine import local_server
 
-    clients = local_server.status(arguments.directory).clients
-    stopped = local_server.stop(arguments.directory, timeout=arguments.timeout)
+    directory = arguments.directory
+    if arguments.url is not None:
+        directory = _directory_of(arguments.url)
+    clients = local_server.status(directory).clients
+    stopped = local_server.stop(directory, timeout=arguments.timeout)
     for name in ("BLISSDATA_URL", "BEACON_HOST"):
-        if os.environ.get(name) and arguments.directory is None:
+        if os.environ.get(name) and arguments.directory is None and arguments.url is None:
             print(
                 f"${name} names another server, which is not touched: this is about your local one",
                 file=sys.stderr,
@@ -56,3 +68,22 @@ def _run(arguments: argparse.Namespace) -> int:
             "starts it."
         )
     return 0
+
+
+def _directory_of(url: str) -> Path | None:
+    """Where the local server at that URL keeps its data; None: in the user's own place. Raises
+    `UsageError` if it is none of ours."""
+    from blissdata.redis_engine import local_server
+    from blissdata.redis_engine.backends.client import redacted
+    from blissdata.redis_engine.store import server_url
+
+    found = server_url(url)
+    if isinstance(found, Path):
+        return found
+    if url in (local_server.address(), local_server.status().url):
+        return None
+    raise UsageError(
+        f"{redacted(url)} is not the address of your local server, and only local ones are stopped from "
+        "here: yours, or with --directory D the one that keeps its data in D. Another server is ended by "
+        "whoever runs it"
+    )

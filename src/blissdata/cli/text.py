@@ -14,6 +14,7 @@ import numpy as np
 
 __all__ = [
     "age",
+    "clock",
     "compact_json",
     "moment",
     "of_many",
@@ -74,11 +75,27 @@ def age(seconds: float) -> str:
 
 
 def moment(unix_s: float | None) -> str | None:
-    """A Unix time as ISO 8601 in the local time zone, to the millisecond."""
+    """A Unix time for JSON: as ISO 8601 in the local time zone, to the millisecond."""
     if unix_s is None:
         return None
     then = datetime.datetime.fromtimestamp(unix_s, datetime.UTC).astimezone()
     return then.isoformat(timespec="milliseconds")
+
+
+def clock(found: float | str | None) -> str:
+    """A time for people, as all commands show it: `2026-03-07 14:05:09`, in the local time zone. From a
+    Unix time [s], or a text in ISO 8601 (one without a time zone is taken to be local); another text
+    stays as it is, None is nothing."""
+    if found is None:
+        return ""
+    try:
+        if isinstance(found, str):
+            then = datetime.datetime.fromisoformat(found)
+        else:
+            then = datetime.datetime.fromtimestamp(found, datetime.UTC)
+        return f"{then.astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return printable(str(found))
 
 
 # ---------------------------------------------------------------------------------- counts

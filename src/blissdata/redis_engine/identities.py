@@ -13,6 +13,7 @@ __all__ = [
     "identity_fields",
     "identity_numbers",
     "identity_prefix",
+    "misfit",
     "validated_identity",
 ]
 
@@ -96,6 +97,17 @@ def validated_identity(model: type[BaseModel], identity: Mapping[str, Any]) -> d
         error.add_note(_what_it_needs(model, identity))
         raise
     return {name: values.get(name) for name in fields}
+
+
+def misfit(error: ValueError) -> str:
+    """What is wrong with an identity, in one line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}"
+        + ("" if one["type"] == "missing" else f", found {one['input']!r}"[:100])
+        for one in error.errors(include_url=False)
+    )
 
 
 _EXAMPLES = {"name": "ascan", "data_policy": "none"}

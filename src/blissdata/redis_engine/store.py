@@ -210,14 +210,14 @@ class DataStore:
         return found
 
     def _read_only(self, key: str, loaded: LoadedScan) -> Scan:
-        from blissdata.redis_engine.identities import validated_identity
+        from blissdata.redis_engine.identities import misfit, validated_identity
 
         try:
             validated_identity(self._identity_model, loaded.document.identity)
         except ValueError as error:  # pydantic's own is one
-            model = self._identity_model.__name__
             raise ScanValidationError(
-                f"Scan {key} has an identity that is not a {model}: {error}"
+                f"Scan {key} has an identity that does not fit {self._identity_model.__name__}: "
+                f"{misfit(error)}"
             ) from error
         return Scan(self, key, loaded, writable=False)
 
@@ -455,8 +455,8 @@ def _is_directory(url: str | os.PathLike[str]) -> bool:
     """A path-like is a directory, and so is a text that is no URL but names a path."""
     if not str(url):
         raise StoreError(
-            "An empty text names no server: DataStore() finds your local one, DataStore('.') would "
-            "keep one in the working directory"
+            "An empty text names no server: without any your local one is found, and '.' would keep one "
+            "in the working directory"
         )
     return not isinstance(url, str) or ("://" not in url and ("/" in url or Path(url).is_dir()))
 

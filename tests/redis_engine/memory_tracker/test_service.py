@@ -238,6 +238,7 @@ def test_the_options_are_those_of_existing_services(capsys: pytest.CaptureFixtur
         ["--redis-url", "redis://h", "--cleaning-threshold", "0"],
         ["--redis-url", "redis://h", "--cleaning-time-slice", "101"],
         ["--redis-url", "redis://h", "--monitoring-period", "-1"],
+        ["--redis-url", "redis://h", "--monitoring-period", "0"],
         ["--redis-url", "redis://h", "--protected-history", "1.5"],
     ],
 )

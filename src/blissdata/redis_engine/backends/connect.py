@@ -206,7 +206,8 @@ def _complaint(found: int | str | None) -> str:
     if found is None:
         return (
             "this server is not prepared for blissdata (it has no _PROTOCOL_VERSION_). "
-            "DataStore(url, init_db=True) prepares an empty one"
+            "DataStore(url, init_db=True), or in a shell `blissdata track --init-db --url URL`, prepares an "
+            "empty one"
         )
     newer = isinstance(found, int) and found > PLAIN_PROTOCOL
     advice = (

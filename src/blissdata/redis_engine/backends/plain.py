@@ -496,7 +496,7 @@ class PlainBackend(RedisServer):
         if reply != b"OK":
             raise ServerNotEmptyError(
                 f"the server already holds {reply.decode()} keys, and only an empty one is prepared. "
-                "Open it without init_db=True if it is a blissdata database; use another server or "
+                "Open it without init_db=True (--init-db) if it is a blissdata database; use another server or "
                 "database otherwise"
             )
         self.pins.prepare()

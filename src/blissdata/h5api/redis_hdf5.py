@@ -834,7 +834,8 @@ def _environment_store() -> DataStore:
 
     if not os.environ.get("BLISSDATA_URL") and not os.environ.get("BEACON_HOST"):
         raise ValueError(
-            "No DataStore provided, and the environment names no server, for $BLISSDATA_URL is not "
-            "set: $BEACON_HOST is not specified"
+            "No DataStore provided, and the environment names no server ($BLISSDATA_URL is not set). "
+            "File(path, data_store=DataStore()) reads from your local server, which is not taken "
+            "unasked: $BEACON_HOST is not specified"
         )
     return DataStore()

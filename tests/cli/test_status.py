@@ -321,6 +321,20 @@ def test_lapsed_pins_are_counted_and_the_others_named() -> None:
     assert told[-1][1] == "3 lapsed and hold nothing: `blissdata pins`"
 
 
+def test_rows_fit_into_a_terminal_and_are_one_line_elsewhere() -> None:
+    from blissdata.cli.status import _row
+
+    text = "process 7 on here follows 3 scans and forgets from 80 % of memory on"
+    assert _row("tracker", text, None) == f"tracker    {text}"
+    first, *others = _row("tracker", text, 40).splitlines()
+    assert first.startswith("tracker    process 7")
+    assert len(others) > 1
+    assert all(
+        line.startswith(" " * 11) and len(line) <= 40 for line in (*others, " " * 11 + first[11:])
+    )
+    assert " ".join([first[11:], *(line.strip() for line in others)]) == text
+
+
 def test_next_is_told_with_what_is_not_named() -> None:
     health = Health(
         1000.0,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blissdata.cli.text import age, clock, printable
+from blissdata.cli.tables import terminal_width
+from blissdata.cli.text import age, clock, printable, wrapped
 from blissdata.exceptions import BlissdataError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ __all__ = ["NOT_RUNNING", "add_to"]
 
 NOT_RUNNING = 3
 """The exit code when nobody answers, as service managers have it (LSB: program is not running)."""
+
+MARGIN = 11
+"""Width of the names in front of what is known of the server."""
 
 STARTING_S = 10
 """So long a local server's memory tracker may take to come up [s]; it is started behind the server."""
@@ -166,7 +170,14 @@ def _for_people(seen: ServerStatus, kept: _Kept, said: list[str]) -> str:
     if trouble is not None:
         rows.append(("keeping", f"cannot be looked at: {trouble}"))
     rows += [("WARNING", text) for text in said]
-    return "\n".join(f"{name:<11}{printable(str(v))}" for name, v in rows if v is not None)
+    room = terminal_width()
+    return "\n".join(_row(name, printable(str(v)), room) for name, v in rows if v is not None)
+
+
+def _row(name: str, text: str, room: int | None) -> str:
+    """A row of what is known, in a terminal of `room` characters (None: no terminal, one line)."""
+    lines = [text] if room is None else wrapped(text, room - MARGIN)
+    return f"{name:<{MARGIN}}" + f"\n{' ' * MARGIN}".join(lines)
 
 
 def _memory(seen: ServerStatus) -> str:

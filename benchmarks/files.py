@@ -8,7 +8,6 @@ Only ratios mean anything. Both sides work on one Valkey with RedisJSON and Redi
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -16,12 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 from tests.clients.environments import environment
 
+from benchmarks.report import Row, beside, command_line, finished, limited
 from blissdata import DataStore
 from blissdata.h5api.redis_hdf5 import Dataset, File
 from blissdata.redis_engine.backends.wire import Link
@@ -210,32 +209,30 @@ def measure(rounds: int, sizes: dict[str, int]) -> tuple[Samples, Samples, dict[
     return reads, lists, counts
 
 
+def rows(samples: tuple[Samples, Samples, dict[str, int]], scans: int) -> list[Row]:
+    """The table, each row with its bound."""
+    reads, lists, counts = samples
+    found = []
+    for name, rounds in reads.items():
+        ours, theirs = zip(*rounds, strict=True)
+        found.append(beside(name, ours, "/s", "the stream", theirs, LEAST_OF_STREAM))
+    for name, rounds in lists.items():
+        ours, theirs = zip(*rounds, strict=True)
+        title = f"{name} {scans} scans"
+        found.append(beside(title, ours, "s", "2.4.5", theirs, LEAST_OF_PEER, less=True))
+    found += [
+        limited(f"{name}, {scans} scans", count, "round trips", most=MOST_TRIPS)
+        for name, count in counts.items()
+    ]
+    return found
+
+
 def main() -> int:
     """The command line; 1 if a bound is missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.files", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="alternating rounds (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does everything work?")
-    options = parser.parse_args()
+    options = command_line("benchmarks.files", __doc__, rounds=3).parse_args()
     sizes = QUICK if options.quick else FULL
-    reads, lists, counts = measure(options.rounds, sizes)
-    missed = 0
-    print(f"{'':24}{'live file':>14}{'stream':>14}  ratio (at least {LEAST_OF_STREAM:g})")
-    for name, rounds in reads.items():
-        ratio = median(a / b for a, b in rounds)
-        missed += ratio < LEAST_OF_STREAM
-        ours, theirs = (median(side) for side in zip(*rounds, strict=True))
-        print(f"{name:24}{ours:12,.0f}/s{theirs:12,.0f}/s  {ratio:.2f}")
-    print(f"\n{'':24}{'ours':>14}{'2.4.5':>14}  ratio (at least {LEAST_OF_PEER:g})")
-    for name, rounds in lists.items():
-        ratio = median(b / a for a, b in rounds)
-        missed += ratio < LEAST_OF_PEER
-        ours, theirs = (median(side) for side in zip(*rounds, strict=True))
-        print(f"{name} {sizes['scans']} scans{ours:13.3f} s{theirs:12.3f} s  {ratio:.1f}")
-    for name, count in counts.items():
-        missed += count > MOST_TRIPS
-        print(f"{name}: {count} round trips (at most {MOST_TRIPS})")
-    print(f"{missed} missed")
-    return int(missed > 0 and not options.quick)
+    samples = measure(options.rounds, sizes)
+    return finished(rows(samples, sizes["scans"]), options, environment("peer"))
 
 
 if __name__ == "__main__":

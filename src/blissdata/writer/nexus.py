@@ -470,7 +470,7 @@ class Entry:
 
 
 class _Kind:
-    """A new dataset, of which more are made alike, at little more than half of h5py's price for the first one."""
+    """A new dataset, of which more are made alike, at 0.6 of h5py's price for the first one."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._type = dataset.id.get_type()

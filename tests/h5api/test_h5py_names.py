@@ -186,7 +186,11 @@ READS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("read", READS)
 def test_it_is_read_as_by_h5py(file: Any, there: h5py.File, read: str) -> None:
-    ours, theirs = READS[read](file["1.1"]), READS[read](there["1.1"])
+    try:
+        theirs = READS[read](there["1.1"])
+    except AttributeError:
+        pytest.skip("this h5py does not have it yet")
+    ours = READS[read](file["1.1"])
     assert type(ours) is type(theirs)
     if isinstance(theirs, np.ndarray | np.generic):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
@@ -265,7 +269,7 @@ def test_chunks_are_gone_through_as_by_h5py(tmp_path: Path, selection: Any) -> N
         dataset = there.create_dataset("d", data=POINTS, chunks=(4, 2))
         try:
             expected = list(dataset.iter_chunks(selection))
-        except ValueError:  # h5py takes nothing beyond the end, nor what ends in the last chunk
+        except (ValueError, TypeError):  # h5py takes not all of them
             expected = None
     with static_hdf5.File(path) as file:
         found = list(file["d"].iter_chunks(selection))

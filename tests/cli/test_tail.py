@@ -126,7 +126,7 @@ def test_only_the_streams_asked_for(run: Callable, store: DataStore) -> None:
     assert set(by_stream(run("tail", "last", "mca", "diode", "--json").out)) == {"diode", "mca"}
     shown = run("tail", "last", "dioed")
     assert shown.code == 3
-    assert shown.err.endswith("there are: diode, mca\n")
+    assert shown.err.endswith("there are: diode, mca (was 'diode' meant?)\n")
 
 
 def test_streams_asked_for_that_end_before_their_scan_end_it(

@@ -50,6 +50,22 @@ def test_the_newest_frames_are_there_and_older_ones_are_not() -> None:
     ring.close()
 
 
+def test_a_fork_after_its_end_closes_nothing_of_others() -> None:
+    ring = Ring(2, NBYTES)
+    number = ring.fd
+    ring.close()
+    with open(os.devnull, "rb") as other:
+        assert other.fileno() == number  # the lowest number that is free
+        child = os.fork()
+        if not child:
+            try:
+                os.fstat(number)
+            except OSError:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_a_frame_that_is_overwritten_while_it_is_read_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -230,9 +230,9 @@ class Ring(_Shared):
     def leave_to_the_parent(self) -> None:
         """In a forked child: it neither writes nor holds the lock."""
         self.forked = True
-        self._end.detach()
-        with suppress(OSError):
-            os.close(self._fd)
+        if self._end.detach() is not None:  # else its descriptor may be somebody else's by now
+            with suppress(OSError):
+                os.close(self._fd)
 
 
 class RingReader(_Shared):

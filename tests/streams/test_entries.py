@@ -287,7 +287,7 @@ def test_one_read_asks_for_about_eight_megabytes_and_for_one_entry_at_least(nbyt
     assert count == 1 or count * (nbytes or 0) <= 8 * 2**20
     assert count <= entries_per_read(nbytes, 1)
     unseen = entries_per_read(None, streams)
-    assert unseen == 1 or unseen * 64 * 2**10 <= 16 * 2**20  # joined entries reach 64 KiB
+    assert unseen == 1 or unseen * 64 * 2**10 <= 16 * 2**20
 
 
 # ---------------------------------------------------------------------------------- runs

@@ -51,7 +51,7 @@ READ_LIMIT = 8 * 2**20
 """What one read of one stream aims at [bytes]."""
 
 LARGE_ENTRY = 32 * 2**10
-"""Assumed size of entries that were never seen [bytes]; ours join points up to 16 KiB."""
+"""Assumed size of entries that were never seen [bytes]; ours join points up to 4 KiB."""
 
 SMALLEST_ENTRY = 128
 """No entry costs less than about this [bytes], whatever it holds: index and field names."""

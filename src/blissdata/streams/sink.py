@@ -77,7 +77,7 @@ LARGE_PAGE = 2**21
 MAX_LOOSE = 512
 """How many points of one stream may lie loose, not yet counted for the queue's limit."""
 
-MAX_JOINED = 16 * 2**10
+MAX_JOINED = 4 * 2**10
 """Largest entry that is made by joining points [bytes]: one random index must not carry more."""
 
 MAX_REQUEST = 2**20

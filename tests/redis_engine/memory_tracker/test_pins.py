@@ -123,10 +123,10 @@ def test_a_plain_reader_and_other_scans_are_free(store: DataStore, scan: Scan) -
 @pytest.mark.parametrize("position", range(13))
 def test_the_entry_in_which_a_pin_stands_stays(store: DataStore, position: int) -> None:
     with store.create_scan(IDENTITY) as scan:
-        stream = scan.create_stream("a", dtype="f8", shape=(500,))
+        stream = scan.create_stream("a", dtype="f8", shape=(160,))
         scan.prepare()
         for start in range(0, 12, 3):  # four entries of three points
-            stream.send(np.arange(start, start + 3.0).repeat(500).reshape(3, 500))
+            stream.send(np.arange(start, start + 3.0).repeat(160).reshape(3, 160))
             stream.join()
         tracker = new_tracker(store)
         with scan.pin("writer", {"a": position}):

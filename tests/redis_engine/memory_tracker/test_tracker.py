@@ -123,11 +123,11 @@ def test_of_a_sealed_stream_nothing_stays_but_its_length(store: DataStore, scan:
 
 def test_points_joined_in_entries_are_forgotten_by_entries(store: DataStore) -> None:
     with store.create_scan(IDENTITY) as scan:
-        stream = scan.create_stream("a", dtype="f8", shape=(500,))
+        stream = scan.create_stream("a", dtype="f8", shape=(160,))
         scan.prepare()
         tracker = new_tracker(store)
         for i in range(4):
-            stream.send(np.full((3, 500), float(i)))
+            stream.send(np.full((3, 160), float(i)))
             stream.join()
         tracker.update()
         assert journal(store) == [{stream.key: 9}]

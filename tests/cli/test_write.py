@@ -1,13 +1,18 @@
-"""`blissdata write` as a program: what it says, when it does not begin, and a disk that is full."""
+"""`blissdata write` as a program: what it says, how it ends, when it does not begin, and a disk that is
+full."""
 
 from __future__ import annotations
 
+import json
 import os
+import pty
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from tests.writer.kit import new_scan
+from tests.writer.kit import new_scan, running
 
 from blissdata import DataStore
 from blissdata.cli import main
@@ -35,9 +40,15 @@ AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 el
 
 @contextmanager
 def writing(
-    server: TestServer, root: Path, *options: str, limit: int = -1, start: Sequence[str] = ()
+    server: TestServer,
+    root: Path,
+    *options: str,
+    limit: int = -1,
+    start: Sequence[str] = (),
+    ends: signal.Signals = signal.SIGTERM,
 ) -> Iterator[Any]:
-    """The program, with a limit to the size of files [bytes]; `start` is what starts it."""
+    """The program, with a limit to the size of files [bytes]; `start` is what starts it, `ends` is the signal
+    that ends it."""
 
     with open(root.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(
@@ -50,9 +61,10 @@ def writing(
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        assert process.wait(LONG_S) == 0, root.with_suffix(".log").read_text()
+        assert process.poll() is None, root.with_suffix(".log").read_text()
+        process.send_signal(ends)
+        code = 130 if ends is signal.SIGINT else 0
+        assert process.wait(LONG_S) == code, root.with_suffix(".log").read_text()
 
 
 def waited(store: DataStore, condition: Any) -> Report:
@@ -114,7 +126,7 @@ def test_a_missing_permission_is_told_of_and_mended(
     closed = root / "closed"
     closed.mkdir(parents=True)
     closed.chmod(0o500)
-    with writing(server, root, start=AS_ANYBODY):
+    with writing(server, root, start=AS_ANYBODY, ends=signal.SIGINT):
         waited(plain_store, lambda report: report.running)
         scan = publish(plain_store, closed / "a.h5", 1, 1)
         publish(plain_store, root / "b.h5", 2, 1)
@@ -122,8 +134,118 @@ def test_a_missing_permission_is_told_of_and_mended(
         assert "Permission denied" in report.failed[scan.key].reason
     assert list(closed.iterdir()) == []
     closed.chmod(0o700)
-    with writing(server, root, "--retry", start=AS_ANYBODY):
-        waited(plain_store, lambda report: report.written == 1 and not report.scans)
+    with running(plain_store, root, retry=True) as writer:
+        writer.wait_written(scan)
+    assert plain_store.pins() == []
+
+
+@contextmanager
+def telling(server: TestServer, root: Path, *options: str, **popen: Any) -> Iterator[Any]:
+    """The program with `--json`."""
+    root.mkdir(exist_ok=True)
+    command = [PROGRAM, "write", "--url", server.url, "--roots", str(root), "--json", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **popen) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def told(process: Any, kind: str) -> dict[str, Any]:
+    """The next event of that kind."""
+    while True:
+        event = json.loads(process.stdout.readline())
+        if event["event"] == kind:
+            return event
+
+
+def test_scans_have_bars_on_a_terminal_and_programs_read_events_as_long_as_they_like(
+    server: TestServer, plain_store: DataStore, tmp_path: Path
+) -> None:
+    pytest.importorskip("rich")
+    root = tmp_path / "data"
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        try:
+            while part := os.read(ours, 65536):
+                shown.extend(part)
+        except OSError:
+            pass  # nobody writes any more
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    with telling(server, root, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        waited(plain_store, lambda report: report.running)
+        scan = new_scan(plain_store, root / "a.h5", npoints=30)
+        counters = [scan.create_stream(name, dtype="i8") for name in ("a", "b")]
+        scan.prepare()
+        scan.start()
+        begun = told(process, "begun")
+        for counter in counters:
+            counter.send(np.arange(20))
+            counter.join()
+        assert told(process, "progress")["expected"] == 2 * 30
+        scan.stop()
+        scan.close()
+        written = told(process, "written")
+        failed_scan = publish(plain_store, Path("/nowhere/b.h5"), 2, 0)
+        failed = told(process, "failed")
+        process.stdout.close()  # nobody reads any more
+        other = publish(plain_store, root / "c.h5", 3, 1)
+        assert process.wait(LONG_S) == 141
+    reader.join(LONG_S)
+    os.close(ours)
+    assert (begun["scan"], begun["files"], begun["points"]) == (scan.key, [f"{root}/a.h5::/1.1"], 0)
+    assert (written["scan"], written["points"], written["behind"]) == (scan.key, 40, 0)
+    assert failed["scan"] == failed_scan.key
+    assert "/nowhere/b.h5 is not below the data roots" in failed["reason"]
+    report = read_report(plain_store)
+    assert report is not None
+    assert other.key not in report.failed
+    text = shown.decode()
+    assert re.search(r"(?<!/)a\.h5::/1\.1 ", text)  # without its directory, before the bar
+    assert "/60" in text
+    assert f"written {root}/a.h5::/1.1: 40 points" in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0  # the cursor is shown again
+
+
+@pytest.mark.slow
+def test_ctrl_c_amid_a_large_backlog_leaves_a_whole_file_that_the_next_writer_finishes(
+    server: TestServer, plain_store: DataStore, tmp_path: Path
+) -> None:
+    images, root = 200, tmp_path / "data"
+    noise = np.random.default_rng(1).integers(0, 256, (1024, 1024), "u1")
+    scan = new_scan(plain_store, root / "a.h5")
+    stream = scan.create_stream("image", dtype="u1", shape=noise.shape)
+    scan.prepare()
+    scan.start()
+    for i in range(images):
+        stream.send(noise + np.uint8(i))
+    stream.join()
+    with telling(server, root, "--compression", "gzip") as process:
+        told(process, "begun")
+        process.send_signal(signal.SIGINT)
+        stopped = told(process, "stopped")
+        assert process.wait(LONG_S) == 130
+    assert os.listdir(root) == ["a.h5"]  # no journal, nothing half done
+    assert [pin.scan_key for pin in plain_store.pins()] == [scan.key]
+    with h5py.File(root / "a.h5") as file:
+        there = file["1.1/instrument/image/data"]
+        assert len(there) == stopped["points"] < images
+        assert all(np.array_equal(there[i], noise + np.uint8(i)) for i in range(len(there)))
+    scan.stop()
+    scan.close()
+    with telling(server, root, "--compression", "gzip") as process:
+        assert told(process, "written")["points"] == images
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG_S) == 0
+    with h5py.File(root / "a.h5") as file:
+        there = file["1.1/instrument/image/data"]
+        assert all(np.array_equal(there[i], noise + np.uint8(i)) for i in range(images))
     assert plain_store.pins() == []
 
 

@@ -11,12 +11,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from blissdata.redis_engine.store import DataStore
 
-__all__ = ["SILENT_AFTER_S", "Report", "ScanReport", "read_report", "tell"]
+__all__ = ["SILENT_AFTER_S", "Event", "EventKind", "Report", "ScanReport", "read_report", "tell"]
 
 KEPT_S = 100 * 86400.0
 """How long it stays on the server [s]."""
@@ -55,6 +55,32 @@ class ScanReport:
 
     remarks: Sequence[str] = ()
     """Items that were left out, and why."""
+
+
+EventKind: TypeAlias = Literal["begun", "progress", "written", "failed", "stopped"]
+"""`stopped`: the writer ends before the scan does, and the next one goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What has just become of one scan."""
+
+    kind: EventKind
+
+    scan: ScanReport
+    """How far it is."""
+
+    expected: int | None = None
+    """How many points, of all streams, it will have, if it says so."""
+
+    at: float = field(default_factory=time.time)
+    """When it was noticed [Unix time, s]."""
+
+    def to_json(self) -> str:
+        """One line, without its end."""
+        return json.dumps(
+            {"event": self.kind, "at": self.at, **asdict(self.scan), "expected": self.expected}
+        )
 
 
 @dataclass(frozen=True, slots=True)

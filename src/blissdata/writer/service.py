@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from blissdata.exceptions import (
@@ -32,7 +33,15 @@ from blissdata.streams.default import Stream
 from blissdata.streams.event_log import SpanRequest
 from blissdata.writer.files import OpenFiles
 from blissdata.writer.follower import PIN, Follower, Progress
-from blissdata.writer.report import MOST_REMARKS, Report, ScanReport, read_report, tell
+from blissdata.writer.report import (
+    MOST_REMARKS,
+    Event,
+    EventKind,
+    Report,
+    ScanReport,
+    read_report,
+    tell,
+)
 
 if TYPE_CHECKING:
     from blissdata.data_roots import DataRoots
@@ -51,6 +60,9 @@ LISTEN_S = 1.0
 
 REPORT_S = 2.0
 """How often it says how far it is [s]."""
+
+PROGRESS_S = 1.0
+"""How often whoever watches is told how far each scan is [s]."""
 
 AWAY_S = 1.0
 """Pause while the server does not answer [s]."""
@@ -75,6 +87,8 @@ class _Work:
         self.follower: Follower | None = None
         self.thread: threading.Thread | None = None
         self.progress = Progress(scan.key, scan.identity.get("number"))
+        self.told: tuple[int, int] | None = None
+        """Points and points behind, as they were told last; None: nothing yet."""
 
 
 class Writer:
@@ -82,8 +96,9 @@ class Writer:
     and the others stand by.
 
     `retry` are keys of scans that have failed and shall be tried again (True: all of them); `all_scans`
-    takes those as well that were closed before any writer ran. Raises `FileWriteRefusedError` without
-    roots."""
+    takes those as well that were closed before any writer ran. `say` gets lines for people, from any
+    thread; `watch` gets what becomes of each scan, in the thread of `run`. Raises
+    `FileWriteRefusedError` without roots."""
 
     def __init__(
         self,
@@ -94,6 +109,7 @@ class Writer:
         retry: Collection[str] | bool = (),
         all_scans: bool = False,
         say: Callable[[str], None] = _logger.info,
+        watch: Callable[[Event], None] | None = None,
     ) -> None:
         if not roots.directories:
             raise FileWriteRefusedError(
@@ -106,6 +122,8 @@ class Writer:
         self._retry = retry
         self._all = all_scans
         self._say = say
+        self._watch = watch
+        self._watched = 0.0
         self._stop = threading.Event()
         self._work: dict[str, _Work] = {}
         self._failed: dict[str, ScanReport] = {}
@@ -193,6 +211,8 @@ class Writer:
         """Says how many scans ended before any writer ran, and what to do about it."""
         number = 0
         for key in keys[:MOST_LOOKED_AT]:
+            if self._stop.is_set():
+                return
             with suppress(ScanNotFoundError, ScanLoadError):
                 number += self._has_no_file(self._store.load_scan(key))
         if number:
@@ -223,6 +243,8 @@ class Writer:
             self._take(one.key)
         self._since = since
         self._step()
+        if self._watch is not None and time.monotonic() - self._watched >= PROGRESS_S:
+            self._tell_progress()
         if time.monotonic() - self._reported >= REPORT_S:
             self._report()
 
@@ -259,7 +281,9 @@ class Writer:
     def _fail(self, scan: Scan, reason: str) -> None:
         self._pinned(scan)
         number, path = scan.identity.get("number"), str(scan.identity.get("path"))
-        self._failed[scan.key] = ScanReport(scan.key, number, [path], "failed", reason=reason)
+        failed = ScanReport(scan.key, number, [path], "failed", reason=reason)
+        self._failed[scan.key] = failed
+        self._tell("failed", failed)
 
     def _pinned(self, scan: Scan) -> Pin | None:
         try:
@@ -300,9 +324,37 @@ class Writer:
             self._failed[key] = _scan_report(progress)
         elif progress.outcome == "written":
             self._written += 1
+        if progress.outcome in ("failed", "written", "stopped"):
+            self._tell_begun(work)
+            self._tell(progress.outcome, _scan_report(progress), _expected(work))
         self._reported = 0.0
 
     # ------------------------------------------------------------------------------ telling
+
+    def _tell(self, kind: EventKind, scan: ScanReport, expected: int | None = None) -> None:
+        if self._watch is not None:
+            self._watch(Event(kind, scan, expected))
+
+    def _tell_begun(self, work: _Work) -> None:
+        """Says that a scan has begun to be written, once."""
+        follower = work.follower
+        if work.told is None and follower is not None and follower.progress.files:
+            work.told = (0, 0)
+            begun = replace(_scan_report(follower.progress), outcome="writing", points=0, behind=0)
+            self._tell("begun", replace(begun, reason="", remarks=()), _expected(work))
+
+    def _tell_progress(self) -> None:
+        """Says how far the scans in hand are, as far as they have moved."""
+        self._watched = time.monotonic()
+        self._measure()
+        for work in self._work.values():
+            if work.follower is None or work.follower.progress.outcome != "writing":
+                continue
+            self._tell_begun(work)
+            progress = work.follower.progress
+            if work.told != (now := (progress.points, progress.behind)):
+                work.told = now
+                self._tell("progress", _scan_report(progress), _expected(work))
 
     def _report(self, *, running: bool = True) -> None:
         self._measure()
@@ -347,6 +399,9 @@ class Writer:
 
     def _end(self) -> None:
         self._stop.set()
+        left = [work for work in self._work.values() if work.thread and work.thread.is_alive()]
+        if left:
+            self._say(f"stopping: {_scans(len(left))} not complete yet; the next writer goes on")
         for work in self._work.values():
             if work.thread is not None:
                 work.thread.join()
@@ -370,6 +425,18 @@ def _not_written(info: Mapping[str, Any], path: object) -> str:
     if not isinstance(path, str) or not path:
         return "it names no path"
     return ""
+
+
+def _scans(number: int) -> str:
+    return f"{number} scan{' is' if number == 1 else 's are'}"
+
+
+def _expected(work: _Work) -> int | None:
+    """How many points a scan will have in all its streams, if it says so."""
+    points = work.scan.info.get("npoints")
+    known = isinstance(points, int) and not isinstance(points, bool) and points > 0
+    streams = len(work.follower.reached) if work.follower else 0
+    return int(points) * streams if known and points and streams else None
 
 
 def _scan_report(progress: Progress) -> ScanReport:

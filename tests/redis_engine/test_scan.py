@@ -540,7 +540,7 @@ class TestNames:
             scan.start()
             stream.send(np.arange(3.0))
         store.event_log.trim({stream.key: 3})
-        with pytest.raises(IndexNoMoreThereError, match=r"is saved to /data/s\.h5: .*File reads"):
+        with pytest.raises(IndexNoMoreThereError, match=r"from /data/s\.h5::/1\.1/.*no file"):
             store.load_scan(scan.key).streams["d"][1]
 
     def test_points_of_a_deleted_scan_are_said_to_be_deleted(self, store: DataStore) -> None:

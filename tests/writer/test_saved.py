@@ -1,8 +1,10 @@
-"""`blissdata where` of points that left the server's memory, and that a writer has saved before."""
+"""Points that left the server's memory, and that a writer has saved before: `blissdata where`, and what
+programs get."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +70,96 @@ def test_points_that_a_writer_saved_are_in_the_file_and_not_gone(
             assert len(written[file["item"]]) == POINTS
     assert main(["where", scan.key, "--url", server.url]) == 0
     assert f"file {path}: " in capsys.readouterr().out
-    with pytest.raises(IndexNoMoreThereError, match=f"{path}.*redis_hdf5.File reads it there"):
-        plain_store.load_scan(scan.key).streams["number"][0]
+
+
+def test_programs_get_the_same_answer_and_read_the_points_there(
+    plain_store: DataStore, tmp_path: Path
+) -> None:
+    scan = plain_store.load_scan(written_scan(plain_store, tmp_path / "a.h5").key)
+    expected: dict[str, list[Any]] = {
+        "number": [float(i) for i in range(POINTS)],
+        "spectrum": [[i] * 3 for i in range(POINTS)],
+        "text": [{"i": i} for i in range(POINTS)],
+        "varying": [list(range(1 + i % 5)) for i in range(POINTS)],
+    }
+    for found in scan.availability().values():
+        assert (found.file.spans, found.memory.spans) == (((0, POINTS),), ((LEFT, POINTS),)), found
+    for name, stream in scan.streams.items():
+        assert stream.availability().where(0) == "file"
+        assert stream.wait_available(0, timeout=0).where(0) == "file"
+        assert plain(stream[:]) == plain(list(stream)) == expected[name]
+        assert plain(stream[2:17:3]) == expected[name][2:17:3]
+        assert plain([stream[3], stream[-POINTS]]) == [expected[name][3], expected[name][0]]
+        view = stream.cursor().read()
+        assert view is not None
+        assert plain(view.get_data(5, 15)) == expected[name][5:15]
+
+
+def plain(points: Any) -> list[Any]:
+    return [one.tolist() if isinstance(one, np.ndarray) else one for one in points]
+
+
+def test_who_may_not_open_the_file_is_told_where_it_is_and_what_to_do(
+    plain_store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.h5"
+    key = written_scan(plain_store, path).key
+    monkeypatch.setenv("BLISSDATA_DATA_ROOTS", "/elsewhere")
+    stream = plain_store.load_scan(key).streams["number"]
+    assert stream.availability().where(0) == "gone"
+    with pytest.raises(
+        IndexNoMoreThereError,
+        match=rf"'number'.*index 0 .*{path}::/1.1/.*not below the data roots.*BLISSDATA_DATA_ROOTS",
+    ):
+        stream[0]
+    assert stream[LEFT] == LEFT
+
+
+def test_a_file_that_does_not_say_whose_it_is_counts_only_if_the_publisher_does(
+    plain_store: DataStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.h5"
+    key = written_scan(plain_store, path).key
+    with h5py.File(path, "r+") as file:
+        del file["1.1"].attrs["blissdata_scan"]
+    stream = plain_store.load_scan(key).streams["number"]
+    assert stream.availability().where(0) == "gone"
+    with pytest.raises(IndexNoMoreThereError, match=r"says that it is of this scan.*File\(store"):
+        stream[0]
+
+
+def test_fill_values_are_never_taken_for_points(plain_store: DataStore, tmp_path: Path) -> None:
+    with new_scan(plain_store, tmp_path / "a.h5") as scan:
+        stream = scan.create_stream("a", dtype="f8")
+        scan.prepare()
+        scan.start()
+        for i in range(10):
+            stream.send(float(i + 1))
+            stream.join()
+        plain_store.event_log.trim({stream.key: 4})
+        with running(plain_store, tmp_path) as writer:
+            writer.wait("writing /")
+            reader = plain_store.load_scan(scan.key).streams["a"]
+            deadline = time.monotonic() + 20
+            while plain_store.pins()[0].position(stream.key) != 10:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            check_lost(plain_store, reader)
+        with running(plain_store, tmp_path) as writer:  # another writer knows it from the file
+            scan.stop()
+            scan.close()
+            writer.wait_failed(scan)
+    check_lost(plain_store, plain_store.load_scan(scan.key).streams["a"])
+
+
+def check_lost(store: DataStore, stream: Any) -> None:
+    """Points 0 to 3 were gone before they were written, 4 to 6 are in the file alone."""
+    store.event_log.trim({stream.key: 7})
+    found = stream.availability()
+    assert (found.gone.spans, found.file.spans) == (((0, 4),), ((4, 10),))
+    assert stream[4:].tolist() == [5, 6, 7, 8, 9, 10]
+    with pytest.raises(IndexNoMoreThereError, match="gone before they could be written"):
+        stream[3:]
 
 
 def test_what_no_file_has_is_gone_and_the_reason_is_told(

@@ -101,14 +101,13 @@ def _looks(
     from blissdata import ScanState
     from blissdata.cli.overview import check_not_deleted
     from blissdata.streams import availability_of
-    from blissdata.writer.saved import with_saved
 
     while True:
         streams = scan.streams
         closed = scan.state >= ScanState.CLOSED
         names = selected(streams, wanted, scan.key) if closed or streams or period is None else []
         found = availability_of(streams[name] for name in names)
-        yield with_saved(scan, {name: found[streams[name]] for name in names})
+        yield {name: found[streams[name]] for name in names}
         if period is None:
             return
         if closed:

@@ -240,11 +240,13 @@ class StreamArray(LiveArray):
         length: int | None = None,
         written: Written | None = None,
     ) -> None:
-        self._stream = stream
+        # What has left the server is read from the live file's own one, below its roots.
+        plain = type(stream) is Stream
+        self._stream = Stream(stream.event_stream, copies=False) if plain else stream
         self._what = what
         self._frozen = length
         self._written = written
-        self._extent = _Extent(stream, written)
+        self._extent = _Extent(self._stream, written)
         self._is_text = stream.dtype == object
         self._dtype = _text_dtype() if self._is_text else stream.dtype
         self._point = () if self._is_text else tuple(stream.shape)

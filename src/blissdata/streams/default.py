@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from blissdata.exceptions import MissingPluginException
+from blissdata.exceptions import IndexNoMoreThereError, MissingPluginException
 from blissdata.streams.availability import Availability, EventBounds
 from blissdata.streams.base import BaseStream, StreamDefinition
+from blissdata.streams.copies import Copy, copy_of, joined, read_both
 from blissdata.streams.encoding.base import StreamEncoder
 from blissdata.streams.encoding.json import JsonStreamEncoder
 from blissdata.streams.encoding.numeric import NumericStreamEncoder
@@ -24,8 +25,13 @@ __all__ = ["BrokenPluginStream", "BrokenStream", "MissingPluginStream", "Stream"
 class View(BaseView):
     """Points of a plain stream."""
 
-    def __init__(self, event_range: EventRange) -> None:
+    def __init__(
+        self, event_range: EventRange, read_gone: Callable[[int, int], Any] | None = None
+    ) -> None:
+        """`read_gone(start, stop)` gives points that have left the server, by their index in the stream,
+        if they are somewhere else."""
         self._events = event_range
+        self._read_gone = read_gone
 
     @property
     def index(self) -> int:
@@ -36,19 +42,32 @@ class View(BaseView):
 
     def get_data(self, start: int | None = None, stop: int | None = None) -> Any:
         """An array of shape `(points, *shape)`, or a list for JSON and for points whose shapes
-        differ."""
+        differ.
+
+        Raises `IndexNoMoreThereError` if some of them are neither on the server nor anywhere else."""
         expired = self._events.nb_expired
         if start is stop is None and not expired:
             return self._events.data[:]
         first, last, _ = slice(start, stop).indices(len(self))
         if first < expired and first < last:
             gone = min(last, expired)
-            raise no_more_there("This view", self.index + first, self.index + gone)
+            if self._read_gone is None:
+                raise no_more_there("This view", self.index + first, self.index + gone)
+            old = self._read_gone(self.index + first, self.index + gone)
+            if last <= expired:
+                return old
+            return joined([old, self._events.data[: last - expired]])
         return self._events.data[max(first - expired, 0) : max(last - expired, 0)]
 
 
 class Stream(BaseStream):
-    """A stream of numbers (any shape) or of JSON values, carried by the events themselves."""
+    """A stream of numbers (any shape) or of JSON values, carried by the events themselves. Points that have
+    left the server are read from the file of the scan, if a writer has saved them there."""
+
+    def __init__(self, event_stream: EventStream, *, copies: bool = True) -> None:
+        """Without `copies`, what has left the server is gone."""
+        super().__init__(event_stream)
+        self._copies = copies and type(self) is Stream
 
     @staticmethod
     def make_definition(
@@ -102,22 +121,35 @@ class Stream(BaseStream):
 
     def __getitem__(self, key: int | slice) -> Any:
         """A point (numpy scalar, array or JSON value), or the points of a slice: an array whose
-        first axis counts them, a list for JSON. One round trip; never waits.
+        first axis counts them, a list for JSON. One round trip, a few more and a look at a file for points
+        that have left the server; never waits.
 
         Raises `IndexNotYetThereError`, `IndexNoMoreThereError`, `IndexWontBeThereError` (all
         `IndexError`); `TypeError` for anything but integers and slices. Negative indices have a
         meaning once the stream is sealed. A slice past the end gives what is there."""
-        return self.event_stream[key]
+        try:
+            return self.event_stream[key]
+        except IndexNoMoreThereError:
+            copy = self._copy()
+            if copy is None:
+                raise
+        return read_both(self.event_stream, key, copy.read)
+
+    def _copy(self) -> Copy | None:
+        return copy_of(self.event_stream) if self._copies else None
 
     def _availability(self, events: EventBounds) -> Availability:
-        """In memory, or gone. Of a class that builds on this one and says nothing itself, what is not in
-        memory may be elsewhere."""
+        """In memory, in the file that a writer has made, or gone. Of a class that builds on this one and says
+        nothing itself, what is not in memory may be elsewhere."""
+        copy = self._copy() if events.start else None
+        saved = copy.holding(events) if copy is not None else None
+        memory = events.in_memory()
         return Availability(
             self.name,
             self.key,
             events.length,
             events.sealed,
-            (events.in_memory(),),
+            (memory,) if saved is None else (memory, saved),
             complete=type(self) is Stream,
         )
 
@@ -125,7 +157,16 @@ class Stream(BaseStream):
         return last_only
 
     def _build_view_from_events(self, index: int, events: EventRange, last_only: bool) -> View:
-        return View(events)
+        return View(events, self._read_gone if self._copies and events.nb_expired else None)
+
+    def _read_gone(self, start: int, stop: int) -> Any:
+        copy = self._copy()
+        if copy is None:
+            events = self.event_stream
+            raise no_more_there(
+                events.what, start, stop, events.scan_path if events.scan_saves else None
+            )
+        return copy.read(start, stop)
 
 
 class BrokenStream(BaseStream):

@@ -71,7 +71,8 @@ def availability_of(streams: Iterable[S]) -> dict[S, Availability]:
     among them, and one more if there are streams without any point; never waits.
 
     What is said of a file is at most a second old; where there are many streams in files, at most ten:
-    looking again takes a hundredth of a second each time. A stream of which nothing can be said (its plugin is not
+    looking again takes a hundredth of a second each time. A plain stream that misses points is looked for in the
+    file that a writer makes of its scan: one more round trip for each such scan. A stream of which nothing can be said (its plugin is not
     installed, its scan was deleted) has a `problem`. Raises `StoreConnectionError`."""
     return {
         stream: found if isinstance(found, Availability) else _problem(stream, found)

@@ -42,6 +42,7 @@ from blissdata.h5map.data_items import TEXT
 from blissdata.h5map.mistakes import Mistake
 from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.cursor import CursorGroup
+from blissdata.streams.default import Stream
 from blissdata.streams.views import gone_at_the_start
 from blissdata.writer.images import ImageSource, saved_images, without_unsaved
 from blissdata.writer.plan import (
@@ -243,6 +244,7 @@ class Follower:
                         raise
                     plan = plan_of(entry, layout, set(self._scan.stream_names))
                     self._targets[f"{name}::/{entry}"] = _Target(name, file, made, plan)
+                    self._remember_missing(made, plan)
         self.progress.files = list(self._targets)
         if not self._targets:
             self._be_done("written" if finished else "nothing")
@@ -251,6 +253,12 @@ class Follower:
         self._commit(now=True)
         return True
 
+    def _remember_missing(self, entry: Entry, plan: Plan) -> None:
+        """What a writer before this one could not write any more."""
+        for stream, paths in plan.streams.items():
+            for start, stop in (span for path in paths for span in entry.missing.get(path, ())):
+                self._failures.setdefault(f"{stream} {start}", _gone(stream, start, stop))
+
     def _where(self) -> str:
         return ", ".join(self._targets)
 
@@ -258,7 +266,11 @@ class Follower:
 
     def _look_at_streams(self) -> None:
         """What the streams are in a file."""
-        self._streams = self._scan.streams
+        self._streams = {
+            # What has left the server is not to be read from the file that is being written.
+            name: Stream(stream.event_stream, copies=False) if type(stream) is Stream else stream
+            for name, stream in self._scan.streams.items()
+        }
         for name, stream in self._streams.items():
             if name in self._points or name in self._images:
                 continue
@@ -381,12 +393,9 @@ class Follower:
         except IndexNoMoreThereError as error:
             gone, why = gone_at_the_start(view), str(error)
         if gone:
-            first, last = view.index, view.index + gone - 1
-            self._failures.setdefault(
-                f"{stream.name} {first}",
-                f"points {first} to {last} of stream {stream.name!r} were gone before they could be "
-                f"written: {why}",
-            )
+            start, stop = view.index, view.index + gone
+            told = f"{_gone(stream.name, start, stop)}: {why}"
+            self._failures.setdefault(f"{stream.name} {start}", told)
         if gone < len(view):
             yield view.index + gone, view.get_data(gone)
 
@@ -435,6 +444,10 @@ class Follower:
         self._write_held()
         if self._dirty or now:
             began = time.monotonic()
+            for target in self._targets.values():
+                if target.entry.is_to_be_made_anew:
+                    with target.file.use():
+                        target.entry.carry_out(target.plan, later=[_end_time(target)])
             for file in {id(t.file): t.file for t in self._targets.values()}.values():
                 with file.use():
                     file.commit()
@@ -713,6 +726,11 @@ def _told(ranges: Sequence[range]) -> str:
     return ", ".join(
         f"{one[0]} to {one[-1]}" if len(one) > 1 else str(one[0]) for one in ranges[:5]
     ) + (", …" if len(ranges) > 5 else "")
+
+
+def _gone(stream: str, start: int, stop: int) -> str:
+    points = f"points {start} to {stop - 1}" if stop > start + 1 else f"point {start}"
+    return f"{points} of stream {stream!r} were gone before they could be written"
 
 
 def _end_time(target: _Target) -> str:

@@ -5,12 +5,13 @@
 
 What readers see is what the last `commit` made of it; see `writer.committed_file`. Besides the layout
 the file holds marks, attributes whose names begin with `blissdata_`: of the root, that this writer began
-it; of an entry, which scan it is of and how far it is.
+it; of an entry, which scan it is of, how far it is, and which points are missing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,7 +54,16 @@ if TYPE_CHECKING:
     from blissdata.h5map.hdf5_items import SpaceSelection
     from blissdata.writer.images import ImageSource
 
-__all__ = ["MARK", "MARKS", "SCAN_MARK", "Entry", "EntryState", "NexusFile", "stored_as"]
+__all__ = [
+    "MARK",
+    "MARKS",
+    "MISSING_MARK",
+    "SCAN_MARK",
+    "Entry",
+    "EntryState",
+    "NexusFile",
+    "stored_as",
+]
 
 MARKS = "blissdata_"
 """The names of all marks begin so."""
@@ -66,6 +76,10 @@ SCAN_MARK = "blissdata_scan"
 
 STATE_MARK = "blissdata_state"
 """Attribute of an entry: an `EntryState`."""
+
+MISSING_MARK = "blissdata_missing"
+"""Attribute of an entry in which points are missing: JSON, for paths of datasets the ranges `[start, stop]`
+(exclusive) for which fill values stand."""
 
 EntryState: TypeAlias = Literal["RUNNING", "SUCCEEDED", "FAILED"]
 
@@ -296,6 +310,10 @@ class Entry:
         self._kinds: dict[tuple[Points, Storage], _Kind] = {}
         self._datasets: dict[str, h5py.Dataset] = {} if group is None else _datasets(group, name)
         self._made: dict[str, Step] = {}
+        told = None if group is None else group.attrs.get(MISSING_MARK)
+        self._missing: dict[str, list[list[int]]] = json.loads(told) if told else {}
+        self.is_to_be_made_anew = False
+        """True if points are missing of which the entry does not tell yet: `carry_out` does."""
 
     # ------------------------------------------------------------------------------ items
 
@@ -309,6 +327,9 @@ class Entry:
         top = self._file.new_group()
         top.attrs[SCAN_MARK] = self._scan
         top.attrs[STATE_MARK] = state
+        if self._missing:
+            top.attrs[MISSING_MARK] = json.dumps(self._missing)
+        self.is_to_be_made_anew = False
         groups = {f"/{self.name}": top}
         for step in plan.steps:
             parent, _, name = step.path.rpartition("/")
@@ -451,6 +472,12 @@ class Entry:
 
     # ------------------------------------------------------------------------------ points
 
+    @property
+    def missing(self) -> Mapping[str, Sequence[Sequence[int]]]:
+        """By path of a dataset the ranges `[start, stop]` (exclusive) for which fill values stand, also those
+        of a writer before this one."""
+        return self._missing
+
     def lengths(self) -> dict[str, int]:
         """How many points the growing datasets have, by path."""
         return {path: one.length for path, one in self._growing.items()}
@@ -465,6 +492,8 @@ class Entry:
     def skip(self, path: str, number: int) -> None:
         """Leaves out so many points, which nobody has any more: fill values stand for them."""
         dataset = self._growing[path]
+        self._missing.setdefault(path, []).append([dataset.length, dataset.length + number])
+        self.is_to_be_made_anew = True
         dataset.skip(number)
         self._file.grew(dataset)
 

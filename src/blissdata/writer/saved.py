@@ -1,79 +1,221 @@
-"""Which points of a scan are in the file that a writer made of it, although their streams name no file.
+"""The copy of a plain stream in the file that a writer made of its scan: where it is, and its points.
 
-A plain stream knows the server alone: what left its memory is gone, as far as it can tell. The scan's
-layout says at which path of which file a writer has put its points; here somebody looks.
+The scan's layout says at which path of which file they are. The file says whether they are this scan's: a
+mark of this writer's on the entry, or else the layout is a promise of whoever publishes (`save` is true).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from blissdata.data_roots import DataRoots
-from blissdata.exceptions import BlissdataError
-from blissdata.streams.availability import NOTHING, EventBounds, Holding, Place
-from blissdata.writer.plan import plan_of
+from blissdata.exceptions import BlissdataError, PointsNotInFileError, StoreError
+from blissdata.h5map.data_items import TEXT
+from blissdata.hdf5_handles import borrowed_file
+from blissdata.redis_engine.scan import Scan, ScanState
+from blissdata.streams.availability import NOTHING, EventBounds, Holding, Place, Ranges
+from blissdata.streams.hdf5_fallback.source import FileSource
+from blissdata.writer.follower import files_of
+from blissdata.writer.nexus import MISSING_MARK, SCAN_MARK, stored_as
+from blissdata.writer.plan import Points, plan_of
 
 if TYPE_CHECKING:
-    from blissdata.redis_engine.scan import Scan
-    from blissdata.streams import Availability, BaseStream
+    from blissdata.streams.event_stream import EventStream
 
-__all__ = ["with_saved"]
+__all__ = ["SavedCopy", "find_copy"]
 
+FRESH_S = 1.0
+"""So long is known where the streams of a scan are that is not closed [s]."""
 
-def with_saved(scan: Scan, found: Mapping[str, Availability]) -> dict[str, Availability]:
-    """The same, by name of the stream, with the written file as a place of the streams that miss points
-    and name no file themselves. A look at the file, if there are any; no round trip. Files are opened
-    below `$BLISSDATA_DATA_ROOTS`, else below the directory of the scan's own file."""
-    wanted = {name: one for name, one in found.items() if one.gone and not one.files}
-    if not wanted or scan.info.get("save") is False:
-        return dict(found)
-    looked = dict(found)
-    streams = scan.streams
-    for name, file, entry, path in _places(scan):
-        one = wanted.pop(name, None)
-        if one is not None:
-            holding = _holding(scan, streams[name], one, file, entry, path)
-            if holding is not None:
-                looked[name] = replace(one, holdings=(*one.holdings, holding))
-    return looked
+MOST_SCANS = 16
+"""Of so many scans of a store it is remembered."""
 
 
-def _places(scan: Scan) -> Iterator[tuple[str, str, str, str]]:
-    """Stream, file, entry, and path of a dataset that its points make."""
-    from blissdata.writer.follower import files_of
+def find_copy(events: EventStream) -> SavedCopy | None:
+    """Where a writer puts, or has put, the points of that stream; None if its scan is not to be saved. One
+    round trip, if its scan was not asked for a second ago. Raises `StoreError`."""
+    scan = events.scan_key or ""
+    with _lock:
+        scans = _known.setdefault(events.data_store, OrderedDict())
+        places = scans.get(scan)
+    if places is None or not places.is_fresh():
+        places = _Places.of(events, scan, places)
+    with _lock:
+        scans[scan] = places
+        scans.move_to_end(scan)
+        while len(scans) > MOST_SCANS:
+            scans.popitem(last=False)
+    return places.copy(events)
 
+
+_lock = threading.Lock()
+_known: WeakKeyDictionary[Any, OrderedDict[str, _Places]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """A dataset that the points of a stream make."""
+
+    file: str
+    entry: str
+    path: str
+
+    promised: bool
+    """True if whoever publishes says that they are there."""
+
+
+class _Places:
+    """Where the streams of one scan are."""
+
+    def __init__(
+        self, where: Mapping[str, _Where], *, closed: bool, copies: Mapping[str, SavedCopy]
+    ) -> None:
+        self._where = where
+        self._closed = closed
+        self._copies = dict(copies)
+        self._at = time.monotonic()
+
+    @classmethod
+    def of(cls, events: EventStream, key: str, before: _Places | None) -> _Places:
+        """As the server has the scan of that key now."""
+        copies = {} if before is None else before._copies  # noqa: SLF001 — one of ours
+        try:
+            scan: Scan = events.data_store.load_scan(key)
+        except StoreError:
+            raise
+        except BlissdataError:  # it was deleted, or cannot be read
+            return cls({}, closed=False, copies=copies)
+        return cls(_places(scan), closed=scan.state >= ScanState.CLOSED, copies=copies)
+
+    def is_fresh(self) -> bool:
+        """Whether nothing else is to be expected."""
+        return self._closed or time.monotonic() - self._at < FRESH_S
+
+    def copy(self, events: EventStream) -> SavedCopy | None:
+        """That of a stream."""
+        where = self._where.get(events.name)
+        if where is None:
+            return None
+        known = self._copies.get(events.name)
+        if known is None or known.place != where:
+            known = self._copies[events.name] = SavedCopy(events, where)
+        return known
+
+
+def _places(scan: Scan) -> dict[str, _Where]:
+    """Where a writer puts the points of each stream, as the scan's layout says."""
+    if scan.info.get("save") is False:
+        return {}
+    explained = bool(scan.info.get("h5maps") or scan.info.get("mapping"))
+    promised = scan.info.get("save") is True and explained
+    found: dict[str, _Where] = {}
     for file, layouts in files_of(scan).items():
         for entry, layout in layouts.items():
             plan = plan_of(entry, layout, set(scan.stream_names))
             for name, paths in plan.streams.items():
-                yield name, file, entry, paths[0]
+                found.setdefault(name, _Where(file, entry, paths[0], promised))
+    return found
 
 
-def _holding(
-    scan: Scan, stream: BaseStream, found: Availability, file: str, entry: str, path: str
-) -> Holding | None:
-    """What the file has of the stream. Nothing is promised: what a writer has not had yet, its pin keeps
-    in memory. None if nothing says that it should have any."""
-    from blissdata.hdf5_handles import borrowed_file
-    from blissdata.streams.hdf5_fallback.source import FileSource
-    from blissdata.writer.nexus import SCAN_MARK, stored_as
-    from blissdata.writer.plan import Points
+class SavedCopy:
+    """The points of one stream in a file. Files are opened below `$BLISSDATA_DATA_ROOTS`, else below the
+    directory of the scan's own file."""
 
-    roots = DataRoots.choose(None, scan.identity.get("path"))
+    def __init__(self, events: EventStream, place: _Where) -> None:
+        self.place = place
+        """Where it is."""
+        self._what = events.what
+        self._scan = events.scan_key
+        self._scan_path = events.scan_path
+        self._saves = events.scan_saves
+        self._points = (
+            Points(TEXT) if events.dtype == object else Points(events.dtype, tuple(events.shape))
+        )
+        dtype, shape = stored_as(self._points)
+        self._source = FileSource(
+            self._what, place.file, place.path, dtype, shape, self._roots, waits=""
+        )
+
+    def _roots(self) -> DataRoots:
+        return DataRoots.choose(None, self._scan_path)
+
+    def holding(self, events: EventBounds) -> Holding | None:
+        """What the file has of the stream. Nothing is promised: what a writer has not had yet, its pin
+        keeps in memory. None if nothing says that it should have any."""
+        place = self.place
+        try:
+            missing = events.looks.once(("marks", place), self._missing)
+            found = self._source.holding(events)
+        except BlissdataError as error:
+            if not self._saves:
+                return None
+            return Holding(Place.FILE, NOTHING, NOTHING, place.file, place.path, str(error))
+        why = f"points {missing} were gone before they could be written" if missing else found.why
+        there = found.there - missing
+        return replace(found, there=there, coming=NOTHING, may_pass=False, why=why)
+
+    def read(self, start: int, stop: int) -> Any:
+        """Points `start` to `stop` (exclusive), as the stream gives them: an array, or a list for JSON and
+        points that vary in shape. Never waits. Raises `PointsNotInFileError`."""
+        try:
+            missing = self._missing() & Ranges.between(start, stop)
+        except BlissdataError as error:
+            raise self._failed(start, stop, str(error)) from error
+        if missing:
+            raise self._failed(
+                start, stop, f"{missing} were gone before they could be written: they are lost"
+            )
+        return self._decoded(self._source.read(start, stop, timeout=0))
+
+    def _failed(self, start: int, stop: int, why: str) -> PointsNotInFileError:
+        points = f"index {start}" if stop == start + 1 else f"points {start} to {stop - 1}"
+        return PointsNotInFileError(
+            f"{self._what}: {points} left the server's memory, and cannot be read from "
+            f"{self._source.where}: {why}"
+        )
+
+    def _missing(self) -> Ranges:
+        """The points for which fill values stand. Raises a `BlissdataError` if the entry is not known to be
+        this scan's."""
+        place = self.place
+        with borrowed_file(place.file, self._roots()) as file:
+            marks = file.attributes(f"/{place.entry}")
+        owner = marks.get(SCAN_MARK)
+        if owner is None and not place.promised:
+            raise PointsNotInFileError(
+                f"nothing in {place.file}::/{place.entry} says that it is of this scan; "
+                f"blissdata.h5api.redis_hdf5.File(store, {place.file!r}) reads it all the same"
+            )
+        if owner not in (None, self._scan):
+            raise PointsNotInFileError(f"{place.file}::/{place.entry} is of scan {owner}")
+        return _ranges(marks.get(MISSING_MARK), place.path)
+
+    def _decoded(self, rows: np.ndarray[Any, Any]) -> Any:
+        if self._points.dtype.kind == "O":
+            return [json.loads(text) for text in rows]
+        if not self._points.varies:
+            return rows
+        if rows.dtype.names:
+            return [row["data"].reshape(row["shape"]) for row in rows]
+        return [np.asarray(row) for row in rows]
+
+
+def _ranges(mark: Any, path: str) -> Ranges:
+    """What the mark says of the dataset at that path. Nothing is trusted: all is missing if it is none of
+    ours."""
+    if mark is None:
+        return NOTHING
     try:
-        with borrowed_file(file, roots) as written:
-            owner = written.attributes(f"/{entry}").get(SCAN_MARK)
-        if owner not in (None, scan.key):
-            return Holding(Place.FILE, NOTHING, NOTHING, file, path, f"{entry} is of scan {owner}")
-        points = Points(stream.dtype, tuple(stream.shape))
-        dtype, shape = stored_as(points)
-        source = FileSource(found.name, file, path, dtype, shape, lambda: roots)
-        bounds = EventBounds(found.length, found.length, found.sealed)
-        holding = replace(source.holding(bounds), coming=NOTHING, may_pass=False)
-        return holding if owner is not None or holding.there else None
-    except BlissdataError as error:
-        if scan.info.get("save") is not True:
-            return None
-        return Holding(Place.FILE, NOTHING, NOTHING, file, path, str(error))
+        spans = json.loads(mark).get(path, [])
+        return Ranges.of((int(start), int(stop)) for start, stop in spans)
+    except (ValueError, TypeError, AttributeError):
+        return Ranges.between(0, 2**63 - 1)

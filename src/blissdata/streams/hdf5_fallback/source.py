@@ -87,15 +87,18 @@ class FileSource:
         dtype: np.dtype[Any],
         shape: tuple[int, ...],
         roots: Callable[[], DataRoots],
+        waits: str = "stream.file_timeout",
     ) -> None:
         """`what` names the stream; `dtype` and `shape` (-1: any) are those of its points; `roots`
-        says where files may be, at the time of reading."""
+        says where files may be, at the time of reading; `waits` is what somebody may set who would rather
+        wait (empty: nothing)."""
         self._what = what
         self._file_path = file_path
         self._data_path = data_path
         self._dtype = dtype
         self._shape = shape
         self._roots = roots
+        self._waits = waits
         self._witness: tuple[int, Array] | None = None
         self._known: tuple[int, ...] = ()
         self._seen: _Seen | None = None
@@ -118,7 +121,8 @@ class FileSource:
                 if not isinstance(error, _MAY_PASS):
                     raise self._failed(start, stop, error) from error
                 if deadline.passed:
-                    hint = "" if timeout else ". Setting stream.file_timeout [s] waits for it"
+                    may_wait = self._waits and not timeout
+                    hint = f". Setting {self._waits} [s] waits for it" if may_wait else ""
                     raise self._failed(start, stop, error, hint) from error
             time.sleep(deadline.remaining(POLL_S))
 
@@ -245,7 +249,18 @@ def _counted(there: Ranges) -> str:
 
 def _same(a: Array, b: Array) -> bool:
     """Bit for bit, so that nan is nan; of texts, which are objects, their values."""
-    return a.tolist() == b.tolist() if a.dtype.hasobject else a.tobytes() == b.tobytes()
+    if not a.dtype.hasobject:
+        return a.tobytes() == b.tobytes()
+    return [_comparable(one) for one in a] == [_comparable(one) for one in b]
+
+
+def _comparable(found: Any) -> Any:
+    """A row with lists of any length in it, or a text."""
+    if isinstance(found, np.ndarray):
+        return found.shape, found.tobytes()
+    if isinstance(found, np.void):
+        return [_comparable(part) for part in found.item()]
+    return found
 
 
 def default_timeout() -> float:

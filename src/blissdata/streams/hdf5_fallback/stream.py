@@ -12,15 +12,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import IndexNoMoreThereError
 from blissdata.streams.availability import NOTHING, Availability, EventBounds, Holding, Place
 from blissdata.streams.base import StreamDefinition
+from blissdata.streams.copies import read_both
 from blissdata.streams.default import Stream, View
-from blissdata.streams.entries import Tail, check_index
 from blissdata.streams.event_stream import EventStream
 from blissdata.streams.hdf5_fallback.source import FileSource, default_timeout
 from blissdata.streams.views import EventRange
@@ -35,22 +34,9 @@ class Hdf5BackedView(View):
     they are asked for."""
 
     def __init__(self, events: EventRange, read_file: Callable[[int, int], Any]) -> None:
-        """`read_file(start, stop)` gives points by their index in the stream."""
-        super().__init__(events)
-        self._read_file = read_file
-
-    def get_data(self, start: int | None = None, stop: int | None = None) -> Any:
-        """An array of shape `(points, *shape)`, or a list of arrays for points whose shapes differ.
-
-        Raises `PointsNotInFileError` (an `IndexNoMoreThereError`) if some of them are neither on the
-        server nor in the file."""
-        first, last, _ = slice(start, stop).indices(len(self))
-        expired = self._events.nb_expired
-        gone = min(last, expired)
-        if first >= gone:
-            return super().get_data(first, last)
-        old = self._read_file(self.index + first, self.index + gone)
-        return old if last <= expired else _joined([old, super().get_data(expired, last)])
+        """`read_file(start, stop)` gives points by their index in the stream; it raises
+        `PointsNotInFileError` (an `IndexNoMoreThereError`) for those that are not in the file either."""
+        super().__init__(events, read_file)
 
 
 class Hdf5BackedStream(Stream):
@@ -137,45 +123,9 @@ class Hdf5BackedStream(Stream):
 
         Raises as a plain stream does; `PointsNotInFileError` (an `IndexNoMoreThereError`) if a
         point is neither on the server nor in the file."""
-        if isinstance(key, slice):
-            return self._slice(key)
-        try:
-            return self.event_stream[key]
-        except IndexNoMoreThereError:
-            index = key.__index__()
-            if index < 0:  # it is sealed, or there would have been another error
-                index = check_index(index, Tail(len(self), True), self.event_stream.what)
-        return self._read_file(index, index + 1)[0]
-
-    def _slice(self, selection: slice) -> Any:
-        wanted, there = self.event_stream.select(selection)
-        if not wanted:
-            return self.event_stream[0:0]
-        low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
-        parts, position = [], low
-        for index, points in there:
-            if index > position:
-                parts.append(self._read_file(position, index))
-            parts.append(points)
-            position = index + len(points)
-        if position < high:
-            parts.append(self._read_file(position, high))
-        points = _joined(parts)
-        if wanted.step > 0:
-            return points if wanted.step == 1 else points[:: wanted.step]
-        return points[::-1][:: -wanted.step]
+        return read_both(self.event_stream, key, self._read_file)
 
     def _build_view_from_events(
         self, index: int, events: EventRange, last_only: bool
     ) -> Hdf5BackedView:
         return Hdf5BackedView(events, self._read_file)
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    """All points: in one array, or in a list where their shapes differ."""
-    if len(parts) == 1:
-        return parts[0]
-    arrays = [part for part in parts if isinstance(part, np.ndarray)]
-    if len(arrays) == len(parts) and all(a.shape[1:] == arrays[0].shape[1:] for a in arrays):
-        return np.concatenate(arrays, dtype=arrays[0].dtype)
-    return [np.asarray(point) for part in parts for point in part]

@@ -32,6 +32,7 @@ examples:
   blissdata show last               the newest: its header, its streams
   blissdata tail last               its points, as they come, until it ends
   blissdata where last              which points are in memory, in a file, gone
+  blissdata delete --oldest 10      make room: forget scans that nobody needs any more
   blissdata web                     scans in the browser
   blissdata top                     running scans and a curve in the terminal
   blissdata replay scan.nxs         publish a measured file as a running scan
@@ -97,6 +98,7 @@ def command_line_parser() -> argparse.ArgumentParser:
     """The whole command line, as `argparse` knows it."""
     from blissdata.cli import (
         completion,
+        delete,
         ls,
         pins,
         record,
@@ -133,6 +135,7 @@ def command_line_parser() -> argparse.ArgumentParser:
         show,
         tail,
         where,
+        delete,
         web,
         top,
         replay,

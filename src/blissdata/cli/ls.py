@@ -141,37 +141,24 @@ def _is_in(state: int | None, wanted: Sequence[str]) -> bool:
 
 
 def _print_json(store: DataStore, keys: Sequence[str]) -> None:
+    from blissdata.cli.overview import rows_of
+
     for start in range(0, len(keys), AT_ONCE):
-        for row in _rows(store, keys[start : start + AT_ONCE]):
+        for row in rows_of(store, keys[start : start + AT_ONCE]):
             print(compact_json(row.as_json()), flush=start + AT_ONCE < len(keys))
 
 
 def _print_table(store: DataStore, keys: Sequence[str], *, more: bool) -> None:
+    from blissdata.cli.overview import rows_of
     from blissdata.cli.tables import terminal_width
 
-    rows = _rows(store, keys)
+    rows = rows_of(store, keys)
     if not rows:
         note("no scan is what was asked for" if keys else "no scan")
         return
     print(table_of(rows, terminal_width()))
     if more:
         note("older ones are not shown: -n 0 shows all")
-
-
-def _rows(store: DataStore, keys: Sequence[str]) -> list[ScanRow]:
-    """What there is to say about each scan; those that are deleted meanwhile are left out. A round
-    trip for all documents, one for all streams, one for all publishers."""
-    from blissdata.cli.overview import ScanRow, scan_rows
-    from blissdata.exceptions import ScanLoadError, ScanValidationError
-
-    scans, broken = [], {}
-    for key, found in store.load_scans(keys).items():
-        if isinstance(found, ScanValidationError):
-            broken[key] = ScanRow(key, {}, "?", problem=str(found))
-        elif not isinstance(found, ScanLoadError):
-            scans.append(found)
-    rows = {row.key: row for row in scan_rows(store, scans)} | broken
-    return [rows[key] for key in keys if key in rows]
 
 
 # ---------------------------------------------------------------------------------- for people

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.names import created_at
 from blissdata.cli.text import age, moment, plain
-from blissdata.exceptions import ScanLoadError, ScanNotFoundError
+from blissdata.exceptions import ScanLoadError, ScanNotFoundError, ScanValidationError
 
 if TYPE_CHECKING:
     from blissdata import DataStore, Scan
@@ -27,6 +27,7 @@ __all__ = [
     "lost_text",
     "npoints_of",
     "quiet_library",
+    "rows_of",
     "scan_row",
     "scan_rows",
     "stream_rows",
@@ -207,6 +208,19 @@ def quiet_library() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+def rows_of(store: DataStore, keys: Sequence[str]) -> list[ScanRow]:
+    """What there is to say about each scan; those that are deleted meanwhile are left out. A round
+    trip for all documents, one for all streams, one for all publishers."""
+    scans, broken = [], {}
+    for key, found in store.load_scans(keys).items():
+        if isinstance(found, ScanValidationError):
+            broken[key] = ScanRow(key, {}, "?", problem=str(found))
+        elif not isinstance(found, ScanLoadError):
+            scans.append(found)
+    rows = {row.key: row for row in scan_rows(store, scans)} | broken
+    return [rows[key] for key in keys if key in rows]
 
 
 def scan_rows(store: DataStore, scans: Sequence[Scan]) -> list[ScanRow]:

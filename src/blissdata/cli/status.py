@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.tables import terminal_width
-from blissdata.cli.text import age, clock, printable, wrapped
+from blissdata.cli.text import age, clock, printable, size, wrapped
 from blissdata.exceptions import BlissdataError
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def _row(name: str, text: str, room: int | None) -> str:
 def _memory(seen: ServerStatus) -> str:
     used, limit = seen.used_memory or 0, seen.maxmemory
     if not limit:
-        return f"{_size(used)} of any"
-    return f"{_size(used)} of {_size(limit)} ({100 * used / limit:.0f} %)"
+        return f"{size(used)} of any"
+    return f"{size(used)} of {size(limit)} ({100 * used / limit:.0f} %)"
 
 
 def _keeping(health: Health) -> list[tuple[str, Any]]:
@@ -297,12 +297,3 @@ def _stays(seen: ServerStatus) -> str | None:
     if seen.started_by == "person":
         return "until it is stopped"
     return f"until nobody has been connected for {seen.idle_s:g} s"
-
-
-def _size(found: int | None) -> str:
-    size = float(found or 0)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.3g} TB"

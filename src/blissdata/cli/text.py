@@ -22,6 +22,7 @@ __all__ = [
     "point",
     "points",
     "printable",
+    "size",
     "span_text",
     "value",
     "wrapped",
@@ -111,6 +112,15 @@ def span_text(span: tuple[int, int] | None) -> str:
     if span is None or span[0] >= span[1]:
         return ""
     return f"{span[0]}–{span[1] - 1}" if span[1] > span[0] + 1 else str(span[0])
+
+
+def size(nbytes: float) -> str:
+    """An amount of memory in its largest unit: `23.4 MB`; units are powers of 1024, as in `maxmemory`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1024:
+            return f"{nbytes:.4g} {unit}" if nbytes >= 1000 else f"{nbytes:.3g} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.3g} TB"
 
 
 # ---------------------------------------------------------------------------------- points

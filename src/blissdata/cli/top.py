@@ -18,7 +18,7 @@ import numpy as np
 from blissdata.cli import exits
 from blissdata.cli.names import SCAN_HELP, add_server_option, find, short_key
 from blissdata.cli.tables import Painted, missing_extra, painted
-from blissdata.cli.text import age, of_many, printable
+from blissdata.cli.text import age, of_many, printable, size
 from blissdata.exceptions import BlissdataError, StoreConnectionError
 
 if TYPE_CHECKING:
@@ -311,21 +311,13 @@ def _head(look: Look) -> Painted:
     if look.server is None:
         return [("blissdata top", "bold"), ("   server away", "bold red")]
     used, limit = look.server.used_memory, look.server.max_memory
-    share = f" of {_bytes(limit)} ({100 * used / limit:.0f} %)" if limit else ""
+    share = f" of {size(limit)} ({100 * used / limit:.0f} %)" if limit else ""
     full = "bold red" if limit and used > 0.9 * limit else ""
     return [
         ("blissdata top", "bold"),
-        (f"   {look.server.server}   memory {_bytes(used)}{share}", full),
+        (f"   {look.server.server}   memory {size(used)}{share}", full),
         (f"   {look.server.clients} connections", ""),
     ]
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _scans(

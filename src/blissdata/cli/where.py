@@ -35,7 +35,8 @@ examples:
 
 in JSON, ranges are [start, stop] with stop exclusive; --watch then gives a line for each change
 
-exit codes: {HELP}; also 3 if it is deleted while it is watched
+exit codes: {HELP};
+3 also if it is deleted while it is watched
 """
 
 WIDTH = 48

@@ -284,6 +284,18 @@ class DataStore:
             raise ScanNotFoundError(f"There is no scan {', '.join(missing)}: deleted or expired")
         return known_states(found)
 
+    def scan_sizes(self, keys: Sequence[str]) -> dict[str, int]:
+        """For each scan about how much of the server's memory it takes [bytes], its streams included: what
+        deleting it gives back. 0 for one that is gone, or whose document cannot be read. Two round trips.
+        Raises `RuntimeError` for a key that cannot be a scan's."""
+        self._check_keys(keys)
+        parts = {
+            key: [] if isinstance(found, Exception) else self._catalog.keys_of(found.document)
+            for key, found in self._catalog.load_many(keys).items()
+        }
+        sizes = self._backend.upkeep.sizes([part for found in parts.values() for part in found])
+        return {key: sum(sizes[part] for part in parts.get(key, ())) for key in keys}
+
     @once_called(key="scan_key")
     def delete_scan(self, key: str, force: bool = False) -> None:
         """Deletes a scan that is CLOSED, with its streams: nobody finds or loads it any more, and the

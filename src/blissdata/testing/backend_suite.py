@@ -42,6 +42,7 @@ import itertools
 import json
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -2710,6 +2711,18 @@ class UpkeepTests(BackendKit):
             "nothing": None,
         }
         assert upkeep.last_entries([]) == {}
+
+    def test_what_keys_take_of_the_memory(self, log: EventLog, upkeep: Upkeep) -> None:
+        """About: no less than what was sent as random bytes, and not twice as much."""
+        payload = os.urandom(2**18)
+        for index in range(4):
+            assert isinstance(append(log, "large", index, batch(payload)), int)
+        fill(log, "small", 1)
+        sizes = upkeep.sizes(["small", "nothing", "large"])
+        assert 2**20 <= sizes["large"] < 2**21
+        assert 0 < sizes["small"] < 2**16
+        assert sizes["nothing"] == 0
+        assert upkeep.sizes([]) == {}
 
     def test_what_lies_in_front_of_an_entry_may_go(self, log: EventLog, upkeep: Upkeep) -> None:
         """A server may keep some of it, but never loses more."""

@@ -419,6 +419,16 @@ class _MemoryUpkeep:
             return MAX_INDEX
         return stream.entries[-1].index if stream.entries else None
 
+    def sizes(self, keys: Sequence[str]) -> dict[str, int]:
+        self._server.check()
+        with self._server.changed:
+            return {key: self._size(key) for key in keys}
+
+    def _size(self, key: str) -> int:
+        scan, stream = self._server.scans.get(key), self._server.streams.get(key)
+        entries = stream.entries if stream else []
+        return len(scan.text if scan else "") + sum(len(e.batch.payload) for e in entries)
+
     def forget(self, ends: Mapping[str, int]) -> dict[str, int | Exception]:
         self._server.check()
         with self._server.changed:

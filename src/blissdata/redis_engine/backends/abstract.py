@@ -284,6 +284,11 @@ class Upkeep(Protocol):
         nothing. What is no stream is nothing."""
         ...
 
+    def sizes(self, keys: Sequence[str]) -> dict[str, int]:
+        """For each key about how much of the server's memory it takes [bytes], its own overhead included;
+        0 if it is not there, or the server does not tell."""
+        ...
+
     def forget(self, ends: Mapping[str, int]) -> dict[str, int | Exception]:
         """Forgets the entries in front of the one at the given index, of which some may stay; with
         `MAX_INDEX` all of a sealed stream but its seal. For each stream how many went. The last entry

@@ -258,7 +258,7 @@ def refusal(error: Exception, doing: str) -> ServerRefusedError:
     if text.startswith("OOM") or isinstance(error, _FULL_ERRORS):
         return RedisServerFullError(
             f"{doing}: the server has reached its memory limit and stored nothing. "
-            "Delete scans, or raise its `maxmemory`"
+            "Delete scans (`blissdata delete --oldest 10`), or raise its `maxmemory`"
         )
     if text.startswith(_NOT_NOW) or isinstance(error, _NOT_NOW_ERRORS):
         return RedisServerBusyError(f"{doing}: the server cannot do it now: {text}")

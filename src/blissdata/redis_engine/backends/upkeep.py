@@ -52,6 +52,12 @@ class RedisUpkeep:
                 found[key] = reply[0] if isinstance(reply, list) and reply else reply
         return {key: _last_index(reply) for key, reply in found.items()}
 
+    def sizes(self, keys: Sequence[str]) -> dict[str, int]:
+        with translated_errors(f"asking how large {len(keys)} keys are"):
+            replies = self._execute([("MEMORY", "USAGE", key) for key in keys])
+        found = zip(keys, replies, strict=True)
+        return {key: reply if isinstance(reply, int) else 0 for key, reply in found}
+
     def forget(self, ends: Mapping[str, int]) -> dict[str, int | Exception]:
         doing = f"forgetting the oldest points of {len(ends)} streams"
         with translated_errors(doing):

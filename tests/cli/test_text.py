@@ -19,6 +19,7 @@ from blissdata.cli.text import (
     point,
     points,
     printable,
+    size,
     span_text,
     value,
     wrapped,
@@ -161,3 +162,19 @@ def test_long_words_stay_whole() -> None:
 )
 def test_the_least_important_columns_go_first(room: int | None, kept: list[int]) -> None:
     assert fitting([2, 8, 6, 12], [6, 7, 1, 3], room) == kept
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1023, "1023 B"),
+        (1024, "1 kB"),
+        (3 << 19, "1.5 MB"),
+        (4 << 30, "4 GB"),
+        (5 << 40, "5 TB"),
+    ],
+)
+def test_sizes_are_in_units_of_1024_as_servers_take_them(nbytes: int, shown: str) -> None:
+    assert size(nbytes) == shown

@@ -43,7 +43,7 @@ class TestFrame:
     def test_tells_of_server_scans_and_curve(self) -> None:
         values = np.sin(np.linspace(0, 6, 500))
         lines = text_of(Look(INFO, [(ROW, 8.5)], "12 ascan: diode", values, behind=3))
-        assert "memory 950 B of 1 kB (95 %)" in lines[0]
+        assert "memory 950 B of 1000 B (95 %)" in lines[0]
         assert any("12 ascan" in line and "40/100" in line and "8.5" in line for line in lines)
         assert any(
             "12 ascan: diode" in line and "500 points" in line and "3 behind" in line

@@ -7,6 +7,9 @@ running     a part of the points is there: without waiting, and frozen
 closed      as a file that follows
 trimmed     the points have left the server, and come from the written file
 expired     the scan has left it as well; for objects from before, and for new ones
+
+Points of varying shape are lists of arrays in the live file, and in h5py what the writer makes of them:
+there it is the arrays that are compared.
 """
 
 from __future__ import annotations
@@ -110,13 +113,36 @@ def _inline(array: np.ndarray[Any, Any]) -> dict[str, Any]:
     return {"type": "inline", "dtype": array.dtype.name, "value": _plain(array.tolist())}
 
 
-ATTRIBUTES = st.dictionaries(NAMES, values(), max_size=3)
-
 POINTS = st.tuples(
     st.integers(0, 6),
     st.sampled_from([(), (2,), (2, 3)]),
     st.sampled_from([*sorted(NUMBERS), "json"]),
 )
+
+ATTRIBUTES = st.dictionaries(NAMES, st.one_of(values(), values(), POINTS), max_size=3)
+"""A value, or the points of a stream."""
+
+VARYING = st.sampled_from([1, 2]).flatmap(
+    lambda ndim: st.tuples(
+        st.just(ndim),
+        st.lists(st.lists(st.integers(1, 3), min_size=ndim, max_size=ndim), max_size=4),
+    )
+)
+"""How many dimensions points of varying shape have, and the shapes."""
+
+STRIDED = st.tuples(
+    st.booleans(),
+    st.integers(1, 3),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 1)), min_size=1, max_size=3),
+)
+"""A virtual dataset of several files: do their rows alternate, how many of each, and for each file from
+which row on every how many rows are taken."""
+
+LINKED = {
+    "linked.h5": ["/a/b", "a/b", "/a", "/a/text", "/a/up", "/a/nowhere", "/nowhere", "/a/b/x"],
+    "missing.h5": ["/a/b"],
+}
+"""Where external links lead."""
 
 BYTES = st.sampled_from([(3,), (2, 2), (1, 4, 2)]).flatmap(
     lambda shape: arrays(shape).map(lambda a: a.view("u1") if a.dtype == bool else a)
@@ -130,6 +156,13 @@ LEAVES = st.one_of(
     st.tuples(st.just("stream"), ATTRIBUTES, POINTS),
     st.tuples(st.just("link"), st.booleans(), st.integers(0, 10**6)),
     st.tuples(st.sampled_from(["raw", "virtual"]), ATTRIBUTES, BYTES),
+    st.tuples(st.just("strided"), ATTRIBUTES, STRIDED),
+    st.tuples(st.just("varying"), ATTRIBUTES, VARYING),
+    st.tuples(
+        st.just("external"),
+        st.booleans(),
+        st.sampled_from([(file, path) for file, paths in LINKED.items() for path in paths]),
+    ),
 )
 
 
@@ -147,10 +180,23 @@ class Tree:
         self._tree = tree
         self._paths = ["/1.1", *self._all_paths(tree, "/1.1")]
         self._directory = directory
-        self._others: dict[str, str] = {}
+        self._others: dict[str, Any] = {}
+        self._write_linked()
         self.file = os.path.join(directory, "f.h5")
         self.points: dict[str, Any] = {}
         self.layout = self._item(tree, "/1.1")
+
+    def _write_linked(self) -> None:
+        with h5py.File(os.path.join(self._directory, "linked.h5"), "w") as file:
+            file["a/b"] = np.arange(6.0).reshape(3, 2)
+            file["a/b"].attrs["units"] = "mm"
+            file["a/text"] = "é"
+            file["a/up"] = h5py.SoftLink("/a/b")
+            file["a"].attrs["NX_class"] = "NXdata"
+
+    def _linked(self, relative: bool, inside: tuple[str, str]) -> tuple[str, str]:
+        file, path = inside
+        return file if relative else os.path.join(self._directory, file), path
 
     def _all_paths(self, tree: Any, path: str) -> list[str]:
         kind, _, inside = tree
@@ -173,23 +219,59 @@ class Tree:
         kind, attributes, inside = tree
         if kind == "link":
             return {"type": "soft_link", "target_path": self._target(path, attributes, inside)}
-        given = {name: layout for name, (layout, _) in attributes.items()}
+        if kind == "external":
+            file, target = self._linked(attributes, inside)
+            return {"type": "external_link", "target_file": file, "target_path": target}
+        given = {
+            name: value[0] if len(value) == 2 else self._stream(f"{path}@{name}", *value)
+            for name, value in attributes.items()
+        }
         if kind == "group":
             children = {name: self._item(child, f"{path}/{name}") for name, child in inside.items()}
             return {"type": "group", "attributes": given, "children": children}
         if kind == "value":
             return {"type": "dataset", "attributes": given, "value": inside[0]}
+        if kind == "strided":
+            return {"attributes": given, **self._strided(path, *inside)}
         if kind in ("raw", "virtual"):
             return {"attributes": given, **self._elsewhere(kind, path, inside)}
-        number, shape, dtype = inside
+        made = self._varying(path, *inside) if kind == "varying" else self._stream(path, *inside)
+        return {"type": "dataset", "attributes": given, "value": made}
+
+    def _stream(self, name: str, number: int, shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
         size = number * int(np.prod(shape))
         if dtype == "json":
-            self.points[path] = [{"é": n, "nan": [None, 0.5]} for n in range(number)]
-            value = {"type": "stream", "stream": path}
-            return {"type": "dataset", "attributes": given, "value": value}
-        self.points[path] = (np.arange(size) % 2 * 3).astype(dtype).reshape(number, *shape)
-        value = {"type": "stream", "stream": path}
-        return {"type": "dataset", "attributes": given, "value": value}
+            self.points[name] = [{"é": n, "nan": [None, 0.5]} for n in range(number)]
+        else:
+            self.points[name] = (np.arange(size) % 2 * 3).astype(dtype).reshape(number, *shape)
+        return {"type": "stream", "stream": name}
+
+    def _varying(self, name: str, ndim: int, shapes: list[list[int]]) -> dict[str, Any]:
+        points = [np.arange(np.prod(shape), dtype="f4").reshape(shape) + 1 for shape in shapes]
+        self.points[name] = Varying(points, ndim)
+        return {"type": "stream", "stream": name}
+
+    def _strided(
+        self, path: str, alternate: bool, rows: int, parts: list[tuple[int, int]]
+    ) -> dict[str, Any]:
+        layout = h5py.VirtualLayout((rows * len(parts), 2), "i4")
+        sources = []
+        for number, (step, first) in enumerate(parts):
+            name = f"{len(self._others)}.{number}.part"
+            there = first + step * (rows - 1) + 1
+            with h5py.File(os.path.join(self._directory, name), "w") as file:
+                file["d"] = np.arange(2 * there, dtype="i4").reshape(there, 2) + 100 * number
+            start, every = (number, len(parts)) if alternate else (number * rows, 1)
+            source = h5py.VirtualSource(name, "d", (there, 2), "i4")
+            layout[start : start + every * (rows - 1) + 1 : every] = source[first:there:step]
+            here = {"start": [start, 0], "stride": [every, 1], "count": [rows, 2], "block": None}
+            src = {"start": [first, 0], "stride": [step, 1], "count": [rows, 2], "block": None}
+            sources.append({"vspace": here, "src_file": name, "src_dataset": "d", "src_space": src})
+        self._others[path] = layout
+        shape = [rows * len(parts), 2]
+        return {
+            "type": "virtual_dataset", "dtype": "<i4", "shape": shape, "virtual_sources": sources,
+        }  # fmt: skip
 
     def _elsewhere(self, kind: str, path: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
         name = os.path.join(self._directory, f"{len(self._others)}.{kind}")
@@ -210,12 +292,16 @@ class Tree:
 
     def _write(self, node: Any, tree: Any, path: str, part: float) -> None:
         kind, attributes, inside = tree
-        for name, (_, value) in attributes.items():
-            node.attrs[name] = value
+        for name, value in attributes.items():
+            points = value[1] if len(value) == 2 else self._some(f"{path}@{name}", part)
+            node.attrs[name] = points
         for name, child in inside.items() if kind == "group" else ():
             there = f"{path}/{name}"
             if child[0] == "link":
                 node[name] = h5py.SoftLink(self._target(there, child[1], child[2]))
+                continue
+            if child[0] == "external":
+                node[name] = h5py.ExternalLink(*self._linked(child[1], child[2]))
                 continue
             if child[0] == "group":
                 made: Any = node.create_group(name, track_order=True)
@@ -230,10 +316,12 @@ class Tree:
                 source = h5py.VirtualSource(self._others[there], "a/b", child[2].shape)
                 layout[...] = source
                 made = node.create_virtual_dataset(name, layout)
+            elif child[0] == "strided":
+                made = node.create_virtual_dataset(name, self._others[there])
+            elif child[0] == "varying":
+                made = self._some(there, part).write(node, name)
             else:
-                points = self.points[there][: int(part * len(self.points[there]))]
-                if isinstance(points, list):
-                    points = np.array([json.dumps(point) for point in points], dtype=TEXT)
+                points = self._some(there, part)
                 shape = (None, *points.shape[1:])
                 chunks = (1, *(max(n, 1) for n in points.shape[1:]))
                 made = node.create_dataset(
@@ -241,12 +329,44 @@ class Tree:
                 )
             self._write(made, child, there, part)
 
+    def _some(self, name: str, part: float) -> Any:
+        """The points that are there at that time, as h5py takes them."""
+        points = self.points[name][: int(part * len(self.points[name]))]
+        if type(points) is list:
+            return np.array([json.dumps(point) for point in points], dtype=TEXT)
+        return points
+
+
+class Varying(list[Any]):
+    """Points of varying shape."""
+
+    def __init__(self, points: list[Any], ndim: int) -> None:
+        super().__init__(points)
+        self.ndim = ndim
+        self.dtype = np.dtype("f4")
+        self.shape = (len(points), *[-1] * ndim)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return Varying(found, self.ndim) if isinstance(index, slice) else found
+
+    def write(self, group: h5py.Group, name: str) -> h5py.Dataset:
+        """As the writer does."""
+        elements = h5py.vlen_dtype(self.dtype)
+        dtype = elements if self.ndim == 1 else [("shape", "i8", (self.ndim,)), ("data", elements)]
+        made = group.create_dataset(
+            name, (len(self),), dtype, maxshape=(None,), chunks=(1,), track_order=True
+        )
+        for i, point in enumerate(self):
+            made[i] = point if self.ndim == 1 else (point.shape, point.reshape(-1))
+        return made
+
 
 def publish(store: DataStore, tree: Tree) -> tuple[Any, dict[str, Any]]:
     scan = new_scan(store, 1, tree.file)
     streams = {
         path: scan.create_stream(path, dtype="json")
-        if isinstance(points, list)
+        if type(points) is list
         else scan.create_stream(path, dtype=points.dtype, shape=points.shape[1:])
         for path, points in tree.points.items()
     }
@@ -288,6 +408,9 @@ def assert_same_attributes(live: Mapping[str, Any], there: Any, where: str) -> N
 def assert_same_dataset(live: Dataset, there: h5py.Dataset, data: st.DataObject) -> None:
     where = there.name
     assert isinstance(live, Dataset)
+    if varies(there.dtype):
+        assert_same_points(live, there, data)
+        return
     assert (live.shape, live.ndim, live.size) == (there.shape, there.ndim, there.size), where
     frozen = type(live.file) is not File
     assert live.maxshape == (there.shape if frozen else there.maxshape), where
@@ -308,6 +431,37 @@ def assert_same_dataset(live: Dataset, there: h5py.Dataset, data: st.DataObject)
             assert same(one, other)
 
 
+def varies(dtype: np.dtype[Any]) -> bool:
+    return h5py.check_vlen_dtype(dtype) not in (None, str, bytes) or dtype.names == (
+        "shape",
+        "data",
+    )
+
+
+def assert_same_points(live: Dataset, there: h5py.Dataset, data: st.DataObject) -> None:
+    points = [
+        one if there.dtype.names is None else one["data"].reshape(one["shape"]) for one in there
+    ]
+    assert len(live) == live.shape[0] == len(points)
+    numbers = np.arange(len(points))
+    of_points = indices((len(points),)).filter(lambda index: not isinstance(index, tuple))
+    for index in [(), ..., *data.draw(st.lists(of_points, min_size=1, max_size=4))]:
+        ours, theirs = outcome(live, index), outcome(numbers, index)
+        assert (ours[1] is None) == (theirs[1] is None), (there.name, index, ours, theirs)
+        if theirs[1] is None:
+            single = not isinstance(theirs[0], np.ndarray)
+            found = [ours[0]] if single else ours[0]
+            assert_are_points(found, [points[i] for i in np.atleast_1d(theirs[0])])
+    assert_are_points(list(live), points)
+
+
+def assert_are_points(found: Any, expected: list[Any]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        if one.dtype.names is not None:  # read from the file, as h5py does
+            one = one["data"].reshape(one["shape"])
+        assert same(one, other)
+
+
 def _takes_masks_of_an_axis() -> bool:
     with h5py.File("masks", "w", driver="core", backing_store=False) as file:
         file["d"] = np.zeros((2, 2), "complex64")  # other dtypes go another way in there
@@ -320,7 +474,11 @@ MASKS_OF_AN_AXIS = _takes_masks_of_an_axis()
 
 @st.composite
 def indices(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
-    """An index that may miss by a little; one list at most, as in h5py."""
+    """An index that may miss by a little; one list at most, as in h5py, or a mask of the whole."""
+    if len(shape) > 1 and draw(st.integers(0, 9)) == 0:
+        size = int(np.prod(shape))
+        mask = draw(st.lists(st.booleans(), min_size=size, max_size=size))
+        return np.array(mask, bool).reshape(shape)
     axes: list[Any] = []
     listed = False
     for n in shape[: draw(st.integers(0, len(shape)))]:
@@ -363,7 +521,13 @@ def assert_same_tree(live: Any, there: Any, data: st.DataObject) -> None:
         assert (name in live) == (expected[1] is None), (there.name, name)
         if expected[1] is None:
             assert live.get(name, getclass=True) is there.get(name, getclass=True)
-        if isinstance(link, h5py.SoftLink):
+        if isinstance(link, h5py.ExternalLink):
+            assert (link.filename, link.path) == (theirs.filename, theirs.path)
+            assert ours[1] == expected[1], (there.name, name, ours, expected)
+            if expected[0] is not None:
+                assert live[name].file.filename == expected[0].file.filename
+                assert_same_tree(live[name], there[name], data)
+        elif isinstance(link, h5py.SoftLink):
             assert link.path == theirs.path
             # h5py tells of links in a circle by a RuntimeError, and of others by a KeyError.
             assert ours[1] == (expected[1] and "KeyError"), (there.name, name, ours, expected)
@@ -380,7 +544,7 @@ def assert_same_tree(live: Any, there: Any, data: st.DataObject) -> None:
 def send(streams: Mapping[str, Any], points: Mapping[str, Any], first: float, last: float) -> None:
     for path, every in points.items():
         some = every[int(first * len(every)) : int(last * len(every))]
-        for point in some if isinstance(some, list) else [some] * bool(len(some)):
+        for point in some if isinstance(some, list) else [some] * bool(len(some)):  # a batch
             streams[path].send(point)
         streams[path].join()
 

@@ -267,6 +267,40 @@ def test_whoever_waits_for_the_end_gets_what_the_file_has(
 
 
 @pytest.mark.usefixtures("impatient")
+def test_attributes_that_streams_feed_come_from_the_file_s_attributes(
+    store: DataStore, path: str
+) -> None:
+    layout = group({"text": {"type": "stream", "stream": "words"}}, d=stream("d", q=None))
+    layout["children"]["d"]["attributes"]["q"] = {"type": "stream", "stream": "q"}
+    kinds: dict[str, Any] = {"d": (float, ()), "q": (float, ()), "words": ("json", ())}
+    scan, streams = started(store, layout, path=path, **kinds)
+    send(streams["d"], np.arange(4.0))  # of the same kind as those of the attribute
+    send(streams["q"], np.arange(10.0, 13.0))
+    send(streams["words"], {"a": 1})
+    held = File(path, data_store=store)
+    entry, frozen = held["1.1"], held.snapshot()["1.1"]
+    close(scan)
+    trim(store, streams, 3)
+    with pytest.raises(PointsNotInFileError, match=r"attribute 'q' of .*There is no file"):
+        entry["d"].attrs["q"]
+    with h5py.File(path, "w") as file:
+        file["1.1/d"] = np.arange(4.0)
+        file["1.1/d"].attrs["q"] = np.arange(10.0, 12.0)
+        file["1.1"].attrs["text"] = np.array(['{"a": 1}'], h5py.string_dtype())
+    with pytest.raises(PointsNotInFileError, match="2 of 3 points"):
+        entry["d"].attrs["q"]
+    with h5py.File(path, "r+") as file:
+        file["1.1/d"].attrs["q"] = np.arange(10.0, 13.0)
+    for node in (entry, frozen):
+        assert node["d"].attrs["q"].tolist() == [10, 11, 12]
+        assert node.attrs["text"].tolist() == ['{"a": 1}']
+    store.catalog.expire(scan.key, 0)
+    for node in (entry, File(path, data_store=store)["1.1"]):
+        assert node["d"].attrs["q"].tolist() == [10, 11, 12]
+        assert node.attrs["text"].tolist() == ['{"a": 1}']
+    held.close()
+
+
 def test_without_a_file_a_lost_scan_is_told_as_before(plain_store: DataStore, path: str) -> None:
     store = plain_store
     scan, _ = publish(store, path)

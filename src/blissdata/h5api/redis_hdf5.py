@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from blissdata.exceptions import (
+    DataFileContentError,
     DataFileError,
     DataFileMissingError,
     FileClosedError,
@@ -154,8 +155,7 @@ class _Node(abstract.Node):
     def decode_attribute(self, key: str, item: Any) -> Any:
         """The value of an attribute."""
         if _type_of_value(item) == "stream":
-            found = self._file.stream_array(self._place, item["stream"], f"attribute {key!r}")
-            return _attribute_value(np.asarray(found.read((), Patience(False))))
+            return self._file.stream_attribute(self._place, item["stream"], key)
         return _attribute_value(_decoded(item, f"attribute {key!r} of {self.name}"))
 
 
@@ -639,6 +639,19 @@ class File(Group, abstract.File):
         written = _WrittenStream(stream, self._written, place.path, self._roots, scan)
         return StreamArray(stream, f"{where} (stream {name!r})", length, written)
 
+    def stream_attribute(self, place: Place, name: str, key: str) -> Any:
+        """The value of an attribute that a stream feeds: its points now, or those that the written file
+        has, once they have left the server. Raises `KeyError`."""
+        scan = self._scan_of(place)
+        stream = scan.streams[name]
+        length = scan.length(name) if isinstance(scan, FrozenScan) else None
+        written = _WrittenAttribute(stream, WrittenValue(self._written, place.path, key), scan)
+        array = StreamArray(stream, f"attribute {key!r} (stream {name!r})", length, written)
+        try:
+            return _attribute_value(np.asarray(array.read((), Patience(False))))
+        except LeftServer:
+            return _attribute_value(np.asarray(written.points(0, None)))
+
     def _node(self, place: Place) -> Group | Dataset:
         group = not place.steps or is_group(place.item)
         return Group(self, place) if group else Dataset(self, place)
@@ -785,6 +798,42 @@ class _WrittenStream:
                 f"{self._stream.event_stream.what}: points {start} to {stop - 1} left the server's "
                 f"memory, and cannot be read from {self._file.path}::{self._path}: {error}"
             ) from error
+
+    def scan_left(self) -> bool:
+        """True if the scan has left the server. One round trip."""
+        return isinstance(self._scan, LiveScan) and self._scan.has_left()
+
+
+class _WrittenAttribute:
+    """Where the points of a stream are in the file that feeds an attribute."""
+
+    def __init__(self, stream: BaseStream, value: WrittenValue, scan: AnyScan) -> None:
+        self._stream = stream
+        self._value = value
+        self._scan = scan
+
+    def points(self, start: int, stop: int | None) -> np.ndarray[Any, Any]:
+        """Points from the file, `stop` exclusive; None: all. Raises `PointsNotInFileError`."""
+        try:
+            found = np.atleast_1d(np.asarray(self._value.value))
+            self._check(found, stop)
+        except (DataFileError, KeyError) as error:
+            raise PointsNotInFileError(
+                f"{self._stream.event_stream.what}: its points left the server's memory, and cannot be "
+                f"read from attribute {self._value.name!r} of "
+                f"{self._value.file.path}::{self._value.path}: {error}"
+            ) from error
+        return found[start:stop]
+
+    def _check(self, found: np.ndarray[Any, Any], stop: int | None) -> None:
+        stream = self._stream
+        expected = (stream.dtype, () if stream.dtype == object else tuple(stream.shape))
+        if (found.dtype, found.shape[1:]) != expected:
+            raise DataFileContentError(
+                f"it holds {found.dtype} {found.shape}, expected {expected[0]} with {expected[1]} each"
+            )
+        if stop is not None and len(found) < stop:
+            raise DataFileContentError(f"it has {len(found)} of {stop} points")
 
     def scan_left(self) -> bool:
         """True if the scan has left the server. One round trip."""

@@ -98,7 +98,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(arguments: argparse.Namespace) -> int:
     from blissdata import DataStore
     from blissdata.cli.progress import progress_bars
-    from blissdata.writer.service import Writer
+    from blissdata.writer.service import Writer, freeze_what_is_loaded
 
     roots = _roots(arguments.roots)
     retry = arguments.retry
@@ -115,6 +115,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         shown.stop = writer.stop
         with _warnings_on_stderr(bars), _ended_by_signals(writer) as signals:
+            freeze_what_is_loaded()
             writer.run()
     if shown.nobody_reads:
         forget_stdout()

@@ -298,6 +298,12 @@ class CursorGroup:
         cursors = (c for c in self._cursors if c.ended or c.stream.key in active)
         return {cursor.stream: cursor.position for cursor in cursors}
 
+    @property
+    def ended(self) -> bool:
+        """True once every stream was read to its end: a further `read` raises `EndOfStream`. No round
+        trip."""
+        return all(cursor.ended for cursor in self._active_cursors.values())
+
     def read(
         self, block: bool = True, timeout: float = 0, last_only: bool = False
     ) -> dict[Followable, BaseView]:

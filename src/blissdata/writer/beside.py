@@ -16,7 +16,7 @@ from types import FrameType
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import StoreError
 from blissdata.redis_engine.store import DataStore
-from blissdata.writer.service import Writer
+from blissdata.writer.service import Writer, freeze_what_is_loaded
 
 __all__ = ["main"]
 
@@ -53,6 +53,7 @@ def main() -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, stop)
         threading.Thread(target=_stop_at_the_end, args=[writer], daemon=True).start()
+        freeze_what_is_loaded()
         writer.run()
     return 0
 

@@ -10,11 +10,12 @@ last commit ended: the lengths of the datasets in the file say where that was.
 from __future__ import annotations
 
 import datetime
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from blissdata.writer.files import OpenFiles
     from blissdata.writer.nexus import Entry, NexusFile
 
-__all__ = ["PIN", "Follower", "Outcome", "Progress", "files_of"]
+__all__ = ["PIN", "Follower", "Outcome", "Progress", "files_of", "together"]
 
 _logger = logging.getLogger(__name__)
 
@@ -78,6 +79,22 @@ COMMIT_SHARE = 10
 
 HELD_NBYTES = 1 << 24
 """How much is held of points before they are written [bytes]."""
+
+TOGETHER = 16
+"""So many streams are read together while there is much to read: a chunk of each comes as a whole, and
+what one read brings stays small."""
+
+TOGETHER_NBYTES = 1 << 16
+"""And no more than so much of a point of each, if their points are large [bytes]."""
+
+READS_AT_ONCE = 1024
+"""After so many reads the next streams have their turn, even if their neighbours have more."""
+
+HELD_AT_ONCE_NBYTES = 1 << 22
+"""As `HELD_NBYTES`, meanwhile: the smaller, the sooner the disk has something to do."""
+
+SYNC_NBYTES = 1 << 26
+"""After so much the disk begins with what it was given [bytes]: the less is left for the end."""
 
 LOOK_S = 1.0
 """How long one wait lasts at most, before the scan and the orders are looked at [s]."""
@@ -167,12 +184,16 @@ class Follower:
         self._held_nbytes = 0
         self._pool: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
+        self._syncing: Future[None] | None = None
+        self._synced = 0
         self._dirty = False
         self._committed_at = time.monotonic()
+        self._looked = scan.state, self._committed_at
         self._pause = COMMIT_S
         self._failures: dict[str, str] = {}
         self._broken: set[str] = set()
         self._planned: tuple[Any, ...] | None = None
+        self._asked: tuple[Any, dict[str, dict[str, Any]]] | None = None
         self._streams: Mapping[str, BaseStream] = {}
         self._points: dict[str, Points] = {}
         self._images: set[str] = set()
@@ -221,7 +242,7 @@ class Follower:
 
     def _open(self) -> bool:
         """Opens the files; False if all is there already."""
-        wanted = files_of(self._scan)
+        wanted = self._layouts()
         if not wanted:
             self._be_done("nothing")
             return False
@@ -230,7 +251,7 @@ class Follower:
         self._look_at_streams()
         pace, finished = Pace.from_info(self._scan.info), 0
         for name, layouts in wanted.items():
-            for entry, layout in layouts.items():
+            for entry in layouts:
                 file = self._files.take(name)
                 with file.use():
                     if file.state_of(entry, self._scan.key) == "SUCCEEDED":
@@ -242,14 +263,15 @@ class Follower:
                     except BaseException:
                         self._files.give_back(file)
                         raise
-                    plan = plan_of(entry, layout, set(self._scan.stream_names))
-                    self._targets[f"{name}::/{entry}"] = _Target(name, file, made, plan)
-                    self._remember_missing(made, plan)
+                    # `_carry_out` plans it.
+                    self._targets[f"{name}::/{entry}"] = _Target(name, file, made, Plan(entry))
         self.progress.files = list(self._targets)
         if not self._targets:
             self._be_done("written" if finished else "nothing")
             return False
         self._carry_out()
+        for target in self._targets.values():
+            self._remember_missing(target.entry, target.plan)
         self._commit(now=True)
         return True
 
@@ -284,9 +306,16 @@ class Follower:
             except Exception as error:  # noqa: BLE001 — a plugin may be missing, or fail in any way
                 self._failures.setdefault(name, f"stream {name!r} cannot be read: {error}")
 
+    def _layouts(self) -> dict[str, dict[str, Any]]:
+        """What `files_of` gives, worked out once for each state of the scan."""
+        info = self._scan.info
+        if self._asked is None or self._asked[0] is not info:
+            self._asked = info, files_of(self._scan)
+        return self._asked[1]
+
     def _carry_out(self) -> None:
         """Makes the items that the layout asks for now."""
-        layouts = files_of(self._scan)
+        layouts = self._layouts()
         planned = (list(self._scan.stream_names), layouts)
         if planned == self._planned:
             return
@@ -311,42 +340,63 @@ class Follower:
 
     def _read_streams(self) -> None:
         """Reads and writes until every stream has ended, or the scan has made a step."""
-        begin = self._positions()
-        streams = [self._streams[name] for name in begin if name not in self._broken]
-        if not streams:
-            return
-        group = self._group(streams, begin)
-        state, looked = self._scan.state, time.monotonic()
-        while True:
+        positions = self._positions()
+        names = [name for name in positions if name not in self._broken]
+        self._looked = self._scan.state, time.monotonic()
+        following: list[str] = []
+        for some in together({name: self._points[name].nbytes for name in names}):
+            if not self._read_some(some, positions, at_once=True):
+                following += some
+        if following:
+            self._read_some(following, positions, at_once=False)
+        self._write_held()
+
+    def _read_some(self, names: Sequence[str], positions: dict[str, int], *, at_once: bool) -> bool:
+        """Reads these streams from their positions on, and moves those; `at_once`: what is there, else
+        until they end or there are others. True if they have ended."""
+        streams = [self._streams[name] for name in names if name not in self._broken]
+        group = self._group(streams, positions)
+        held_nbytes = HELD_AT_ONCE_NBYTES if at_once else HELD_NBYTES
+        reads = range(READS_AT_ONCE) if at_once else itertools.count()
+        for _ in reads:
             self._check_orders()
+            if group.ended:
+                return True
+            wait = max(self._until_commit(), 0.001)
             try:
-                views = group.read(timeout=max(self._until_commit(), 0.001))
+                views = group.read(block=not at_once, timeout=wait)
             except EndOfStream:
-                break
+                return True
             except (StoreError, StreamVanishedError) as error:
                 self._away(error)
                 continue
             except Exception as error:  # noqa: BLE001 — a stream's trouble costs that stream
                 streams = self._without_broken(streams, error)
-                if not streams:
-                    break
-                self._write_held()
-                group = self._group(streams, self._positions())
+                positions |= self._positions()
+                group = self._group(streams, positions)
                 continue
             for stream, view in views.items():
                 self._take(stream, view)
-            if self._held_nbytes >= HELD_NBYTES:
+            if self._held_nbytes >= held_nbytes:
                 self._write_held_meanwhile()
             if self._until_commit() <= 0:
                 self._commit()
-            if time.monotonic() - looked >= LOOK_S:
-                looked = time.monotonic()
-                if self._update() and self._scan.state != state:
-                    state = self._scan.state
-                    self._carry_out()
-                    if any(name not in begin for name in self._positions()):
-                        break  # there are new streams: read them as well
-        self._write_held()
+            if not views if at_once else self._has_others(positions):
+                break
+        positions |= {stream.name: index for stream, index in group.position.items()}
+        return group.ended
+
+    def _has_others(self, known: Collection[str]) -> bool:
+        """Looks now and then what the scan is; True if there are streams to be written that are not known."""
+        state, looked = self._looked
+        if time.monotonic() - looked < LOOK_S:
+            return False
+        self._looked = state, time.monotonic()
+        if not self._update() or self._scan.state == state:
+            return False
+        self._looked = self._scan.state, time.monotonic()
+        self._carry_out()
+        return any(name not in known for name in self._positions())
 
     def _group(self, streams: Sequence[BaseStream], begin: Mapping[str, int]) -> CursorGroup:
         positions = {stream.key: begin[stream.name] for stream in streams}
@@ -412,14 +462,30 @@ class Follower:
         held, self._held, self._held_nbytes = self._held, {}, 0
         if self._pool is None:
             name = f"blissdata-writer-{self.progress.number}-points"
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+            self._pool = ThreadPoolExecutor(2, thread_name_prefix=name)
         self._writing = self._pool.submit(self._append, held)
+        written = sum(target.file.written for target in self._targets.values())
+        if written - self._synced >= SYNC_NBYTES and (not self._syncing or self._syncing.done()):
+            self._sync_settle()
+            self._synced = written
+            self._syncing = self._pool.submit(self._sync)
 
     def _settle(self) -> None:
         """Waits until what is being written is; raises what went wrong."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
+
+    def _sync(self) -> None:
+        """Lets the disk begin with what was written, so that little is left for the end."""
+        for target in self._targets.values():
+            target.file.sync()
+
+    def _sync_settle(self) -> None:
+        """Waits until the disk has what it began with; raises what went wrong."""
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.result()
 
     def _append(self, held: Mapping[str, Sequence[tuple[int, Any]]]) -> None:
         for target in self._targets.values():
@@ -496,15 +562,15 @@ class Follower:
                 for path, (points, sources) in images.items():
                     target.entry.images(path, points, sources)
                 self._put_attributes(target)
-        self._commit()
+        self._write_held()
         failed = bool(self._failures)
         for target in self._targets.values():
             with target.file.use():
                 self._put_end_time(target)
                 target.entry.carry_out(target.plan, state="FAILED" if failed else "SUCCEEDED")
         self._commit(now=True)
-        for target in self._targets.values():
-            target.file.sync()
+        self._sync_settle()
+        self._sync()
         if failed:
             self.progress.outcome = "failed"
             self.progress.reason = "; ".join(self._failures.values())
@@ -702,6 +768,20 @@ def files_of(scan: Scan) -> dict[str, dict[str, Any]]:
         names.append(own)
     found = {name: entries_of(scan, name) for name in names}
     return {name: entries for name, entries in found.items() if entries}
+
+
+def together(nbytes: Mapping[str, int]) -> list[list[str]]:
+    """Streams that are read together while there is much to read; `nbytes` is the size of a point [bytes]
+    by name."""
+    found: list[list[str]] = []
+    room = 0
+    for name, size in nbytes.items():
+        room -= size
+        if not found or room < 0 or len(found[-1]) == TOGETHER:
+            found.append([])
+            room = TOGETHER_NBYTES - size
+        found[-1].append(name)
+    return found
 
 
 def _promised(path: str, number: int) -> int:

@@ -404,9 +404,12 @@ class Entry:
         if there is None or there.chunks is None:
             storage = storage_of(points, self._pace, self._compression)
             there = self._new_dataset(points, storage)
-            self._growing[step.path] = _Growing(there, points, storage)
+            kind = self._kinds[points, storage]
+            self._growing[step.path] = _Growing(there, kind.dtype, kind.shape, points, storage)
         else:
-            self._growing[step.path] = _Growing(there, points, _storage_found(there))
+            self._growing[step.path] = _Growing(
+                there, there.dtype, there.shape, points, _storage_found(there)
+            )
         return there
 
     def _new_dataset(self, points: Points, storage: Storage | None = None) -> h5py.Dataset:
@@ -502,6 +505,8 @@ class _Kind:
     """A new dataset, of which more are made alike, at 0.6 of h5py's price for the first one."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dtype: np.dtype[Any] = dataset.dtype
+        self.shape: tuple[int, ...] = dataset.shape
         self._type = dataset.id.get_type()
         self._space = dataset.id.get_space()
         self._creation = dataset.id.get_create_plist()
@@ -514,14 +519,20 @@ class _Kind:
 class _Growing:
     """A dataset that points are added to."""
 
-    def __init__(self, dataset: h5py.Dataset, points: Points, storage: Storage) -> None:
+    def __init__(
+        self,
+        dataset: h5py.Dataset,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        points: Points,
+        storage: Storage,
+    ) -> None:
         self._dataset = dataset
         self._points = points
         self._id = dataset.id
         self._rows = storage.chunks[0]
-        shape = self._id.shape
         self._inner = shape[1:]
-        self._dtype = dataset.dtype
+        self._dtype = dtype
         self._numbers = points.dtype.kind in "biufc" and not points.varies
         whole = storage.chunks[1:] == self._inner and 0 not in self._inner
         self._direct = self._numbers and storage.compression is None and whole

@@ -263,10 +263,10 @@ class Plan:
     entry: str
     """Name of the entry."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = ()
     """In the order of creation."""
 
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[Mistake, ...] = ()
     """Items that are left out, and why."""
 
     @property

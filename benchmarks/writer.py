@@ -1,25 +1,21 @@
 """`python -m benchmarks.writer`: writing scans into files, beside bare h5py that writes the same chunks.
 
-    scalars    1000 streams of 10 000 float64 each
-    frames     1 GiB of 1024 × 1024 uint16 (`--gib 4` for four)
+    numbers    1000 streams of 10 000 float64 each
+    images     4 GiB of 1024 × 1024 uint16
 
-    bare     bare h5py has the points in memory, and writes them
-    writer   so does the writer's own part: plan, items, points, a commit a second, `end_time` last
-    whole    a follower's whole way: points that are on the server are read from there, and written
-    read     what it takes to read them from there alone
+    bare h5py    has the points in memory, and writes them
+    in memory    so does the writer's own part: plan, items, points, a commit a second, `end_time` last
+    from the server    a writer's whole way: points that are on the server are read from there, and written
 
-All are measured until the disk has the file (fsync). `writer` and `whole` are to be at least 85 % as fast
-as `bare`; the exit code tells of `writer`.
-Rounds alternate, and each side's best one counts: other programs only ever take time away. `cpu` is what
-the process itself used of the processor.
+All are measured until the disk has the file (fsync), in alternating rounds. What was loaded before is not
+looked through by the garbage collector, for all sides alike: `blissdata write` has it so.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import gc
 import os
-import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -32,111 +28,136 @@ from typing import Any
 import h5py
 import numpy as np
 
+from benchmarks.report import Row, alternated, beside, command_line, finished, noted, say
 from blissdata import DataStore, Scan
 from blissdata.data_roots import DataRoots
-from blissdata.exceptions import EndOfStream
-from blissdata.streams import CursorGroup
 from blissdata.testing.servers import TestServer
 from blissdata.writer.files import OpenFiles
 from blissdata.writer.follower import COMMIT_S, HELD_NBYTES, Follower
 from blissdata.writer.plan import Pace, Points, plan_of, storage_of
+from blissdata.writer.service import freeze_what_is_loaded
 
 LEAST = 0.85
 """Of the speed of bare h5py."""
 
 FRAME = (1024, 1024)
 
+ROOT = Path(__file__).parents[1]
+
 
 def main() -> int:
     """The exit code: 1 if ours is slower than it may be."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.writer", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--points", type=int, default=10_000)
-    parser.add_argument("--gib", type=float, default=1.0)
+    parser = command_line("benchmarks.writer", __doc__, rounds=5)
+    parser.add_argument("--gib", type=float, default=4.0, help="of images (default: 4)")
     parser.add_argument("--where", type=Path, help="directory for the files (default: a new one)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
-    arguments = parser.parse_args()
-    ratios: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(dir=arguments.where) as place:
+    options = parser.parse_args()
+    freeze_what_is_loaded()
+    points, gib = (100, 0.03) if options.quick else (10_000, options.gib)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=options.where) as place:
         for name, work in (
-            ("scalars", lambda: scalars(arguments.streams, arguments.points)),
-            ("frames", lambda: frames(int(arguments.gib * 2**30 / (2 * FRAME[0] * FRAME[1])))),
+            (f"1000 × {points} numbers", lambda: numbers(1000, points)),
+            (
+                f"{gib:g} GiB of images",
+                lambda: images(int(gib * 2**30 / (2 * FRAME[0] * FRAME[1]))),
+            ),
         ):
-            ratios[name] = measured(name, work, Path(place), arguments.rounds)
-    for name, found in ratios.items():
-        told = ", ".join(
-            f"{side} {100 * found['ratios'][side]:.0f} %" for side in ("writer", "whole")
-        )
-        print(f"{name}, of bare h5py: {told} (at least {100 * LEAST:.0f} %)")
-    if arguments.json:
-        from benchmarks.__main__ import environment, machine
-
-        report = {"machine": machine(environment("peer")), "least": LEAST, "rows": ratios}
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-    return int(any(found["ratios"]["writer"] < LEAST for found in ratios.values()))
+            rows += measured(name, work(), Path(place), options.rounds)
+    return finished(rows, options)
 
 
-Data = dict[str, np.ndarray[Any, Any]]
+class Images:
+    """Images of noise, 64 that are repeated; as far as this benchmark asks, an array."""
+
+    def __init__(self, number: int) -> None:
+        noise = np.random.default_rng(1).integers(0, 2**16, (min(number, 64), *FRAME), "u2")
+        self._noise = np.concatenate([noise, noise])
+        self._period = len(noise)
+        self.dtype, self.shape = noise.dtype, (number, *FRAME)
+        self.nbytes = number * noise[0].nbytes
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice) -> np.ndarray[Any, Any]:
+        start, stop, _ = key.indices(len(self))
+        at = start % self._period
+        return self._noise[at : at + stop - start]
 
 
-def scalars(streams: int, points: int) -> Data:
+Data = dict[str, Any]
+
+
+def numbers(streams: int, points: int) -> Data:
     """Numbers by name of their stream."""
     return {f"s{i:04}": np.arange(points) + i / 7 for i in range(streams)}
 
 
-def frames(number: int) -> Data:
-    """Images of noise."""
-    noise = np.random.default_rng(1).integers(0, 2**16, (min(number, 64), *FRAME), "u2")
-    return {"camera": np.concatenate([noise] * -(-number // len(noise)))[:number]}
+def images(number: int) -> Data:
+    """Images by name of their stream."""
+    return {"camera": Images(number)}
 
 
-def measured(name: str, work: Callable[[], Data], place: Path, rounds: int) -> dict[str, Any]:
-    """Each side's best time [s], and the ratios of speeds to bare."""
-    data = work()
+def measured(name: str, data: Data, place: Path, rounds: int) -> list[Row]:
+    """Rows of one kind of points."""
     nbytes = sum(one.nbytes for one in data.values())
-    options = {"save": "", "appendonly": "no"}
-    best: dict[str, tuple[float, float]] = {}
-    with TestServer(**options) as server, DataStore(server.url, init_db=True) as store:
+    with (
+        TestServer(save="", appendonly="no") as server,
+        DataStore(server.url, init_db=True) as store,
+    ):
         scan = published(store, data, place)
-        for i in range(rounds):
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-            seconds = {
-                "bare": timed(lambda: bare(data, place / "bare.h5")),
-                "writer": timed(lambda: written(data, place / "writer.h5")),
-                "whole": timed(lambda: whole(store, scan, place)),
-                "read": timed(lambda: read(store, scan)),
-            }
-            check(data, place)
-            for side, (wall, cpu) in seconds.items():
-                before = best.get(side, (wall, cpu))
-                best[side] = min(before[0], wall), min(before[1], cpu)
-            said = "  ".join(f"{k} {w:6.2f} s, cpu {c:5.2f} s" for k, (w, c) in seconds.items())
-            print(f"{name:8} round {i + 1}: {said}", flush=True)
-    speeds = ", ".join(f"{side} {nbytes / wall / 1e6:.0f} MB/s" for side, (wall, _) in best.items())
-    print(
-        f"{name:8} best: {speeds}; cpu of writer {best['writer'][1] / best['bare'][1]:.2f} × bare"
-    )
-    return {
-        "nbytes": nbytes,
-        "rounds": rounds,
-        "seconds": {side: round(wall, 3) for side, (wall, _) in best.items()},
-        "ratios": {side: round(best["bare"][0] / wall, 3) for side, (wall, _) in best.items()},
-    }
+        ways = {
+            "bare": lambda: bare(data, place / "bare.h5"),
+            "memory": lambda: written(data, place / "memory.h5"),
+            "server": lambda: whole(store, scan.key, place),
+        }
+        turns = {
+            side: (lambda way=way, side=side: nbytes / timed(place, side, way) / 1e6)
+            for side, way in ways.items()
+        }
+        speeds = alternated(rounds, turns)
+        check(data, place)
+        used = memory(server.url, scan.key, place)
+    bare_h5py, unit = ("bare h5py", speeds["bare"]), "MB/s"
+    return [
+        beside(f"{name}, in memory", speeds["memory"], unit, *bare_h5py, LEAST),
+        beside(f"{name}, from the server", speeds["server"], unit, *bare_h5py, LEAST),
+        noted(f"{name}: memory of the writer", used, "MiB"),
+    ]
 
 
-def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """Wall time and processor time [s]; what others have left for the disk to do is done before."""
+def timed(place: Path, side: str, work: Callable[[], None]) -> float:
+    """How long it takes [s]; what others have left for the disk to do is done before."""
+    for file in place.glob(f"*{side}.h5*"):
+        file.unlink()
+    say(f"{side} …")
+    gc.collect()
     os.sync()
-    begin, used = time.perf_counter(), time.process_time()
+    begin = time.perf_counter()
     work()
-    return time.perf_counter() - begin, time.process_time() - used
+    return time.perf_counter() - begin
+
+
+def memory(url: str, key: str, place: Path) -> float:
+    """The most that a process takes which writes the whole scan [MiB]."""
+    (place / "server.h5").unlink()
+    code = "import sys; from benchmarks.writer import write; write(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, url, key, str(place)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout)
+
+
+def write(url: str, key: str, place: str) -> None:
+    """Writes the scan, and prints the most memory that this process took [MiB]."""
+    with DataStore(url) as store:
+        whole(store, key, Path(place))
+    status = Path("/proc/self/status").read_text()
+    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
 def published(store: DataStore, data: Data, place: Path) -> Scan:
     """A whole scan of these points."""
-    path = str(place / "whole.h5")
+    path = str(place / "server.h5")
     identity = {"name": "benchmark", "number": 1, "data_policy": "none", "path": path}
     length = len(next(iter(data.values())))
     with store.create_scan(identity, {"npoints": length}) as scan:
@@ -201,36 +222,30 @@ def written(data: Data, path: Path) -> None:
     files.give_back(file)
 
 
-def whole(store: DataStore, scan: Scan, place: Path) -> None:
+def whole(store: DataStore, key: str, place: Path) -> None:
     """The whole way from the server to the disk."""
     files = OpenFiles(DataRoots((str(place),), "of the benchmark"))
-    progress = Follower(store.load_scan(scan.key), files, threading.Event()).run()
-    assert progress.outcome == "written", progress
-
-
-def read(store: DataStore, scan: Scan) -> None:
-    """The way from the server alone."""
-    group = CursorGroup(store.load_scan(scan.key).streams)
-    try:
-        while True:
-            for view in group.read().values():
-                view.get_data()
-    except EndOfStream:
-        return
+    progress = Follower(store.load_scan(key), files, threading.Event()).run()
+    if progress.outcome != "written":
+        raise RuntimeError(f"not written: {progress}")
 
 
 def check(data: Data, place: Path) -> None:
-    """All files are right."""
+    """All files are right, or `RuntimeError`."""
     with ExitStack() as stack:
-        bare, writer, whole = (
+        bare, memory, server = (
             stack.enter_context(h5py.File(place / f"{side}.h5"))
-            for side in ("bare", "writer", "whole")
+            for side in ("bare", "memory", "server")
         )
         for name in list(data)[:: max(1, len(data) // 7)]:
-            for file in (bare, writer["1.1"], whole["1.1"]):
-                assert np.array_equal(file[name][:10], data[name][:10])
-                assert np.array_equal(file[name][-10:], data[name][-10:])
-                assert file[name].shape == data[name].shape
+            length = len(data[name])
+            for file in (bare, memory["1.1"], server["1.1"]):
+                for start in (0, length - min(10, length)):
+                    some = slice(start, start + min(10, length))
+                    if not np.array_equal(file[name][some], data[name][some]):
+                        raise RuntimeError(f"{file.file.filename}: {name} is not what was sent")
+                if file[name].shape != data[name].shape:
+                    raise RuntimeError(f"{file.file.filename}: {name} has {file[name].shape}")
 
 
 if __name__ == "__main__":

@@ -126,11 +126,14 @@ def test_a_point_of_one_stream_wakes_a_group(
 
 def test_the_last_seal_wakes_a_group(store, scan, reader, background, monkeypatch):
     waits = waiting_in(store, monkeypatch)
-    future = background(CursorGroup(reader.streams).read)
+    group = CursorGroup(reader.streams)
+    future = background(group.read)
     assert waits.wait(LONG_S)
+    assert not group.ended
     scan.close()
     with pytest.raises(EndOfStream):
         future.result(LONG_S)
+    assert group.ended
 
 
 def test_a_seal_wakes_who_waits_for_it(store, scan, reader, background, monkeypatch):

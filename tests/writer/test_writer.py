@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from tests.h5api.live import external, group, root, soft, stream
-from tests.writer.kit import contents, new_scan, running
+from tests.writer.kit import LONG_S, contents, new_scan, running
 
 from blissdata import DataStore, Scan
 from blissdata.checked_hdf5 import CheckedFile
@@ -57,6 +57,58 @@ def with_layout(store: DataStore, path: Path, layout: dict[str, Any], **streams:
             for one in points if isinstance(points, list) else [points] * bool(len(points)):
                 made[name].send(one)
     return scan
+
+
+# ---------------------------------------------------------------------------------- many streams
+
+
+def test_streams_are_caught_up_with_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, plain_store: DataStore, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(follower, "TOGETHER", 3)
+    monkeypatch.setattr(follower, "READS_AT_ONCE", 2)
+    data = {f"s{i}": np.arange(1000 + i) * (i + 1) for i in range(10)}
+    with new_scan(plain_store, tmp_path / "a.h5") as scan:
+        streams = {name: scan.create_stream(name, dtype="i8") for name in data}
+        scan.info["mapping"] = {name: ({}, "STREAM", name) for name in data}
+        scan.prepare()
+        scan.start()
+        for i, (name, points) in enumerate(data.items()):
+            half = points[: len(points) // 2] if i % 3 else points
+            for start in range(0, len(half), 100):
+                streams[name].send(half[start : start + 100])
+            if not i % 3:
+                streams[name].seal()
+        with running(plain_store, tmp_path) as writer:
+            deadline = time.monotonic() + LONG_S
+            while not any(one.points for one in writer.writer.progress.values()):
+                assert time.monotonic() < deadline, "nothing is committed"
+                time.sleep(0.005)
+            for i, (name, points) in enumerate(data.items()):
+                if i % 3:
+                    streams[name].send(points[len(points) // 2 :])
+            scan.close()
+            writer.wait_written(scan)
+    with h5py.File(tmp_path / "a.h5") as file:
+        for name, points in data.items():
+            np.testing.assert_array_equal(file["1.1"][name], points)
+
+
+def test_large_points_are_read_fewer_streams_at_a_time() -> None:
+    assert follower.together({}) == []
+    assert follower.together({"a": 8, "b": 8}) == [["a", "b"]]
+    assert [len(some) for some in follower.together(dict.fromkeys(map(str, range(40)), 8))] == [
+        16,
+        16,
+        8,
+    ]
+    image = 1 << 21
+    assert follower.together({"a": image, "b": image, "c": 8}) == [["a"], ["b"], ["c"]]
+    assert follower.together({"a": 8, "b": image, "c": 1 << 15, "d": 1 << 15}) == [
+        ["a"],
+        ["b"],
+        ["c", "d"],
+    ]
 
 
 # ---------------------------------------------------------------------------------- many scans

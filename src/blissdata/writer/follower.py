@@ -93,7 +93,7 @@ READS_AT_ONCE = 1024
 HELD_AT_ONCE_NBYTES = 1 << 22
 """As `HELD_NBYTES`, meanwhile: the smaller, the sooner the disk has something to do."""
 
-SYNC_NBYTES = 1 << 26
+SYNC_NBYTES = 1 << 24
 """After so much the disk begins with what it was given [bytes]: the less is left for the end."""
 
 LOOK_S = 1.0
@@ -490,11 +490,11 @@ class Follower:
     def _append(self, held: Mapping[str, Sequence[tuple[int, Any]]]) -> None:
         for target in self._targets.values():
             with target.file.use():
-                lengths = target.entry.lengths()
-                for name, paths in target.plan.streams.items():
-                    for path in paths:
-                        if name in held and path in lengths:
-                            _append(target.entry, path, lengths[path], held[name])
+                for name, blocks in held.items():
+                    for path in target.plan.streams.get(name, ()):
+                        length = target.entry.length(path)
+                        if length is not None:
+                            _append(target.entry, path, length, blocks)
         self._dirty = True
 
     # ------------------------------------------------------------------------------ committing

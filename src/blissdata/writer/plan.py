@@ -11,6 +11,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, Literal, TypeAlias
 
@@ -256,7 +257,7 @@ Step: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """All steps for one entry, a group before what is in it, and what is wrong in the layout."""
 
@@ -276,8 +277,8 @@ class Plan:
         found = top.attributes.get("NX_class") if isinstance(top, GroupStep) else None
         return found is not None and found.tolist() in (b"NXentry", "NXentry")
 
-    @property
-    def streams(self) -> dict[str, list[str]]:
+    @cached_property
+    def streams(self) -> Mapping[str, Sequence[str]]:
         """The streams that are written: the paths of their datasets by name."""
         found: dict[str, list[str]] = {}
         for step in self.steps:

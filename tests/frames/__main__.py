@@ -19,6 +19,10 @@ from blissdata.testing.servers import TestServer
 AT_ONCE = 5
 """Detectors that live, and are killed, beside one another."""
 
+RUNS = ((10_000, (512, 512), 0.0), (500, (2048, 2048), 0.0), (2000, (512, 512), 100.0))
+"""Frames, their shape, how many per second: as many as the machine allows, which leaves readers behind the ring,
+and so few that they keep up."""
+
 
 def main() -> None:
     """Runs all parts, or those that are named; exit code 1 if anything was wrong."""
@@ -38,10 +42,10 @@ def main() -> None:
         os.environ[ROOTS_VARIABLE] = name
         url, directory = runs.prepared(server.url), Path(name)
         if "readers" in options.parts:
-            for frames, shape in ((10_000, (512, 512)), (500, (2048, 2048))):
+            for frames, shape, rate in RUNS:
                 count = max(10, int(frames * options.scale))
                 file = directory / "run.h5"
-                run = runs.everybody_reads(url, file, count, shape)
+                run = runs.everybody_reads(url, file, count, shape, rate=rate)
                 print(run, flush=True)
                 file.unlink()
                 wrong += sum(got["wrong"] + got["gone"] for got in run.readers.values())

@@ -100,13 +100,12 @@ class Run:
 
 
 def everybody_reads(
-    url: str, file: Path, frames: int, shape: tuple[int, int], slots: int = 64
+    url: str, file: Path, frames: int, shape: tuple[int, int], slots: int = 64, rate: float = 0.0
 ) -> Run:
-    """A run that is saved, with a fast, a slow and a remote reader, and one that comes afterwards. The file
-    stays."""
-    detector = program(
-        "detector", url, "--frames", frames, "--slots", slots, "--save", file, "--shape", *shape
-    )
+    """A run that is saved, with a fast, a slow and a remote reader, and one that comes afterwards; as fast as
+    it goes, or so many frames per second. The file stays."""
+    how = ["--frames", frames, "--slots", slots, "--save", file, "--rate", rate, "--shape", *shape]
+    detector = program("detector", url, *how)
     with running(detector), ExitStack() as stack:
         key = line(detector).partition(" ")[2]
         readers = {name: program("reader", url, key, *how) for name, how in READERS.items()}

@@ -89,6 +89,20 @@ def _no_notifications() -> dict[str, Any]:
 _NO_NOTIFICATIONS = _no_notifications()
 """Options for connections to a unix socket."""
 
+
+def _driver_info() -> dict[str, Any]:
+    """What the client calls itself to the server. Newer versions ask the installed packages for it, at
+    every connection and for longer than a connection takes, unless they are told."""
+    try:
+        from redis.driver_info import DriverInfo
+    except ImportError:
+        return {}
+    return {"driver_info": DriverInfo()}
+
+
+_DRIVER_INFO = _driver_info()
+"""Options for connections of every kind."""
+
 _KNOWS_PROTOCOLS = redis.VERSION >= (5,)
 """Earlier ones speak RESP2, and have no option for it."""
 
@@ -199,6 +213,7 @@ def make_client(url: str, options: Mapping[str, Any] | None = None) -> redis.Red
         "retry": Retry(NoBackoff(), 0),
         "retry_on_timeout": False,
         "socket_timeout": SOCKET_TIMEOUT_S,
+        **_DRIVER_INFO,
     }
     if _KNOWS_PROTOCOLS:
         # What every version of the client spoke once; searches answer five times as fast in it.

@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -823,12 +823,14 @@ def test_it_does_not_fill_up(tmp_path: Path) -> None:
 def test_its_tracker_keeps_it_from_nothing_and_ends_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BLISSDATA_IDLE_S", "4")
-    url = ensure_running()
-    until(lambda: trackers_below(tmp_path))
-    until(lambda: "blissdata-local-upkeep" in str(ask(url, "CLIENT", "LIST")))
-    assert status().clients == 0
-    until(lambda: not servers_below(tmp_path), 30)
+    monkeypatch.setenv("BLISSDATA_IDLE_S", "1")
+    with closing(make_client(ensure_running())) as kept_by_us:
+        kept_by_us.ping()
+        until(lambda: trackers_below(tmp_path))
+        until(lambda: "blissdata-local-upkeep" in str(kept_by_us.client_list()))
+        assert status().clients == 1  # which is ours
+        kept_by_us.connection_pool.disconnect()
+    until(lambda: not servers_below(tmp_path))
 
 
 def test_a_tracker_does_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:

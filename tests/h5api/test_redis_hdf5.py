@@ -274,6 +274,30 @@ def test_iterating_the_file_stops_when_the_time_is_up(store: DataStore) -> None:
     assert list(File(PATH, data_store=store, timeout=0)) == ["1.1"]
 
 
+def test_iterating_the_file_goes_on_when_scans_are_deleted(store: DataStore) -> None:
+    scans = {number: started(store, group(x=number), number)[0] for number in (1, 2, 3)}
+    pending = new_scan(store, 4)
+    f = File(PATH, data_store=store)
+    seen: list[str] = []
+
+    def follow() -> None:
+        for name in f:
+            seen.append(name)
+            if name == "1.1":
+                for scan in (scans[1], scans[2], pending):  # given, to be given, not prepared yet
+                    store.delete_scan(scan.key, force=True)
+                wait_until(lambda: list(f.keys()) == ["3.1"])
+            if name == "5.1":
+                return
+
+    with running(follow):
+        wait_until(lambda: "3.1" in seen)
+        started(store, group(), 5)
+    assert seen == ["1.1", "2.1", "3.1", "5.1"]  # as they were when the iteration began
+    assert "2.1" not in f
+    assert list(f.keys()) == ["3.1", "5.1"]
+
+
 def test_a_scan_that_is_not_prepared_is_waited_for(store: DataStore) -> None:
     scan = new_scan(store, 1)
     f = File(PATH, data_store=store)

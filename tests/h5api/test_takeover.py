@@ -385,6 +385,27 @@ def test_a_file_that_comes_grows_or_goes_is_looked_at_anew(
         wait_until(lambda: list(f.keys()) == [])
 
 
+def test_a_file_that_is_replaced_under_a_reader_is_read_as_it_is_now(
+    memory_store: DataStore, path: str
+) -> None:
+    written(path)
+    with File(path, data_store=memory_store) as f:
+        entry, d, cam = f["1.1"], f["1.1/d"], f["1.1/cam"]
+        assert (d[3], cam.shape, cam[1, 0, 0]) == (3, (12, 2, 3), 6)
+        with h5py.File(f"{path}.new", "w") as file:
+            file["1.1/d"] = np.arange(5) + 100
+            file["1.1/more"] = 1
+        os.replace(f"{path}.new", path)
+        assert (d[3], d.shape, d.dtype) == (103, (5,), np.arange(5).dtype)
+        with pytest.raises(IndexError):
+            d[5]
+        with pytest.raises(DataFileError, match="cam"):
+            cam[0]
+        wait_until(lambda: list(entry) == ["d", "more"])
+        with pytest.raises(KeyError, match=r"No such path: '/1\.1/cam'"):
+            entry["cam"]
+
+
 def test_a_file_that_is_cut_under_a_reader_is_an_error_that_says_so(
     memory_store: DataStore, path: str
 ) -> None:

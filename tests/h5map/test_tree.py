@@ -234,6 +234,13 @@ class TestChecks:
         assert one.startswith("/d, attribute 'big': 80000 bytes are too many")
         assert told(group(d=list(range(10_000)))) == []
 
+    def test_a_name_of_an_attribute_that_is_too_long(self) -> None:
+        (one,) = told(group(d=Dataset(value=1, attributes={"é" * 33_000: 1})))
+        assert one.endswith("names of attributes up to 65000 bytes, not of 66000")
+        (one,) = told(Group(attributes={"n" * 40_000: list(range(4_000))}))
+        assert "32000 bytes are too many for an attribute of HDF5" in one
+        assert told(Group(attributes={"n" * 60_000: 1}, children={"n" * 70_000: 1})) == []
+
     def test_an_attribute_of_no_hdf5_type(self) -> None:
         (one,) = told(group(d=Dataset(value=1, attributes={"t": "a\0b"})))
         assert one.startswith("/d, attribute 't': HDF5 cannot hold text with a NUL")
@@ -361,7 +368,7 @@ class TestBesideH5py:
 
     @pytest.mark.parametrize(
         ("values", "fits"),
-        [([0] * 8_125, True), ([0] * 8_300, False), ([1j], True)],
+        [([0] * 8_124, True), ([0] * 8_300, False), ([1j], True)],
         ids=["", "large", "z"],
     )
     def test_attributes(self, file: h5py.File, values: Any, fits: bool) -> None:
@@ -386,6 +393,12 @@ class TestBesideH5py:
     def test_names(self, file: h5py.File, name: str) -> None:
         with pytest.raises(ValueError, match="create group"):
             file.create_group(name)
+
+    def test_long_names(self, file: h5py.File) -> None:
+        file.create_group("n" * 70_000).attrs["a" * 60_000] = 1
+        assert dict(file["n" * 70_000].attrs) == {"a" * 60_000: 1}
+        with pytest.raises((OSError, KeyError)):
+            file.attrs["a" * 65_600] = 1
 
     def test_external_files(self, file: h5py.File) -> None:
         with pytest.raises(ValueError, match="external"):

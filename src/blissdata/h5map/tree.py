@@ -34,6 +34,7 @@ from blissdata.h5map.mistakes import Mistake, explain, joined, refuse
 __all__ = [
     "Item",
     "Mistake",
+    "check_attribute_name",
     "check_info",
     "check_layout",
     "check_prepared",
@@ -47,7 +48,7 @@ __all__ = [
 Item: TypeAlias = Group | Dataset | ExternalBinaryDataset | VirtualDataset | SoftLink | ExternalLink
 
 MAX_ATTRIBUTE_NBYTES = 65_000
-"""An attribute stands in an object header message, which HDF5 limits to 64 KiB, head included."""
+"""An attribute stands in an object header message, which HDF5 limits to 64 KiB, head and name included."""
 
 _VLEN_NBYTES = 16
 """What a text takes in an attribute: its length and where it is."""
@@ -319,18 +320,37 @@ def _columns(compound: Compound) -> Iterator[str]:
 
 
 def _attribute(name: str, value: Any, streams: frozenset[str]) -> Iterator[str]:
-    if not name or "\0" in name:
-        yield f"HDF5 has no attributes of the name {name[:60]!r}"
+    try:
+        check_attribute_name(name)
+    except LayoutError as error:
+        yield str(error)
+        return
     wrong = list(_value(value, streams))
     yield from wrong
     if not wrong and not isinstance(value, Stream):
         array = value.decode()
         nbytes = array.size * _stored_nbytes(array.dtype)
-        if nbytes > MAX_ATTRIBUTE_NBYTES:
+        if nbytes + _text_nbytes(name) > MAX_ATTRIBUTE_NBYTES:
             yield (
                 f"{nbytes} bytes are too many for an attribute of HDF5, which holds "
-                f"{MAX_ATTRIBUTE_NBYTES}: make it a dataset"
+                f"{MAX_ATTRIBUTE_NBYTES}, name included: make it a dataset"
             )
+
+
+def check_attribute_name(name: str) -> None:
+    """Raises `LayoutError` for a name that HDF5 gives no attribute. With one of 64 KiB it would make a
+    file that it cannot read (seen with HDF5 2.0)."""
+    if not name or "\0" in name:
+        raise LayoutError(f"HDF5 has no attributes of the name {name[:60]!r}")
+    nbytes = _text_nbytes(name)
+    if nbytes > MAX_ATTRIBUTE_NBYTES:
+        raise LayoutError(
+            f"HDF5 has names of attributes up to {MAX_ATTRIBUTE_NBYTES} bytes, not of {nbytes}"
+        )
+
+
+def _text_nbytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
 
 
 def _stored_nbytes(dtype: np.dtype[Any]) -> int:

@@ -29,6 +29,7 @@ from blissdata.h5map.hdf5_items import (
     VirtualSource,
 )
 from blissdata.h5map.mistakes import Mistake
+from blissdata.h5map.tree import check_attribute_name
 
 __all__ = [
     "Compression",
@@ -357,8 +358,7 @@ def _attributes(
     named: dict[str, str] = {}
     for name, value in found.items() if isinstance(found, Mapping) else ():
         try:
-            if not name or "\0" in name:
-                raise LayoutError(f"HDF5 has no attributes of the name {name[:60]!r}")
+            check_attribute_name(name)
             stream = _stream(value, streams)
             if stream is None:
                 values[name] = _decoded(value, path)

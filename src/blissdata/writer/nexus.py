@@ -595,7 +595,7 @@ class _Growing:
         self.length = stop
 
     def _write(self, start: int, block: Any) -> None:
-        """Points from `start` on; what h5py's own indexing does, at a quarter of its price, and it takes
+        """Points from `start` on; what h5py's own indexing does, at a third of its price, and it takes
         arrays of one length for one array."""
         there = self._id.get_space()
         zeros = (0,) * len(self._inner)

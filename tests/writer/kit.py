@@ -17,7 +17,7 @@ from blissdata import DataStore, Scan
 from blissdata.data_roots import DataRoots
 from blissdata.writer import follower, service
 from blissdata.writer.nexus import MARKS
-from blissdata.writer.report import ScanReport, read_report
+from blissdata.writer.report import Event, ScanReport, read_report
 from blissdata.writer.service import Writer
 
 LONG_S = 20.0
@@ -36,9 +36,14 @@ class Running:
 
     def __init__(self, store: DataStore, root: Path, **options: Any) -> None:
         self.said: list[str] = []
+        self.events: list[Event] = []
         self.store = store
         self.writer = Writer(
-            store, DataRoots((str(root),), "given by the test"), say=self.said.append, **options
+            store,
+            DataRoots((str(root),), "given by the test"),
+            say=self.said.append,
+            watch=self.events.append,
+            **options,
         )
         self._thread = threading.Thread(target=self.writer.run, name="writer of the test")
         self._thread.start()

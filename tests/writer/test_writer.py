@@ -194,6 +194,57 @@ def test_a_failed_scan_is_tried_again_when_somebody_says_so(
         assert len(file["1.1/measurement/counter"]) == 50
 
 
+def test_a_writer_that_stands_by_asks_the_one_that_works_to_try_again(
+    server: TestServer, plain_store: DataStore, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_text("a file where a directory should be")
+    with DataStore(server.url) as other, running(plain_store, tmp_path) as writer:
+        scan = measured(plain_store, tmp_path / "a" / "b.h5")
+        writer.wait_failed(scan)
+        writer.wait("FAILED", "mend that, then blissdata write --retry", f"record {scan.key} FILE")
+        (tmp_path / "a").unlink()
+        with running(other, tmp_path, retry=[scan.key, "another"]) as second:
+            second.wait("nothing to try again: no scan another has failed")
+            second.wait(f"asked to try scan {scan.key} again")
+            writer.wait_written(scan)
+    assert plain_store.pins() == []
+    with h5py.File(tmp_path / "a" / "b.h5") as file:
+        assert len(file["1.1/measurement/counter"]) == 50
+
+
+@pytest.mark.parametrize("left", [0, 30], ids=["all in memory", "some gone"])
+def test_a_file_that_was_removed_is_made_anew_of_what_there_is(
+    plain_store: DataStore, tmp_path: Path, left: int
+) -> None:
+    path = tmp_path / "a.h5"
+    with running(plain_store, tmp_path) as writer:
+        scan = new_scan(plain_store, path)
+        counter = scan.create_stream("counter", dtype="i8")
+        scan.prepare()
+        scan.start()
+        for first in (1, 31):
+            counter.send(np.arange(first, first + 30))
+            counter.join()
+        writer.wait("writing /")
+        path.unlink()
+        scan.stop()
+        scan.close()
+        writer.wait_failed(scan)
+    plain_store.event_log.trim({counter.key: left})
+    with running(plain_store, tmp_path, retry=True) as writer:
+        if left:
+            writer.wait("FAILED", scan.key, f"points 0 to {left - 1} of stream 'counter'")
+        else:
+            writer.wait_written(scan)
+    with h5py.File(path) as file:
+        entry = file["1.1"]
+        found = entry["instrument/counter/data"][:]
+        assert found.tolist() == [0] * left + list(range(left + 1, 61))
+        assert entry.attrs["blissdata_state"] == ("FAILED" if left else "SUCCEEDED")
+        missing = json.loads(entry.attrs.get("blissdata_missing", "{}"))
+        assert missing == ({"/1.1/instrument/counter/data": [[0, left]]} if left else {})
+
+
 def test_a_failed_scan_is_forgotten_when_its_pin_is_removed(
     plain_store: DataStore, tmp_path: Path
 ) -> None:
@@ -279,8 +330,14 @@ def test_mistakes_in_a_layout_cost_these_items_alone(
     )
     layout["children"][""] = 1
     with running(plain_store, tmp_path) as writer:
-        scan = with_layout(plain_store, tmp_path / "a.h5", layout, a=np.arange(5.0))
+        scan = with_layout(
+            plain_store, tmp_path / "a.h5", layout, a=np.arange(5.0), forgotten=np.arange(3.0)
+        )
         writer.wait_written(scan)
+    (written,) = [event.scan for event in writer.events if event.kind == "written"]
+    assert written.remarks[0] == "the layout has no place for: 'forgotten'"
+    assert "a.h5::/1.1/unknown: the scan has no stream 'nobody'" in "\n".join(written.remarks)
+    assert written.remarks[-1] == "… and 2 more"
     with h5py.File(tmp_path / "a.h5") as file:
         entry = file["1.1"]
         assert list(entry) == ["points", "nowhere", "last", "end_time"]
@@ -723,7 +780,8 @@ def test_a_file_that_others_damage_while_it_is_written_fails_its_scan_alone(
         scan.close()
         assert words in writer.wait_failed(scan).reason
         line = writer.wait("FAILED", scan.key)
-        assert f"--retry, or give the points up: blissdata pins --remove {scan.key} writer" in line
+        assert "--retry" in line
+        assert f"give the points up: blissdata pins --remove {scan.key} writer" in line
         writer.wait_written(measured(plain_store, tmp_path / "b.h5"))
     assert [pin.scan_key for pin in plain_store.pins()] == [scan.key]
     assert damage is not truncate or path.stat().st_size == 100

@@ -45,7 +45,8 @@ examples:
   blissdata write --roots /data/visitor --url redis://host:6379
   BLISSDATA_DATA_ROOTS=/data/visitor blissdata write
   blissdata write --roots /data --retry           those that have failed are tried again
-  blissdata write --roots /data --retry KEY       this one alone; `blissdata status` has the keys
+  blissdata write --roots /data --retry KEY       this one alone; `blissdata status` has the keys. Where
+                                                  another writer is at work, that one is asked to
   blissdata write --roots /data --all             also scans that ended before any writer ran: it says
                                                   how many of them have no file when it begins
   blissdata write --roots /data --json | jq -r 'select(.event == "failed") | .reason'

@@ -559,7 +559,8 @@ def _superblock(descriptor: int, path: str) -> bytes:
 def _require_superblock(head: bytes, path: str) -> None:
     if len(head) < 48 or head[:8] != _SIGNATURE or head[8] not in (2, 3) or head[9] != 8:
         raise FileWriteRefusedError(
-            f"{path} is not an HDF5 file as this writer makes them: it will not change it"
+            f"{path} is not an HDF5 file as this writer makes them: it will not change it. Move it away, or "
+            "save the scan to another file"
         )
 
 

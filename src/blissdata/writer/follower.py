@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from blissdata.writer.files import OpenFiles
     from blissdata.writer.nexus import Entry, NexusFile
 
-__all__ = ["PIN", "Follower", "Outcome", "Progress", "files_of", "together"]
+__all__ = ["PIN", "Follower", "Outcome", "Progress", "files_of", "together", "what_now"]
 
 _logger = logging.getLogger(__name__)
 
@@ -336,6 +336,19 @@ class Follower:
         self.progress.remarks = remarks
         self._dirty = True
 
+    def _remark_unplaced(self) -> None:
+        """Says which streams the layout has no place for: nobody else would notice."""
+        steps = [step for target in self._targets.values() for step in target.plan.steps]
+        placed = {name for target in self._targets.values() for name in target.plan.streams}
+        for step in steps:
+            placed.update(getattr(step, "attribute_streams", {}).values())
+        unplaced = [repr(name) for name in self._scan.stream_names if name not in placed]
+        if unplaced:
+            more = f" and {len(unplaced) - 10} more" if len(unplaced) > 10 else ""
+            remark = f"the layout has no place for: {', '.join(unplaced[:10])}{more}"
+            _logger.warning("Scan %s: not written: %s", self._scan.key, remark)
+            self.progress.remarks.insert(0, remark)
+
     # ------------------------------------------------------------------------------ points
 
     def _read_streams(self) -> None:
@@ -556,6 +569,7 @@ class Follower:
     def _finish(self) -> None:
         """The scan is closed, and everything is read."""
         self._carry_out()
+        self._remark_unplaced()
         for target in self._targets.values():
             images = self._images_of(target)
             with target.file.use():
@@ -574,7 +588,8 @@ class Follower:
         if failed:
             self.progress.outcome = "failed"
             self.progress.reason = "; ".join(self._failures.values())
-            self._say(f"FAILED {self._where()}: {self.progress.reason}")
+            told = f"FAILED {self._where()} (scan {self._scan.key}): {self.progress.reason}"
+            self._say(f"{told}. {what_now(self._scan.key, pinned=self._pin is not None)}")
         else:
             self._be_done("written")
             self._say(f"written {self._where()}: {self.progress.points} points")
@@ -679,16 +694,8 @@ class Follower:
             with suppress(BlissdataError):
                 self._take_pin()
         where = self._where() or ", ".join(files_of(self._scan)) or "nowhere"
-        self._say(f"FAILED {where} (scan {self._scan.key}): {reason}. {self._what_now()}")
-
-    def _what_now(self) -> str:
-        """For whoever runs the writer: where the points are, and the next step."""
-        if self._pin is None:
-            return "Its points are not pinned, and may leave the server"
-        return (
-            "What is not written stays on the server: mend that, then start the writer with --retry, or "
-            f"give the points up: blissdata pins --remove {self._scan.key} {PIN}"
-        )
+        now = what_now(self._scan.key, pinned=self._pin is not None)
+        self._say(f"FAILED {where} (scan {self._scan.key}): {reason}. {now}")
 
     def _told(self, error: OSError) -> str:
         where = self._where() or ", ".join(files_of(self._scan))
@@ -782,6 +789,19 @@ def together(nbytes: Mapping[str, int]) -> list[list[str]]:
             room = TOGETHER_NBYTES - size
         found[-1].append(name)
     return found
+
+
+def what_now(scan: str, *, pinned: bool, can_be_mended: bool = True) -> str:
+    """For whoever runs the writer: where the points of a scan that has failed are, and the next step."""
+    if not pinned:
+        return "Its points are not pinned, and may leave the server"
+    mend = (
+        "mend that, then blissdata write --retry" if can_be_mended else "keep the points elsewhere"
+    )
+    return (
+        f"What is not written stays on the server: {mend}; or blissdata record {scan} FILE; or give the points "
+        f"up: blissdata pins --remove {scan} {PIN}"
+    )
 
 
 def _promised(path: str, number: int) -> int:

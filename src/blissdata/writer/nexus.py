@@ -188,7 +188,8 @@ class NexusFile:
         if owner != scan:
             raise FileWriteRefusedError(
                 f"{self.path}::/{name} stays as it is: it is of "
-                f"{'nobody knows which scan' if owner is None else f'scan {owner}'}"
+                f"{'nobody knows which scan' if owner is None else f'scan {owner}'}. Once the file is moved "
+                "away, this scan begins a new one"
             )
         return Entry(self, name, scan, found, streams, pace, self._compression)
 

@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.default import Stream
 from blissdata.streams.event_log import SpanRequest
 from blissdata.writer.files import OpenFiles
-from blissdata.writer.follower import PIN, Follower, Progress
+from blissdata.writer.follower import PIN, Follower, Progress, what_now
 from blissdata.writer.report import (
     MOST_REMARKS,
     Event,
@@ -46,6 +46,7 @@ from blissdata.writer.report import (
 
 if TYPE_CHECKING:
     from blissdata.data_roots import DataRoots
+    from blissdata.redis_engine.backends.abstract import PinState
     from blissdata.redis_engine.pins import Pin
     from blissdata.redis_engine.store import DataStore
     from blissdata.writer.plan import Compression
@@ -55,6 +56,9 @@ __all__ = ["Writer", "freeze_what_is_loaded"]
 _logger = logging.getLogger(__name__)
 
 ROLE = "writer"
+
+RETRY_PIN = "writer-retry"
+"""Name of the pin by which a writer that stands by asks the one that works to try a scan again."""
 
 LISTEN_S = 1.0
 """How long one wait for new scans lasts at most, before everything else is looked at [s]."""
@@ -105,7 +109,8 @@ class Writer:
     """Writes the scans of one store below the roots, until `stop`. Of several on one server, one works
     and the others stand by.
 
-    `retry` are keys of scans that have failed and shall be tried again (True: all of them); `all_scans`
+    `retry` are keys of scans that have failed and shall be tried again (True: all of them), if need be by the
+    one that works; `all_scans`
     takes those as well that were closed before any writer ran. `say` gets lines for people, from any
     thread; `watch` gets what becomes of each scan, in the thread of `run`. Raises
     `FileWriteRefusedError` without roots."""
@@ -158,6 +163,7 @@ class Writer:
                         if not candidate.leads(PATIENCE_S):
                             if not standing_by:
                                 self._say("another writer writes this server's scans: standing by")
+                                self._ask_to_retry()
                             standing_by = True
                             self._stop.wait(LISTEN_S)
                             continue
@@ -185,12 +191,17 @@ class Writer:
     def _begin(self) -> None:
         """Takes in hand what a writer before had, and what is open."""
         before = read_report(self._store)
-        pinned = {pin.scan_key for pin in self._store.pins() if pin.name == PIN}
+        pins = self._store.pins()
+        pinned = {pin.scan_key for pin in pins if pin.name == PIN}
+        asked = self._asked(pins)
         timetag, keys = self._store.search_existing_scans()
         failed = before.failed if before else {}
         self._failed = {
-            key: one for key, one in failed.items() if key in pinned and not self._is_retried(key)
+            key: one
+            for key, one in failed.items()
+            if key in pinned and key not in asked and not self._is_retried(key)
         }
+        self._tell_of_unknown(failed)
         states = self._store.scan_states(keys)
         wanted = [
             key
@@ -245,6 +256,29 @@ class Writer:
     def _is_retried(self, key: str) -> bool:
         return self._retry if isinstance(self._retry, bool) else key in self._retry
 
+    def _tell_of_unknown(self, failed: Collection[str]) -> None:
+        """Says which scans are to be tried again that have not failed."""
+        named = [] if isinstance(self._retry, bool) else [k for k in self._retry if k not in failed]
+        for key in named:
+            self._say(f"nothing to try again: no scan {key} has failed")
+
+    def _ask_to_retry(self) -> None:
+        """Asks the writer that works to try scans again."""
+        report = read_report(self._store)
+        failed = report.failed if report else {}
+        self._tell_of_unknown(failed)
+        for key in filter(self._is_retried, failed):
+            with suppress(ScanNotFoundError, ScanLoadError):
+                self._store.load_scan(key).pin(RETRY_PIN, lasting=True)
+                self._say(f"the other writer is asked to try scan {key} again")
+
+    def _asked(self, pins: Iterable[PinState]) -> set[str]:
+        """The scans that a writer which stands by has asked for, each once."""
+        asked = {pin.scan_key for pin in pins if pin.name == RETRY_PIN}
+        for key in asked:
+            self._store.remove_pin(key, RETRY_PIN)
+        return asked
+
     # ------------------------------------------------------------------------------ one round
 
     def _round(self) -> None:
@@ -283,17 +317,20 @@ class Writer:
             self._roots.place(str(path))
         except DataFileError as error:
             if not quiet:
-                self._say(f"FAILED {path} (scan {key}): {error}")
-                self._fail(scan, str(error))
+                pinned = self._fail(scan, str(error))
+                now = what_now(key, pinned=pinned, can_be_mended=os.path.isabs(str(path)))
+                self._say(f"FAILED {path} (scan {key}): {error}. {now}")
             return
         self._work[key] = _Work(scan, self._pinned(scan))
 
-    def _fail(self, scan: Scan, reason: str) -> None:
-        self._pinned(scan)
+    def _fail(self, scan: Scan, reason: str) -> bool:
+        """Whether its points are pinned."""
+        pin = self._pinned(scan)
         number, path = scan.identity.get("number"), str(scan.identity.get("path"))
         failed = ScanReport(scan.key, number, [path], "failed", reason=reason)
         self._failed[scan.key] = failed
         self._tell("failed", failed)
+        return pin is not None
 
     def _pinned(self, scan: Scan) -> Pin | None:
         try:
@@ -402,10 +439,18 @@ class Writer:
             follower.progress.behind = points
 
     def _forget_decided(self) -> None:
-        """Failed scans whose pin somebody has removed are decided."""
-        if self._failed:
-            pinned = {pin.scan_key for pin in self._store.pins() if pin.name == PIN}
-            self._failed = {key: one for key, one in self._failed.items() if key in pinned}
+        """Failed scans whose pin somebody has removed are decided; others may be asked for again."""
+        if not self._failed:
+            return
+        pins = self._store.pins()
+        pinned = {pin.scan_key for pin in pins if pin.name == PIN}
+        again = self._asked(pins) & self._failed.keys() & pinned
+        self._failed = {
+            key: one for key, one in self._failed.items() if key in pinned and key not in again
+        }
+        for key in again:
+            self._say(f"trying scan {key} again")
+            self._take(key)
 
     def _end(self) -> None:
         self._stop.set()

@@ -75,7 +75,7 @@ def test_serve_runs_until_it_is_told_to_end_and_leaves_nothing(
     assert seen.supervisor_pid == foreground.pid
     foreground.send_signal(number)
     out, err = foreground.communicate(timeout=20)
-    assert foreground.returncode == 0
+    assert foreground.returncode == (130 if number == signal.SIGINT else 0)
     assert "Stopped" in out
     assert err == ""
     assert not status().running

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 
-from blissdata import DataStore
+from blissdata import DataStore, ScanState
 
 COMMANDS = [
     "completion",
@@ -121,3 +122,30 @@ def test_a_terminal_that_knows_no_unicode(
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "gr\\xf6\\xdfe\\u8a66" in out
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_whatever_runs_long_with_130(
+    start: Callable[..., subprocess.Popen[str]], store: DataStore
+) -> None:
+    """What the tests of `serve`, `track`, `write`, `tail`, `top`, `replay`, and `record` do not see. All at once:
+    most of the time goes into starting them."""
+    commands = {
+        "next": start("tail", "next"),
+        "web": start("web", "--port", "0"),
+        "detector": start("simulate-detector", "--shape", "8x8", "--frames", "9999", "--no-server"),
+    }
+    try:
+        _, key = store.get_next_scan(since=0, timeout=60)
+        assert store.load_scan(key).wait_state(ScanState.STARTED, 60)
+        commands["where"] = start("where", key, "--watch", "0.1")
+        assert commands["where"].stdout.readline()
+        assert "http" in commands["web"].stdout.read(60)
+        assert "waiting" in commands["next"].stderr.readline()
+    finally:
+        for process in commands.values():
+            process.send_signal(signal.SIGINT)
+    for name, process in commands.items():
+        _, err = process.communicate(timeout=60)
+        assert (name, process.returncode) == (name, 130), err
+        assert "Traceback" not in err

@@ -131,7 +131,7 @@ def measured(plain_store: DataStore) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        pytest.param(signal.SIGINT, 0, id="Ctrl-C"),
+        pytest.param(signal.SIGINT, 130, id="Ctrl-C"),
         pytest.param(signal.SIGTERM, 143, id="terminated", marks=pytest.mark.slow),
     ],
 )

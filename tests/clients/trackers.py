@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.clients.environments import environment
 from tests.clients.kinds import ALL_KINDS, POINTS, SAVED
 from tests.clients.programs import Program, ProgramError
-from tests.clients.scenarios import Findings
+from tests.clients.scenarios import GONE, Findings
 
 from blissdata.testing.servers import StackServer, TestServer
 
@@ -102,7 +102,7 @@ def tracked(
         look("length of a stream that was trimmed", reader.tell("length", stream="big"), POINTS)
         newest = reader.tell("read", stream="big", index=POINTS - 1)
         look("its newest point", newest, big.point(POINTS - 1))
-        with findings.raises("its first point", "IndexNoMoreThereError"):
+        with findings.raises("its first point", *GONE):
             _until_gone(reader)
         publisher.tell("step", name="stop")
         publisher.tell("step", name="close")

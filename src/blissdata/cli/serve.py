@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from blissdata.cli.exits import INTERRUPTED
+
 if TYPE_CHECKING:
     from blissdata.redis_engine.local_server import ServerStatus
 
@@ -21,6 +23,8 @@ What you say of --fsync, --maxmemory, --pin-limit and --write is kept beside the
 DataStore() starts the server there by itself; the next `blissdata serve` says it anew. --port and
 --beacon hold for this once."""
 
+_STOPPED = "Stopped; the data are there again at the next start."
+
 _EXAMPLES = """\
 examples:
   blissdata serve                        until Ctrl-C
@@ -34,7 +38,7 @@ examples:
                                          a server of its own; DataStore("/data/run7") finds it
   blissdata serve --fsync everysec       faster on slow disks; a power cut may lose the last second
 
-exit codes: 0 it ran (or runs), 1 it could not (the reason is on stderr), 2 wrong usage
+exit codes: 0 it ran (or runs), 1 it could not (the reason is on stderr), 2 wrong usage, 130 Ctrl-C
 """
 
 
@@ -78,11 +82,17 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         in_foreground = True
         print(_greeting(seen), "Ctrl-C stops it.", sep="\n", flush=True)
 
-    seen = local_server.serve(
-        arguments.directory, background=arguments.background, options=options, ready=ready
-    )
+    try:
+        seen = local_server.serve(
+            arguments.directory, background=arguments.background, options=options, ready=ready
+        )
+    except KeyboardInterrupt:
+        if not in_foreground:
+            raise
+        print(_STOPPED)
+        return INTERRUPTED
     if in_foreground or not seen.running:
-        print("Stopped; the data are there again at the next start.")
+        print(_STOPPED)
     else:
         print(_greeting(seen), "It stays until `blissdata stop`.", sep="\n")
     return 0

@@ -129,6 +129,8 @@ def _run(arguments: argparse.Namespace) -> int:
             else:
                 with exits.ending_at_sigterm():
                     _follow(source)
+        except KeyboardInterrupt:
+            return exits.INTERRUPTED
         finally:
             hub.close()
     return 0
@@ -150,7 +152,6 @@ def _follow(source: _Source) -> None:
     with (
         _keys() as pressed,
         Live(console=console, screen=True, auto_refresh=False) as live,
-        contextlib.suppress(KeyboardInterrupt),
     ):
         while True:
             columns, rows = console.size

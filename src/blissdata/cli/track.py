@@ -22,7 +22,7 @@ examples:
   blissdata track --url redis://host:6379 --pin-limit 95%
   memory_tracker --redis-url redis://host:6379      the same, under the name that blissdata 2.x has
 
-exit codes: 0 it was told to end, 1 it could not begin (the reason is printed), 2 wrong usage
+exit codes: 0 told to end (SIGTERM), 1 it could not begin (the reason is printed), 2 wrong usage, 130 Ctrl-C
 """
 
 

@@ -33,7 +33,7 @@ examples:
                                          for other machines, encrypted
   ssh -L 8050:127.0.0.1:8050 beamline    … or through SSH, which needs nothing
 
-exit codes: 0 it ran until Ctrl-C, 1 it could not (the reason is on stderr), 2 wrong usage
+exit codes: 130 Ctrl-C, 1 it could not (the reason is on stderr), 2 wrong usage
 """
 
 PORT = 8050
@@ -145,10 +145,12 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             with exits.ending_at_sigterm():
                 failed = _serve(uvicorn, config, listening, url)
         except KeyboardInterrupt:
-            failed = False
-    if not failed:
-        print("Stopped.")
-    return exits.FAILED if failed else 0
+            print("Stopped.")
+            return exits.INTERRUPTED
+    if failed:
+        return exits.FAILED
+    print("Stopped.")
+    return 0
 
 
 def _serve(uvicorn: Any, config: uvicorn.Config, listening: socket.socket, url: str) -> bool:

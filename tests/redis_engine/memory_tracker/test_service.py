@@ -198,7 +198,7 @@ def test_a_server_that_is_not_prepared_is_an_error_unless_told(
         assert tracker.stop()[0] == 0
         again = start(server.url, "--init-db")  # it is prepared already
         again.wait_for("Memory usage")
-        assert again.stop(signal.SIGINT)[0] == 0
+        assert again.stop(signal.SIGINT)[0] == 130
 
 
 def test_nobody_there_is_an_error(tmp_path: Path, start: Start) -> None:

@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BlissdataError, BrokenPipeError) as error:
         logging.getLogger(__name__).error("%s", error)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # as shells say it
     return 0
 
 

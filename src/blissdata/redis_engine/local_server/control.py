@@ -136,7 +136,8 @@ def serve(
     most `timeout` [s]. In the foreground: calls `ready` when it serves, and blocks until SIGTERM,
     SIGINT, SIGHUP or `stop`; only in the main thread, and signals are handled meanwhile.
 
-    Returns what the server looked like when it was ready.
+    Returns what the server looked like when it was ready. After SIGINT it raises `KeyboardInterrupt` instead,
+    once the server has stopped.
     """
     options = options or ServerOptions()
     deadline = time.monotonic() + timeout
@@ -174,7 +175,10 @@ def _serve_here(
         return True
 
     place.trim_log()
-    Supervisor(place, options, "person", is_ready).run()
+    supervisor = Supervisor(place, options, "person", is_ready)
+    supervisor.run()
+    if supervisor.interrupted:
+        raise KeyboardInterrupt
     return seen[0] if seen else status(place.directory)
 
 

@@ -88,6 +88,11 @@ class Supervisor:
         self._tracker = TrackerProcess(place)
         self._writer = WriterProcess(place)
 
+    @property
+    def interrupted(self) -> bool:
+        """True if it was Ctrl-C that told it to leave."""
+        return self._signals.interrupted
+
     def run(self) -> None:
         """Serve until told to leave, or until nobody needs the server. Calls `ready` once it
         answers, which says whether somebody waited for that. Blocks. Raises `LocalServerError` if it does not come up, or not again."""
@@ -429,6 +434,7 @@ class _Signals:
     def __init__(self) -> None:
         self.leave = False
         self.stay = False
+        self.interrupted = False
         self._before: dict[int, Any] = {}
         self._before_fd = -1
         self._pipe = (-1, -1)
@@ -468,8 +474,9 @@ class _Signals:
             while os.read(self._pipe[0], 4096):
                 pass
 
-    def _told_to_leave(self, *_: object) -> None:
+    def _told_to_leave(self, number: int, _: FrameType | None) -> None:
         self.leave = True
+        self.interrupted = self.interrupted or number == signal.SIGINT
 
     def _told_to_stay(self, *_: object) -> None:
         self.stay = True

@@ -19,6 +19,9 @@ __all__ = ["main", "say_on_stdout", "track"]
 
 _logger = logging.getLogger("blissdata.redis_engine.memory_tracker")
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 + SIGINT, as shells say it."""
+
 FORMAT = "%(asctime)s %(levelname)s: %(message)s"
 
 
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def track(url: str | None, options: Options, init_db: bool) -> int:
-    """Keeps the server at `url` until SIGTERM or SIGINT; the exit code."""
+    """Keeps the server at `url` until SIGTERM or SIGINT; the exit code, after SIGINT that of shells."""
     try:
         store = _open(url, init_db)
     except StoreError as error:
@@ -55,9 +58,9 @@ def track(url: str | None, options: Options, init_db: bool) -> int:
             return 1
         service = Service(store, options)
         service.announce(info)
-        with _ended_by_signals(service):
+        with _ended_by_signals(service) as came:
             service.run()
-    return 0
+    return INTERRUPTED if signal.SIGINT in came else 0
 
 
 def _open(url: str | None, init_db: bool) -> DataStore:
@@ -87,13 +90,17 @@ def say_on_stdout() -> Iterator[None]:
 
 
 @contextmanager
-def _ended_by_signals(service: Service) -> Iterator[None]:
+def _ended_by_signals(service: Service) -> Iterator[list[int]]:
+    """The signals that came."""
+    came: list[int] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
         service.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

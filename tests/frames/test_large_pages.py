@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from blissdata.streams.frames.large_pages import LARGE_PAGE, reserve_large_pages
+from blissdata.streams.frames.large_pages import reserve_large_pages
 from blissdata.streams.frames.ring import DIRECTORY_VARIABLE
+from blissdata.streams.large_pages import LARGE_PAGE
 
 MIB = 2**20
 SIZE = 2 * LARGE_PAGE + MIB

@@ -33,7 +33,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -53,6 +52,7 @@ from blissdata.exceptions import (
 from blissdata.streams.durability import Durability
 from blissdata.streams.encoding.base import EncodedBatch, StreamEncoder
 from blissdata.streams.event_log import AppendRequest, EventLog, SealRequest
+from blissdata.streams.large_pages import LARGE_PAGE, private_memory
 
 __all__ = ["Publisher", "StreamSink"]
 
@@ -70,9 +70,6 @@ Valkey refuse a `proto-max-bulk-len` below 1 MiB."""
 
 MAX_IDLE_MEMORY = 64 * 2**20
 """How much memory of payloads that arrived is kept for the next ones [bytes]."""
-
-LARGE_PAGE = 2**21
-"""Payloads of this size or more are kept in large pages where the system has them [bytes]."""
 
 MAX_LOOSE = 512
 """How many points of one stream may lie loose, not yet counted for the queue's limit."""
@@ -256,14 +253,10 @@ class _Memory:
 
 
 def _fresh(nbytes: int) -> bytearray | mmap.mmap:
-    """Memory that the system is to give in large pages, where it has them: a page fault for every 4 KiB
-    takes several times as long as copying a frame."""
+    """Memory for a payload, in large pages if it fills one and the system has them."""
     if nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return bytearray(nbytes)
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
+    return private_memory(nbytes)
 
 
 class _Mark:

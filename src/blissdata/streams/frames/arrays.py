@@ -6,16 +6,14 @@ been woken.
 
 from __future__ import annotations
 
-import mmap
 import threading
-from contextlib import suppress
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blissdata.streams.frames.large_pages import LARGE_PAGE
+from blissdata.streams.large_pages import LARGE_PAGE, private_memory
 
 __all__ = ["ArrayMemory"]
 
@@ -35,11 +33,7 @@ class _Block:
     __slots__ = ("_memory", "address", "nbytes")
 
     def __init__(self, nbytes: int) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # a fork gets a copy
-        self._memory = mmap.mmap(-1, nbytes + LARGE_PAGE, flags=flags)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            with suppress(OSError):  # a kernel without
-                self._memory.madvise(mmap.MADV_HUGEPAGE)
+        self._memory = private_memory(nbytes + LARGE_PAGE)
         start = np.frombuffer(self._memory, np.uint8).ctypes.data
         self.address = -(-start // LARGE_PAGE) * LARGE_PAGE
         self.nbytes = nbytes

@@ -6,10 +6,9 @@ import ctypes
 import mmap
 import os
 
-__all__ = ["LARGE_PAGE", "reserve_large_pages"]
+from blissdata.streams.large_pages import LARGE_PAGE
 
-LARGE_PAGE = 2**21
-"""Size of a large page [bytes]."""
+__all__ = ["reserve_large_pages"]
 
 _SMALL_PAGE = 4096
 

@@ -116,6 +116,53 @@ def test_a_full_disk_fails_the_scan_and_keeps_its_points_until_somebody_decides(
     assert f"written {path}::/2.1: 12 points" in log
 
 
+DISK_OF_ITS_OWN = ["unshare", "--map-root-user", "--mount"]
+"""What starts a program that sees disks which nobody else sees."""
+
+
+def may_have_a_disk() -> bool:
+    """Whether this machine lets a program have one."""
+    if not (shutil.which("unshare") and shutil.which("nsenter")):
+        return False
+    mount = ["sh", "-c", "mount -t tmpfs -o size=1m none /mnt"]
+    done = subprocess.run([*DISK_OF_ITS_OWN, *mount], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_disk_that_was_full_and_has_room_again_takes_the_rest(
+    server: TestServer, plain_store: DataStore, tmp_path: Path
+) -> None:
+    if not may_have_a_disk():
+        pytest.skip("no program may have a disk of its own here")
+    root = tmp_path / "data"
+    root.mkdir()
+    mounted = ["sh", "-c", 'mount -t tmpfs -o size=8m none "$0" && exec "$@"', str(root)]
+    with writing(server, root, start=[*DISK_OF_ITS_OWN, *mounted]) as process:
+        seen = Path(f"/proc/{process.pid}/root{root}/large.h5")
+        waited(plain_store, lambda report: report.running)
+        scan = publish(plain_store, root / "large.h5", 1, 12)
+        report = waited(plain_store, lambda r: scan.key in r.failed)
+        assert "No space left on device" in report.failed[scan.key].reason
+        assert [pin.scan_key for pin in plain_store.pins()] == [scan.key]
+        with h5py.File(seen) as file:
+            images = file["1.1/instrument/image/data"]
+            assert all((images[i] == i).all() for i in range(len(images)))
+        inside = ["nsenter", "--target", str(process.pid), "--user", "--mount"]
+        larger = ["mount", "-o", "remount,size=64m", str(root)]
+        subprocess.run([*inside, "--preserve-credentials", *larger], check=True)
+        with DataStore(server.url) as other, running(other, root, retry=True) as second:
+            second.wait("asked to try")
+            waited(plain_store, lambda report: report.written == 1 and not report.scans)
+        with h5py.File(seen) as file:
+            images = file["1.1/instrument/image/data"]
+            assert len(images) == 12
+            assert all((images[i] == i).all() for i in range(12))
+        assert os.listdir(seen.parent) == ["large.h5"]
+    assert plain_store.pins() == []
+    assert os.listdir(root) == []  # it was on the other disk
+
+
 @pytest.mark.skipif(
     bool(AS_ANYBODY) and not shutil.which("setpriv"), reason="root may write everywhere"
 )
@@ -217,7 +264,7 @@ def test_scans_have_bars_on_a_terminal_and_programs_read_events_as_long_as_they_
 def test_ctrl_c_amid_a_large_backlog_leaves_a_whole_file_that_the_next_writer_finishes(
     server: TestServer, plain_store: DataStore, tmp_path: Path
 ) -> None:
-    images, root = 200, tmp_path / "data"
+    images, root = 100, tmp_path / "data"
     noise = np.random.default_rng(1).integers(0, 256, (1024, 1024), "u1")
     scan = new_scan(plain_store, root / "a.h5")
     stream = scan.create_stream("image", dtype="u1", shape=noise.shape)

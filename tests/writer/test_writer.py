@@ -24,6 +24,7 @@ from blissdata.exceptions import FileWriteError, FileWriteRefusedError
 from blissdata.h5api.dynamic_hdf5 import File as DynamicFile
 from blissdata.testing.servers import TestServer
 from blissdata.writer import follower
+from blissdata.writer.committed_file import CommittedFile
 from blissdata.writer.images import without_unsaved
 from blissdata.writer.report import read_report
 from blissdata.writer.service import Writer
@@ -153,10 +154,12 @@ def test_a_scan_that_cannot_be_written_stops_no_other_and_its_points_are_pinned(
     before = (inside / "theirs.h5").read_bytes()
     (inside / "directory.h5").mkdir()
     (inside / "link.h5").symlink_to(tmp_path / "elsewhere.h5")
+    theirs = CommittedFile.begin(str(inside / "written.h5"))  # another writer, of another server
     bad = {
         tmp_path / "out.h5": "not below the data roots",
         "relative.h5": "relative path",
         inside / "theirs.h5": "stays as it is",
+        inside / "written.h5": "another writer is writing",
         inside / "directory.h5": "a directory",
         inside / "link.h5": "not below the data roots",
         inside / ("n" * 250 + ".h5"): "name too long",
@@ -172,6 +175,7 @@ def test_a_scan_that_cannot_be_written_stops_no_other_and_its_points_are_pinned(
     assert set(pinned) == {scan.key for scan in scans.values()}
     assert all(pin.lasting and pin.name == "writer" for pin in pinned.values())
     assert (inside / "theirs.h5").read_bytes() == before
+    theirs.close()
     assert not (tmp_path / "out.h5").exists()
     assert not (tmp_path / "elsewhere.h5").exists()
 

@@ -399,10 +399,13 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def assert_same_attributes(live: Mapping[str, Any], there: Any, where: str) -> None:
+def assert_same_attributes(live: Any, there: Any, where: str) -> None:
     assert sorted(live) == sorted(there), where
     for name in there:
         assert same(live[name], there[name]), (where, name, live[name], there[name])
+        ours, theirs = live.get_id(name), there.get_id(name)
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape), (where, name)
+        assert h5py.check_string_dtype(ours.dtype) == h5py.check_string_dtype(theirs.dtype)
 
 
 def assert_same_dataset(live: Dataset, there: h5py.Dataset, data: st.DataObject) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import silx.io
 import xarray
+from silx.io.dictdump import h5todict, nxtodict
 from silx.io.nxdata import NXdata, get_default
 from silx.io.utils import h5ls
 from tests.h5api.layout_files import write_layout
@@ -119,6 +120,18 @@ def test_silx_gets_the_same_data_from_the_written_file(live: File, path: str) ->
         assert np.array_equal(found, expected)
     sliced = silx.io.get_data(f"silx:{path}?path=/1.1/measurement/cam&slice=3,:,1")
     assert np.array_equal(live["measurement/cam"][3, :, 1], sliced)
+
+
+@pytest.mark.parametrize("read", [nxtodict, h5todict], ids=lambda read: str(read.__name__))
+def test_silx_reads_the_same_dictionary_from_the_written_file(
+    live: File, path: str, read: Any
+) -> None:
+    points = {"x": POINTS / 10, "d": POINTS[:36] ** 2, "cam": FRAMES[:35]}
+    write_layout(path, root(**{"1.1": LAYOUT}), points)
+    options = {} if read is nxtodict else {"include_attributes": True}
+    found, expected = read(live, path="/1.1", **options), read(path, path="/1.1", **options)
+    assert found["measurement"]["x@units" if read is nxtodict else ("x", "units")] == "mm"
+    np.testing.assert_equal(found, expected)
 
 
 # ------------------------------------------------------------------------------------------ xarray

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 
@@ -33,12 +34,45 @@ from blissdata.h5api.dataset_views import (
 if TYPE_CHECKING:
     from silx.io.utils import H5Type
 
-__all__ = ["Attributes", "Dataset", "DatasetIndex", "File", "Group", "Node", "StringReader"]
+__all__ = [
+    "AttributeType",
+    "Attributes",
+    "Dataset",
+    "DatasetIndex",
+    "File",
+    "Group",
+    "Node",
+    "StringReader",
+]
 
 DatasetIndex: TypeAlias = (
     "int | slice | EllipsisType | str | Sequence[Any] | np.ndarray[Any, Any] | tuple[Any, ...]"
 )
 """What selects in a dataset, as in h5py; see `blissdata.h5api.selection`."""
+
+_TEXT: np.dtype[Any] = np.dtype("O", metadata={"vlen": str})
+"""Text of any length, with the mark that h5py gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeType:
+    """What kind of value an attribute has."""
+
+    dtype: np.dtype[Any]
+    """That in the file: text of any length is of dtype object, with h5py's mark."""
+
+    shape: tuple[int, ...] | None
+    """`()` for a scalar, None for one that has a type and no value."""
+
+    @classmethod
+    def of(cls, value: Any) -> AttributeType:
+        """The kind of a value that h5py would give."""
+        if isinstance(value, str):
+            return cls(_TEXT, ())
+        dtype: np.dtype[Any] = value.dtype
+        if dtype.kind == "O" and not dtype.metadata and all(isinstance(t, str) for t in value.flat):
+            dtype = _TEXT
+        return cls(dtype, value.shape)
 
 
 class Attributes(Mapping[str, Any]):
@@ -55,6 +89,11 @@ class Attributes(Mapping[str, Any]):
     @abstractmethod
     def __len__(self) -> int:
         """How many there are now."""
+
+    def get_id(self, name: str) -> AttributeType:
+        """Type and shape of that attribute, which silx asks for; h5py gives HDF5's handle, of which our
+        answer has `dtype` and `shape`. Raises `KeyError`."""
+        return AttributeType.of(self[name])
 
     __hash__ = object.__hash__
 

@@ -30,6 +30,9 @@ class Attributes(abstract.Attributes):
     def __len__(self) -> int:
         return len(self._attrs)
 
+    def get_id(self, name: str) -> Any:
+        return self._attrs.get_id(name)
+
 
 class Node(abstract.Node):
     """A group or dataset of a file."""

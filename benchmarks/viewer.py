@@ -1,7 +1,8 @@
 """How quick the viewer is: `python -m benchmarks.viewer` prints a report.
 
-    latency   from `send` to changed pixels, 20 curves at 10 updates a second
-    million   a curve of a million points: until it is drawn, and one redraw after a zoom
+    latency   from `send` to changed pixels, 20 curves at 10 updates a second; beside it how late the
+              film itself is: a square whose colour a timer of the page changes
+    million   a curve of a million points: until it is drawn, a redraw after a zoom, and moving over it
     frames    images of 2 million pixels: how many a second are seen
     load      what a publisher loses while 50 browsers' websockets listen
 
@@ -34,15 +35,52 @@ CURVES = 20
 
 WATCH = """(selector, name) => {
   window.seen = [];
-  let last = null;
-  const look = () => {
+  const note = () => {
     const found = document.querySelector(selector)?.getAttribute(name) ?? null;
-    if (found !== last) window.seen.push([Number(found), Date.now()]);
-    last = found;
-    requestAnimationFrame(look);
+    if (found !== null) window.seen.push([Number(found), Date.now()]);
   };
-  look();
+  note();
+  new MutationObserver(note).observe(document.querySelector(selector), {attributeFilter: [name]});
 }"""
+"""Notes when an attribute changes; nothing runs meanwhile."""
+
+BLINK = """() => {
+  const square = document.createElement('div');
+  square.id = 'blink';
+  Object.assign(square.style, {
+    position: 'fixed', left: '500px', top: '300px', width: '64px', height: '64px', background: 'black',
+  });
+  document.body.append(square);
+  window.blinked = [];
+  window.blinking = setInterval(() => {
+    square.style.background = window.blinked.length % 2 ? 'black' : 'white';
+    window.blinked.push(Date.now());
+  }, 100);
+}"""
+"""A square that changes its colour ten times a second."""
+
+PAN = """async () => {
+  const over = document.querySelector('.u-over');
+  const box = over.getBoundingClientRect();
+  const mouse = (x) => ({clientX: box.x + x, clientY: box.y + 50, bubbles: true, button: 0});
+  over.dispatchEvent(new MouseEvent('mousedown', mouse(100)));
+  over.dispatchEvent(new MouseEvent('mousemove', mouse(400)));
+  document.dispatchEvent(new MouseEvent('mouseup', mouse(400)));
+  const frame = () => new Promise(done => requestAnimationFrame(done));
+  await frame(); await frame();
+  const took = [];
+  let last = await frame();
+  for (let i = 0; i < 120; i++) {
+    const deltaX = i % 60 < 30 ? 20 : -20;
+    over.dispatchEvent(new WheelEvent('wheel', {...mouse(200), deltaX, cancelable: true}));
+    const now = await frame();
+    took.push(now - last);
+    last = now;
+  }
+  over.dispatchEvent(new MouseEvent('dblclick', {bubbles: true}));
+  return took;
+}"""
+"""Zooms in and moves to and fro, a step for each frame: how long each frame took."""
 
 
 @contextmanager
@@ -65,6 +103,10 @@ def watch(page: Any, selector: str, name: str) -> None:
     page.evaluate(f"([a, b]) => ({WATCH})(a, b)", [selector, name])
 
 
+FILM = {"format": "jpeg", "quality": 40, "maxWidth": 640, "maxHeight": 360}
+"""Small pictures: making them is work for the browser that is measured."""
+
+
 class Film:
     """What the browser puts on the screen at one element, picture by picture; a context manager."""
 
@@ -76,7 +118,7 @@ class Film:
 
     def __enter__(self) -> Film:
         self._session.on("Page.screencastFrame", self._take)
-        self._session.send("Page.startScreencast", {"format": "jpeg", "quality": 60})
+        self._session.send("Page.startScreencast", dict(FILM))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,6 +146,25 @@ class Film:
                 found.append(at * 1000)
             before = seen
         return found
+
+
+def film_itself(page: Any) -> Iterator[Row]:
+    """How late the film sees what it is told of."""
+    page.evaluate(BLINK)
+    with Film(page, "#blink") as film:
+        film.wait(5)
+    blinked = page.evaluate(
+        "clearInterval(window.blinking), document.querySelector('#blink').remove(), window.blinked"
+    )
+    waits = late(film.changes(), blinked)
+    what = "… the film itself: from a page's own change to its picture"
+    yield noted(f"{what}, p50", statistics.median(waits), "ms")
+    yield noted(f"{what}, p95", sorted(waits)[int(0.95 * len(waits))], "ms")
+
+
+def late(seen: Sequence[float], changed: Sequence[float]) -> list[float]:
+    """How long after each change something else was seen; changes at the end that the film lacks are left out."""
+    return [next(one for one in seen if one >= at) - at for at in changed if at <= seen[-1]]
 
 
 def latency(store: DataStore, page: Any) -> Iterator[Row]:
@@ -141,6 +202,7 @@ def latency(store: DataStore, page: Any) -> Iterator[Row]:
     what = f"send to changed pixels, {CURVES} curves at 10 updates/s"
     yield limited(f"{what}, p50", p50, "ms", most=150)
     yield noted(f"{what}, p95", p95, "ms")
+    yield from film_itself(page)
 
 
 def million(store: DataStore, page: Any) -> Iterator[Row]:
@@ -167,8 +229,11 @@ def million(store: DataStore, page: Any) -> Iterator[Row]:
           }
           return frames.sort((a, b) => a - b)[5];
         }""")
+        moved = page.evaluate(PAN)
     yield noted("a curve of 1 000 000 points, until it is shown", shown, "s")
     yield noted("… from a zoom to the new picture, p50", took, "ms")
+    yield noted("… moving over it, frames", 1000 * len(moved) / sum(moved), "/s")
+    yield noted("… moving over it, the longest frame", max(moved), "ms")
 
 
 def frames(store: DataStore, page: Any) -> Iterator[Row]:

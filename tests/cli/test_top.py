@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -97,6 +98,34 @@ def test_one_look_for_scripts(
     assert "loopscan" in printed
     assert "50/100" in printed
     assert "\x1b" not in printed
+
+
+def test_looks_as_json_until_it_is_ended(plain_store: DataStore, server: TestServer) -> None:
+    identity = {"name": "loopscan", "number": 4, "data_policy": "none"}
+    program = str(Path(sys.executable).with_name("blissdata"))
+    with plain_store.create_scan(identity, {"npoints": 100}) as scan:
+        diode = scan.create_stream("diode", dtype="f8")
+        scan.prepare()
+        scan.start()
+        diode.send(np.array([1.0, 2.5]))
+        diode.join()
+        with subprocess.Popen(
+            [program, "top", "--json", "--url", server.url], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            first = json.loads(process.stdout.readline())
+            diode.send(np.nan)
+            diode.join()
+            later = (json.loads(line) for line in process.stdout)
+            last = next(look for look in later if look["curve"]["points"] == 3)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE_S) == 130
+    (row,) = first["scans"]
+    assert (row["key"], row["npoints"], row["points"]) == (scan.key, 100, 2)
+    assert first["curve"] == {"of": "4 loopscan: diode", "points": 2, "last": 2.5, "behind": 0}
+    assert first["memory"] > 0
+    assert first["problem"] is None
+    assert last["curve"]["last"] is None  # JSON has no NaN
 
 
 def test_the_terminal_is_left_as_it_was(plain_store: DataStore, server: TestServer) -> None:

@@ -135,6 +135,12 @@ def until(look: Callable[[], T], wanted: Callable[[T], bool]) -> T:
         time.sleep(0.02)
 
 
+def attribute(page: Any, selector: str, name: str) -> int:
+    """A number that an element tells; -1 without it."""
+    found = page.locator(selector).first
+    return int(found.get_attribute(name) or -1) if found.count() else -1
+
+
 def pixels(page: Any, selector: str) -> np.ndarray:
     """What is seen of an element: `(rows, columns, 3)`, blue, green, red."""
     seen = np.frombuffer(page.locator(selector).first.screenshot(), "u1")

@@ -1,8 +1,8 @@
-"""A viewer's application on a store, asked as a browser asks, without a socket."""
+"""A viewer's application on a store, asked as a browser asks, without a socket; and a real one for a browser."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import anyio
 import httpx2 as httpx
 import pytest
+from tests.viewer.browser import Viewer, chromium
 
 from blissdata import DataStore
+from blissdata.testing.servers import TestServer
 from blissdata.viewer.access import Gate
 from blissdata.viewer.app import viewer_app
 
@@ -25,6 +27,18 @@ def quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A viewer that ends waits for its thread, which looks up a few times a second."""
     monkeypatch.setattr("blissdata.viewer.live.STATES_PERIOD_S", 0.02)
     monkeypatch.setattr("blissdata.viewer.watched.WAIT_S", 0.02)
+
+
+@pytest.fixture
+def there(server: TestServer, tmp_path: Path) -> Iterator[tuple[DataStore, Viewer]]:
+    """A store, and the viewer that a browser can look at it with."""
+    chromium()
+    with DataStore(server.url, init_db=True) as store:
+        viewer = Viewer(server.url, tmp_path)
+        try:
+            yield store, viewer
+        finally:
+            viewer.stop()
 
 
 @pytest.fixture

@@ -8,27 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.viewer.browser import Viewer, chromium, colours, looking, until
+from tests.viewer.browser import Viewer, attribute, colours, looking, until
 from tests.viewer.scans import INFO, Acquisition
 
 from blissdata import DataStore
-from blissdata.testing.servers import TestServer
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def there(server: TestServer, tmp_path: Path) -> Iterator[tuple[DataStore, Viewer]]:
-    chromium()
-    with DataStore(server.url, init_db=True) as store:
-        viewer = Viewer(server.url, tmp_path)
-        try:
-            yield store, viewer
-        finally:
-            viewer.stop()
 
 
 @contextmanager
@@ -38,11 +25,6 @@ def acquiring(store: DataStore, tmp_path: Path, number: int = 7) -> Iterator[Acq
         yield found
     finally:
         found.end()
-
-
-def attribute(page: Any, selector: str, name: str) -> int:
-    found = page.locator(selector).first
-    return int(found.get_attribute(name) or -1) if found.count() else -1
 
 
 def test_curves_grow_and_scans_are_listed(there: tuple[DataStore, Viewer], tmp_path: Path) -> None:

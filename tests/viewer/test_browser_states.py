@@ -9,31 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.viewer.browser import Viewer, chromium, looking, pixels, until
+from tests.viewer.browser import Viewer, attribute, chromium, looking, pixels, until
 from tests.viewer.scans import Acquisition
 
 from blissdata import DataStore
+from blissdata.redis_engine.documents import ScanDocument
+from blissdata.redis_engine.keys import new_ulid
 from blissdata.testing.servers import TestServer
 
 pytestmark = pytest.mark.browser
 
+ROW_PX = 46
+"""How high a row of the list is."""
+
 AXE = Path("web/node_modules/axe-core/axe.min.js")
-
-
-@pytest.fixture
-def there(server: TestServer, tmp_path: Path) -> Iterator[tuple[DataStore, Viewer]]:
-    chromium()
-    with DataStore(server.url, init_db=True) as store:
-        viewer = Viewer(server.url, tmp_path)
-        try:
-            yield store, viewer
-        finally:
-            viewer.stop()
 
 
 @contextmanager
@@ -48,11 +43,6 @@ def scan(
         found.start()
         yield found, made
         found.stop()
-
-
-def attribute(page: Any, selector: str, name: str) -> int:
-    found = page.locator(selector).first
-    return int(found.get_attribute(name) or -1) if found.count() else -1
 
 
 def curve_of(page: Any, points: int) -> None:
@@ -289,3 +279,34 @@ def test_a_long_list_is_in_the_page_only_where_it_is_seen(
         store.create_scan({"name": "new", "number": 999, "data_policy": "none"}).close()
         page.get_by_text("331 scans").wait_for()  # a new one does not take the others away
         page.locator("[role=option][aria-posinset='331'].selected").wait_for()
+
+
+def _scrolled_to(page: Any, scroll: str, row: Any) -> int:
+    page.evaluate(scroll)
+    return int(row.count())
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_scans_are_walked_through(
+    there: tuple[DataStore, Viewer], tmp_path: Path
+) -> None:
+    store, viewer = there
+    count = 100_000
+    identity = {"name": "many", "data_policy": "none"}
+    for number in range(1, count + 1):
+        pk = new_ulid()
+        info = {**identity, "number": number}
+        store.catalog.create(ScanDocument(pk, info, {}, store.catalog.new_state_pk(pk)))
+    with looking(viewer, tmp_path / "p") as page:
+        page.get_by_text("100,000 scans").wait_for()
+        for place in (1200, 400, 2000, 1000):
+            row = page.locator(f"[role=option][aria-posinset='{place}']")
+            there_yet = f"document.querySelector('.rows').scrollTop = {place} * {ROW_PX} - 200"
+            until(partial(_scrolled_to, page, there_yet, row), bool)
+            assert page.locator("[role=option]").count() < 60
+        page.get_by_label("Name or number").fill("54321")
+        found = page.locator("[role=option]")
+        until(found.count, lambda n: n == 1)
+        found.click()
+        heading = page.locator(".scan h2")
+        until(heading.all_inner_texts, lambda t: t != [] and t[0].startswith("54321 "))

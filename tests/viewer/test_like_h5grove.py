@@ -22,6 +22,7 @@ import pytest
 from fastapi import FastAPI
 from tests.h5api.layout_files import write_layout
 from tests.h5api.live import external, group, new_scan, root, send, soft, started, stream
+from tests.viewer.browser import Viewer, looking
 from tests.viewer.conftest import Open
 from tests.writer.kit import running
 
@@ -287,6 +288,51 @@ def test_the_file_that_our_writer_made_is_served_as_h5grove_serves_it(
     plain_store.delete_scan(scan.key)  # from now on, the file is all there is
     found += differences(opened, h5grove_app, file, asked=more_questions)
     assert found == [], "\n".join(found)
+
+
+@pytest.mark.browser
+def test_all_that_h5web_asks_is_answered_as_h5grove_answers(
+    there: tuple[DataStore, Viewer], opened: Open, h5grove_app: FastAPI, tmp_path: Path
+) -> None:
+    """H5Web itself asks, in a browser, while every item of the tree is opened and inspected."""
+    store, viewer = there
+    file = tmp_path / "scan.h5"
+    with running(store, tmp_path) as writer:
+        scan = new_scan(store, 1, str(file))
+        made = {
+            n: scan.create_stream(n, dtype=p.dtype, shape=p.shape[1:]) for n, p in POINTS.items()
+        }
+        scan.info["h5maps"] = {str(file): root(**{"1.1": LAYOUT})}
+        with scan:
+            scan.prepare()
+            scan.start()
+            for name, points in POINTS.items():
+                made[name].send(points)
+            scan.stop()
+        writer.wait_written(scan)
+    asked: list[str] = []
+    with looking(viewer, tmp_path / "profile") as page:
+        page.on("request", lambda request: asked.append(request.url))
+        page.get_by_role("tab", name="File").click()
+        items = page.locator(".h5web [role=treeitem]")
+        for name in ("all", *POINTS, "plot", "link", "title", "words"):
+            items.get_by_text(name, exact=True).first.click()
+            page.wait_for_load_state("networkidle")
+        page.get_by_role("tab", name="Inspect").click()
+        page.wait_for_load_state("networkidle")
+    captured = {as_question(url) for url in asked if "/h5/" in url}
+    assert {"meta", "data", "attr"} <= {one.partition("?")[0].strip("/") for one in captured}
+    assert {f"/1.1/all/{name}" for name in POINTS} <= {path_of(one) for one in captured}
+    store.delete_scan(scan.key)  # from now on, the file is all there is
+    found = differences(opened, h5grove_app, file, asked=lambda: sorted(captured))
+    assert found == [], "\n".join(found)
+
+
+def as_question(url: str) -> str:
+    """What H5Web asked, without which file and which snapshot of it."""
+    place, _, query = url.partition("/h5/")[2].partition("?")
+    kept = [one for one in query.split("&") if not one.startswith("file=")]
+    return f"{place.partition('/')[2]}?{'&'.join(kept)}"
 
 
 def path_of(question: str) -> str:

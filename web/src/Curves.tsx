@@ -7,10 +7,14 @@ import { decimated, orderOf } from './decimate';
 import type { Lengths } from './live';
 import { channels, label, type Plot } from './plots';
 import { useRemembered } from './remember';
+import { moved, type Span, zoomedBy } from './span';
 import type { Points, ScanPoints } from './store';
 
 const COLOURS = ['#2f7ed8', '#e4572e', '#2ca02c', '#b8860b', '#9467bd', '#17a2b8', '#d6438a', '#7f7f7f'];
 const INDEX = '';
+
+/** How much of what is seen an arrow key moves by. */
+const STEP = 0.2;
 
 interface Props {
   plot: Extract<Plot, { kind: 'curves' }>;
@@ -135,7 +139,14 @@ function Canvas({ scan, points, lengths, x, y, right, log, auto }: CanvasProps) 
 
   return (
     <>
-      <div className="canvas" ref={box} role="img" aria-label={`Curves of ${y.join(', ')}`} />
+      <div
+        className="canvas"
+        ref={box}
+        role="img"
+        tabIndex={0}
+        aria-label={`Curves of ${y.join(', ')}`}
+        title="Drag to zoom, double-click for the whole; Shift and wheel, or the arrow keys, to move; Ctrl and wheel, or + and −, to zoom"
+      />
       {problem && <p className="problem">{problem}</p>}
     </>
   );
@@ -199,7 +210,8 @@ class Chart {
             width: mixed ? 0 : 1.5,
             // The colours come round again; from then on lines are dashed.
             dash: [[], [8, 4], [2, 3]][Math.floor(i / COLOURS.length) % 3],
-            points: mixed ? { show: true, size: 5 } : { size: 5 },
+            // Of many curves only few points have a mark: there would be nothing but marks.
+            points: mixed ? { show: true, size: 5 } : { size: 5, space: 10 + 2 * look.y.length },
           })),
         ],
         cursor: { drag: { x: true, y: false } },
@@ -220,6 +232,8 @@ class Chart {
       this.schedule();
     });
     this.resizer.observe(element);
+    this.plot.over.addEventListener('wheel', this.wheel, { passive: false });
+    element.addEventListener('keydown', this.key);
     this.scheme.addEventListener('change', this.redraw);
     this.theme.observe(document.documentElement, { attributeFilter: ['data-theme'] });
     this.schedule();
@@ -254,6 +268,54 @@ class Chart {
     this.schedule();
   }
 
+  /** What is seen of x, and all that there is. */
+  private extents(): { seen: Span; all: Span } | null {
+    const { min, max } = this.plot.scales.x as { min?: number; max?: number };
+    const xs = this.xs?.values;
+    const first = Math.max(0, ...this.ys.map((one) => one.start));
+    const last = Math.max(0, ...this.ys.map((one) => one.end)) - 1;
+    const ends = xs ? [xs[0] ?? NaN, xs.at(-1) ?? NaN] : [first, last];
+    const all: Span = [Math.min(...ends), Math.max(...ends)];
+    return min === undefined || max === undefined || !(all[0] < all[1]) ? null : { seen: [min, max], all };
+  }
+
+  /** Moves by a part of what is seen; false where there is nothing to move. */
+  private move(part: number): boolean {
+    const found = this.extents();
+    if (!found || this.mixed || this.range === null) return false;
+    const [min, max] = moved(found.seen, found.all, part);
+    this.plot.setScale('x', { min, max });
+    return true;
+  }
+
+  /** Shows `factor` of what is seen, around a place between 0 and 1. */
+  private zoom(factor: number, place: number): boolean {
+    const found = this.extents();
+    if (!found || this.mixed) return false;
+    const [min, max] = zoomedBy(found.seen, found.all, factor, place);
+    this.plot.setScale('x', { min, max });
+    return true;
+  }
+
+  private readonly wheel = (event: WheelEvent): void => {
+    const { width, left } = this.plot.over.getBoundingClientRect();
+    const sideways = event.deltaX || (event.shiftKey ? event.deltaY : 0);
+    let done = false;
+    if (event.ctrlKey) done = this.zoom(event.deltaY > 0 ? 1.25 : 0.8, (event.clientX - left) / width);
+    else if (sideways) done = this.move(sideways / width);
+    if (done) event.preventDefault();
+  };
+
+  private readonly key = (event: KeyboardEvent): void => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    let done = false;
+    if (event.key === 'ArrowLeft') done = this.move(-STEP);
+    else if (event.key === 'ArrowRight') done = this.move(STEP);
+    else if (event.key === '+') done = this.zoom(0.5, 0.5);
+    else if (event.key === '-') done = this.zoom(2, 0.5);
+    if (done) event.preventDefault();
+  };
+
   private readonly draw = (): void => {
     this.frame = 0;
     const first = Math.max(0, ...[...(this.xs ? [this.xs] : []), ...this.ys].map((one) => one.start));
@@ -287,6 +349,7 @@ class Chart {
     this.resizer.disconnect();
     this.theme.disconnect();
     this.scheme.removeEventListener('change', this.redraw);
+    this.element.removeEventListener('keydown', this.key);
     this.plot.destroy();
   }
 }

@@ -6,6 +6,7 @@ import type { ScanPage, ScanRow, StreamRow, WholeScan } from '../src/api';
 import { decimated, orderOf } from '../src/decimate';
 import { continued, merged, moved, ROW_PX, scrolledTo, seenRows, when } from '../src/listed';
 import { label, plotsOf } from '../src/plots';
+import * as span from '../src/span';
 
 const row = (key: number): ScanRow => ({
   key: String(key),
@@ -156,5 +157,20 @@ describe('plots', () => {
 
   test('have names with units', () => {
     expect(label(scan({}, streams), 'diode')).toBe('diode [A]');
+  });
+});
+
+describe('what is seen of an axis', () => {
+  test('moves by a part of its width, and not beyond what there is', () => {
+    expect(span.moved([20, 30], [0, 100], 0.5)).toEqual([25, 35]);
+    expect(span.moved([20, 30], [0, 100], -9)).toEqual([0, 10]);
+    expect(span.moved([20, 30], [0, 100], 9)).toEqual([90, 100]);
+    expect(span.moved([-5, 200], [0, 100], 0.1)).toEqual([0, 100]);
+  });
+
+  test('is zoomed around a place, which stays where it is', () => {
+    expect(span.zoomedBy([20, 40], [0, 100], 0.5, 0.25)).toEqual([22.5, 32.5]);
+    expect(span.zoomedBy([20, 40], [0, 100], 99, 0.5)).toEqual([0, 100]);
+    expect(span.zoomedBy([0, 40], [0, 100], 2, 1)).toEqual([0, 80]);
   });
 });

@@ -18,7 +18,7 @@ import numpy as np
 from blissdata.cli import exits
 from blissdata.cli.names import SCAN_HELP, add_server_option, find, short_key
 from blissdata.cli.tables import Painted, missing_extra, painted
-from blissdata.cli.text import age, of_many, printable, size
+from blissdata.cli.text import age, compact_json, of_many, plain, printable, size
 from blissdata.exceptions import BlissdataError, StoreConnectionError
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ _EXAMPLES = f"""\
 examples:
   blissdata top                         follow the newest scan
   blissdata top 7 --channel diode       this channel of the scan with the number 7
-  blissdata top --once                  one look, for scripts
+  blissdata top --once                  one look, for people
+  blissdata top --json                  for scripts: one object per line, twice a second; with --once a single one
+  blissdata top --json | jq '[.memory, (.scans[] | .points_per_second)]'
 
 exit codes: {exits.HELP}
 """
@@ -88,6 +90,27 @@ class Look:
     problem: str | None = None
     """What is wrong at present."""
 
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`; of the curve its newest point and how many there are, for `blissdata tail` gives
+        points."""
+        server = self.server
+        return {
+            "server": None if server is None else server.server,
+            "memory": None if server is None else server.used_memory,
+            "memory_limit": None if server is None else server.max_memory or None,
+            "connections": None if server is None else server.clients,
+            "scans": [{**row.as_json(), "points_per_second": rate} for row, rate in self.scans],
+            "curve": {
+                "of": self.curve_of,
+                "points": self.first + len(self.values),
+                "last": plain(self.values[-1]) if len(self.values) else None,
+                "behind": self.behind,
+            }
+            if self.curve_of is not None
+            else None,
+            "problem": self.problem,
+        }
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Make the command known to the parser."""
@@ -101,16 +124,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("scan", nargs="?", metavar="SCAN", help=f"draw this one: {SCAN_HELP}")
     parser.add_argument("--channel", metavar="STREAM", help="draw this channel")
     parser.add_argument("--once", action="store_true", help="one look, then end")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line and look")
     add_server_option(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    try:
-        import plotille  # noqa: F401 — asked for here, used in `curve`
-        import rich  # noqa: F401
-    except ImportError as error:
-        raise missing_extra("`blissdata top`", error.name or "rich") from error
+    if not arguments.json:
+        _need_terminal_packages()
     from blissdata import DataStore
     from blissdata.cli.overview import quiet_library
     from blissdata.viewer.live import Hub
@@ -121,6 +142,9 @@ def _run(arguments: argparse.Namespace) -> int:
         hub.start()
         try:
             source = _Source(store, hub, chosen, arguments.channel)
+            if arguments.json:
+                _tell(source, once=arguments.once)
+                return 0
             dumb = os.environ.get("TERM", "dumb") == "dumb"
             if dumb and sys.stdout.isatty() and not arguments.once:
                 exits.note("this terminal cannot be drawn on (TERM=dumb): one look, as with --once")
@@ -134,6 +158,24 @@ def _run(arguments: argparse.Namespace) -> int:
         finally:
             hub.close()
     return 0
+
+
+def _need_terminal_packages() -> None:
+    try:
+        import plotille  # noqa: F401 — asked for here, used in `curve`
+        import rich  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("`blissdata top`", error.name or "rich") from error
+
+
+def _tell(source: _Source, *, once: bool) -> None:
+    """Prints looks as JSON, until it is ended or nobody reads them."""
+    source.look()
+    while True:
+        time.sleep(PERIOD_S)  # a rate is the difference of two looks
+        print(compact_json(source.look().as_json()), flush=True)
+        if once:
+            return
 
 
 def _once(source: _Source) -> None:

@@ -47,8 +47,9 @@ SETTLE_S = 0.005
 """Between the first news after a pause and the look at all streams [s]: a step of a scan brings a point of
 each."""
 
-BREATH_S = 0.1
-"""A scan that brings news all the time is looked at again after this [s]; nobody is told more often."""
+BREATH_S = 0.05
+"""A scan that brings news all the time is looked at again after this [s]. Half as long as browsers are told
+at most: who sends ten times a second is then waited for at each step, and told of at once."""
 
 LARGE_NBYTES = 2**16
 """Points of this size are not awaited, which transfers one, but counted again and again [bytes]."""

@@ -7,7 +7,7 @@ WORKERS ?= logical
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser beside matrix faults frames acquisition writes web bench check format lint types arrows docs clean
+.PHONY: help demo test browser wheel beside matrix faults frames acquisition writes web bench check format lint types arrows docs clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,6 +28,9 @@ test: $(STAMP)  ## the tests
 
 browser: $(STAMP)  ## the page in a browser
 	$(BIN)/python -m pytest -m browser
+
+wheel: $(STAMP)  ## the package, built and installed where there is no node: does it serve the page?
+	$(BIN)/python -m tests.viewer.wheel
 
 beside: $(STAMP)  ## before a release: beside 2.x and other programs in short, and all tests that `test` leaves out
 	$(BIN)/python -m tests.clients.matrix --quick

@@ -69,18 +69,20 @@ PAN = """async () => {
   const frame = () => new Promise(done => requestAnimationFrame(done));
   await frame(); await frame();
   const took = [];
+  const places = new Set();
   let last = await frame();
   for (let i = 0; i < 120; i++) {
     const deltaX = i % 60 < 30 ? 20 : -20;
     over.dispatchEvent(new WheelEvent('wheel', {...mouse(200), deltaX, cancelable: true}));
     const now = await frame();
+    places.add(document.querySelector('.canvas').dataset.seen);
     took.push(now - last);
     last = now;
   }
   over.dispatchEvent(new MouseEvent('dblclick', {bubbles: true}));
-  return took;
+  return [took, places.size];
 }"""
-"""Zooms in and moves to and fro, a step for each frame: how long each frame took."""
+"""Zooms in and moves to and fro, a step for each frame: how long each frame took, and how many places were seen."""
 
 
 @contextmanager
@@ -229,7 +231,8 @@ def million(store: DataStore, page: Any) -> Iterator[Row]:
           }
           return frames.sort((a, b) => a - b)[5];
         }""")
-        moved = page.evaluate(PAN)
+        moved, places = page.evaluate(PAN)
+        assert places > 20, places
     yield noted("a curve of 1 000 000 points, until it is shown", shown, "s")
     yield noted("… from a zoom to the new picture, p50", took, "ms")
     yield noted("… moving over it, frames", 1000 * len(moved) / sum(moved), "/s")

@@ -7,6 +7,7 @@ who looks         without a mouse, without good eyes, on a narrow screen, at a h
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -231,6 +232,37 @@ def test_everything_can_be_done_with_the_keyboard(
         page.keyboard.press("ArrowRight")
         page.get_by_role("tab", name="File", selected=True).wait_for()
     acquisition.end()
+
+
+def test_a_curve_is_zoomed_and_moved_over_without_a_mouse_and_with_the_wheel(
+    there: tuple[DataStore, Viewer], tmp_path: Path
+) -> None:
+    store, viewer = there
+
+    def seen() -> list[float]:
+        found: list[float] = json.loads(page.locator(".canvas").get_attribute("data-seen"))
+        return found
+
+    with (
+        looking(viewer, tmp_path / "p") as page,
+        scan(store, {"diode": {"dtype": "f8"}}) as (_, streams),
+    ):
+        streams["diode"].send(np.arange(101.0))
+        curve_of(page, 101)
+        until(seen, lambda s: s == [0, 100])
+        page.locator(".canvas").press("ArrowRight")  # all is seen: nowhere to go
+        page.locator(".canvas").press("+")
+        until(seen, lambda s: s == [25, 75])
+        page.locator(".canvas").press("ArrowRight")
+        until(seen, lambda s: s == [35, 85])
+        page.locator(".u-over").hover()
+        page.mouse.wheel(-10_000, 0)
+        until(seen, lambda s: s == [0, 50])
+        streams["diode"].send(np.arange(10.0))
+        curve_of(page, 111)
+        assert seen() == [0, 50]  # what comes does not take it away
+        page.locator(".u-over").dblclick()
+        until(seen, lambda s: s == [0, 110])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

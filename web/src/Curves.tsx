@@ -340,6 +340,8 @@ class Chart {
     this.drawing = false;
     this.element.dataset.points = String(Math.max(0, ...this.ys.map((one) => one.start + one.count)));
     this.element.dataset.drawn = String(drawn[0].length);
+    const { min, max } = this.plot.scales.x as { min?: number; max?: number };
+    this.element.dataset.seen = JSON.stringify([min, max]);
     this.tell([...this.ys].map((one) => one.problem).find((one) => one !== null) ?? null);
   };
 

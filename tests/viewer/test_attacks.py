@@ -23,8 +23,12 @@ import numpy as np
 import pytest
 import uvicorn
 from starlette.applications import Starlette
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketTestSession
+from starlette.websockets import WebSocketDisconnect
 from tests.viewer.browser import DEADLINE_S, TOKEN, Viewer
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from blissdata import DataStore
 from blissdata.cli.web import impatient
@@ -271,6 +275,44 @@ class TestMore:
             other.send_text('{"type": "watch", "keys": ["no key"]}')
             assert client.get("/api/scans").status_code == 200
 
+    def test_one_browser_too_many_is_sent_away_until_another_leaves(
+        self, plain_store: DataStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("blissdata.viewer.app.MOST_CLIENTS", 2)
+        app = viewer_app(plain_store, Gate(TOKEN), roots=[])
+        protocols = ["blissdata.viewer", f"token.{TOKEN}"]
+
+        def one_more(client: TestClient) -> contextlib.AbstractContextManager[WebSocketTestSession]:
+            return client.websocket_connect("ws://localhost/api/live", protocols)
+
+        with TestClient(app, base_url="http://localhost") as client, one_more(client) as first:
+            assert json.loads(first.receive_text())["type"] == "hello"
+            with one_more(client) as second:
+                assert json.loads(second.receive_text())["type"] == "hello"
+                with pytest.raises(WebSocketDisconnect) as refused, one_more(client):
+                    pass
+                assert refused.value.code == 1013
+            with one_more(client) as third:
+                assert json.loads(third.receive_text())["type"] == "hello"
+
+    def test_a_flood_of_messages_from_who_never_reads_costs_nobody_memory(
+        self, viewer: Viewer
+    ) -> None:
+        before = _peak_kb(viewer)
+        protocols = [Subprotocol("blissdata.viewer"), Subprotocol(f"token.{TOKEN}")]
+        with connect(f"ws://127.0.0.1:{viewer.port}/api/live", subprotocols=protocols) as flood:
+            keys = json.dumps({"type": "watch", "keys": [f"no key {i}" for i in range(3000)]})
+            for _ in range(200):
+                flood.send(keys)
+            for _ in range(5000):
+                flood.send('{"type": "read"}')
+            assert answer(viewer, "GET /api/scans HTTP/1.1", BEARER)[0] == 200
+            with pytest.raises(ConnectionClosedError) as ended:
+                _say_and_hear(flood, "x" * 100_000)
+        assert ended.value.rcvd is not None
+        assert ended.value.rcvd.code == 1009  # too big
+        assert _peak_kb(viewer) - before < 100_000
+
     def test_who_says_nothing_for_long_keeps_nobody_from_being_answered(
         self, viewer: Viewer
     ) -> None:
@@ -300,6 +342,13 @@ class TestMore:
                 return found
 
         assert asyncio.run(run()) == b""
+
+
+def _say_and_hear(connection: ClientConnection, text: str) -> None:
+    """Until the other side ends it."""
+    connection.send(text)
+    while True:
+        connection.recv(DEADLINE_S)
 
 
 def _peak_kb(viewer: Viewer) -> int:

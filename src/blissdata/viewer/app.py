@@ -612,14 +612,14 @@ class _Viewer:
         if len(self._clients) >= MOST_CLIENTS:
             await socket.close(1013, f"{MOST_CLIENTS} browsers are told already")
             return
-        await socket.accept(subprotocol=PROTOCOL)
         client = _Client()
-        client.seen = self._hub.version
-        client.problem = self._hub.changes(client.seen).problem
-        hello = {"type": "hello", "version": client.seen, "problem": client.problem}
-        await socket.send_text(json.dumps(hello))
-        self._clients.add(client)
+        self._clients.add(client)  # counted before anything is awaited: many may come at once
         try:
+            await socket.accept(subprotocol=PROTOCOL)
+            client.seen = self._hub.version
+            client.problem = self._hub.changes(client.seen).problem
+            hello = {"type": "hello", "version": client.seen, "problem": client.problem}
+            await socket.send_text(json.dumps(hello))
             async with asyncio.TaskGroup() as tasks:
                 telling = tasks.create_task(self._tell(socket, client))
                 try:

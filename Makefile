@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# How many tests run at once; 0: one after the other, in one process.
-WORKERS ?= logical
+# How many tests run at once; 0: one after the other, in one process. One more than there are processors:
+# many tests wait for programs that they have started.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 1) + 1)
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

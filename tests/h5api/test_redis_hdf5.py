@@ -1054,11 +1054,15 @@ def test_raw_files_are_read_below_the_roots_alone(store: DataStore, tmp_path: Pa
 def test_virtual_datasets_are_composed_of_files_and_streams(
     store: DataStore, tmp_path: Path
 ) -> None:
-    path = str(tmp_path / "f.h5")
+    root_directory, outside = tmp_path / "in", tmp_path / "outside.h5"
+    root_directory.mkdir()
+    path = str(root_directory / "f.h5")
     frames = np.arange(6 * 4, dtype="uint16").reshape(6, 2, 2)
-    for number in range(2):
-        with h5py.File(tmp_path / f"raw{number}.h5", "w") as file:
-            file["a/data"] = frames[3 * number : 3 * number + 3]
+    for number, name in enumerate(["in/raw0.h5", "in/raw1.h5", "outside.h5"]):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["a/data"] = frames[3 * (number % 2) : 3 * (number % 2) + 3]
+            file["a/away"] = h5py.ExternalLink(str(outside), "/a/data")
+    (root_directory / "link.h5").symlink_to(outside)
 
     def space(start: list[int], count: list[int], **more: Any) -> dict[str, Any]:
         return {"start": start, "stride": None, "count": count, "block": None, **more}
@@ -1090,6 +1094,9 @@ def test_virtual_datasets_are_composed_of_files_and_streams(
             [6, 2, 2], part(0, "raw0.h5", "/a/data", 0, 3), part(3, "raw1.h5", "a/data", 0, 3)
         ),
         gap=virtual([6, 2, 2], part(1, "raw0.h5", "/a/data", 1, 2)),
+        outside=virtual([3, 2, 2], part(0, "../outside.h5", "/a/data", 0, 3)),
+        linked=virtual([3, 2, 2], part(0, "link.h5", "/a/data", 0, 3)),
+        away=virtual([3, 2, 2], part(0, "raw0.h5", "/a/away", 0, 3)),
         flat=virtual([3, 4], every_second),
         mine=virtual([4, 2, 2], part(0, ".", "/1.1/cam", 1, 2), part(2, path, "/1.1/cam", 0, 2)),
         cam=stream("cam"),
@@ -1110,6 +1117,9 @@ def test_virtual_datasets_are_composed_of_files_and_streams(
     expected[1:3] = frames[1:3]
     assert np.array_equal(f["1.1/gap"][()], expected)
     assert np.array_equal(f["1.1/flat"][()], frames[3:].reshape(3, 4))
+    for name in ("outside", "linked", "away"):
+        with pytest.raises(DataFileRefusedError, match=r"outside\.h5"):
+            f[f"1.1/{name}"][()]
     with running(lambda: f["1.1/mine"][()]) as results:  # waits for the points of the stream
         send(streams["cam"], frames[:3])
     assert np.array_equal(results[0], frames[[1, 2, 0, 1]])

@@ -27,6 +27,14 @@ from blissdata.testing import MemoryBackend
 from blissdata.writer.nexus import MARKS
 
 
+class AttributesWithoutMarks(dict[str, Any]):
+    """Attributes without those of the writer."""
+
+    def __init__(self, attrs: h5py.AttributeManager) -> None:
+        super().__init__({k: v for k, v in attrs.items() if not k.startswith(MARKS)})
+        self.get_id = attrs.get_id
+
+
 class WithoutMarks:
     """An entry without what the writer adds: its marks, and the time when the scan ended."""
 
@@ -39,7 +47,7 @@ class WithoutMarks:
 
     @property
     def attrs(self) -> Mapping[str, Any]:
-        return {k: v for k, v in self._entry.attrs.items() if not k.startswith(MARKS)}
+        return AttributesWithoutMarks(self._entry.attrs)
 
     def __iter__(self) -> Any:
         return (name for name in self._entry if self._ends or name != "end_time")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import multiprocessing
 import os
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -163,6 +164,9 @@ def load(server: TestServer, viewer: Viewer, rounds: int) -> Iterator[Row]:
             works = {side: [1e6 * work for _, work in turns] for side, turns in found.items()}
             what = f"publisher of {STREAMS} streams {name}, {CLIENTS} websockets"
             yield beside(what, rates["heard"], "/s", "without", rates["alone"], 0.95)
+            low, high = lost(rates["heard"], rates["alone"])
+            yield noted("… what it loses: the median's 95 % interval, from", 100 * low, "%")
+            yield noted("… to", 100 * high, "%")
             title = "… its processor time for a point of each"
             yield beside(title, works["heard"], "µs", "without", works["alone"], less=True)
             yield noted("… the viewer's share of a core", 100 * statistics.mean(shares), "%")
@@ -171,6 +175,15 @@ def load(server: TestServer, viewer: Viewer, rounds: int) -> Iterator[Row]:
             few, many = asked[FEW][what], asked[MANY][what]
             yield noted(f"{what} of the server, {FEW} websocket", few, unit)
             yield limited(f"… {MANY} websockets", many, unit, most=1.2 * few)
+
+
+def lost(heard: Sequence[float], alone: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the rounds' median loss, as parts of 1; from their order alone, so that a few
+    rounds in which the machine did something else do not matter."""
+    losses = sorted(1 - with_ / without for with_, without in zip(heard, alone, strict=True))
+    count = len(losses)
+    out = max(int((count - 1.96 * math.sqrt(count)) / 2), 0)
+    return losses[out], losses[count - 1 - out]
 
 
 def _asked(cast: _Cast, client: Any, count: int) -> dict[str, float]:

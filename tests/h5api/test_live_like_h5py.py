@@ -574,7 +574,7 @@ def test_a_live_file_is_read_as_the_file_that_is_written(
 
 @pytest.mark.slow
 @given(_groups(TREES), st.floats(0, 1), st.data())
-@some(120)
+@some(90)
 def test_many_live_files_are_read_as_the_files_that_are_written(
     tree: Any, part: float, data: st.DataObject
 ) -> None:

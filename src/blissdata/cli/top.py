@@ -43,7 +43,7 @@ examples:
   blissdata top                         follow the newest scan
   blissdata top 7 --channel diode       this channel of the scan with the number 7
   blissdata top --once                  one look, for people
-  blissdata top --json                  for scripts: one object per line, twice a second; with --once a single one
+  blissdata top --json                  for scripts: an object per line, twice a second; --once: one
   blissdata top --json | jq '[.memory, (.scans[] | .points_per_second)]'
 
 exit codes: {exits.HELP}

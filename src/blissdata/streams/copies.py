@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol, TypeAlias
 
@@ -19,7 +20,7 @@ from blissdata.streams.availability import EventBounds, Holding
 from blissdata.streams.entries import Tail, check_index
 from blissdata.streams.event_stream import EventStream
 
-__all__ = ["Copy", "copy_of", "joined", "read_both"]
+__all__ = ["Copy", "copy_of", "joined", "read_both", "read_missing"]
 
 _logger = logging.getLogger(__name__)
 
@@ -75,14 +76,21 @@ def _finders() -> dict[str, Finder]:
 def read_both(events: EventStream, key: int | slice, read_copy: Callable[[int, int], Any]) -> Any:
     """What `events[key]` gives, with points that have left the server from `read_copy(start, stop)`. One
     round trip, two for a slice that counts from the end. Raises as both do."""
+    if not isinstance(key, slice):
+        with suppress(IndexNoMoreThereError):
+            return events[key]
+    return read_missing(events, key, read_copy)
+
+
+def read_missing(
+    events: EventStream, key: int | slice, read_copy: Callable[[int, int], Any]
+) -> Any:
+    """The same, once `events[key]` has raised that some of it is gone: no round trip for an index."""
     if isinstance(key, slice):
         return _slice(events, key, read_copy)
-    try:
-        return events[key]
-    except IndexNoMoreThereError:
-        index = key.__index__()
-        if index < 0:  # it is sealed, or there would have been another error
-            index = check_index(index, Tail(len(events), True), events.what)
+    index = key.__index__()
+    if index < 0:  # it is sealed, or there would have been another error
+        index = check_index(index, Tail(len(events), True), events.what)
     return read_copy(index, index + 1)[0]
 
 

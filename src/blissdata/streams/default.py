@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from blissdata.exceptions import IndexNoMoreThereError, MissingPluginException
 from blissdata.streams.availability import Availability, EventBounds
 from blissdata.streams.base import BaseStream, StreamDefinition
-from blissdata.streams.copies import Copy, copy_of, joined, read_both
+from blissdata.streams.copies import Copy, copy_of, joined, read_missing
 from blissdata.streams.encoding.base import StreamEncoder
 from blissdata.streams.encoding.json import JsonStreamEncoder
 from blissdata.streams.encoding.numeric import NumericStreamEncoder
@@ -133,7 +133,7 @@ class Stream(BaseStream):
             copy = self._copy()
             if copy is None:
                 raise
-        return read_both(self.event_stream, key, copy.read)
+        return read_missing(self.event_stream, key, copy.read)
 
     def _copy(self) -> Copy | None:
         return copy_of(self.event_stream) if self._copies else None

@@ -153,7 +153,8 @@ class SavedCopy:
         keeps in memory. None if nothing says that it should have any."""
         place = self.place
         try:
-            missing = events.looks.once(("marks", place), self._missing)
+            marks = events.looks.once(("marks", place.file, place.entry), self._marks)
+            missing = self._missing(marks)
             found = self._source.holding(events)
         except BlissdataError as error:
             if not self._saves:
@@ -167,7 +168,7 @@ class SavedCopy:
         """Points `start` to `stop` (exclusive), as the stream gives them: an array, or a list for JSON and
         points that vary in shape. Never waits. Raises `PointsNotInFileError`."""
         try:
-            missing = self._missing() & Ranges.between(start, stop)
+            missing = self._missing(self._marks()) & Ranges.between(start, stop)
         except BlissdataError as error:
             raise self._failed(start, stop, str(error)) from error
         if missing:
@@ -183,12 +184,15 @@ class SavedCopy:
             f"{self._source.where}: {why}"
         )
 
-    def _missing(self) -> Ranges:
+    def _marks(self) -> Mapping[str, Any]:
+        """Attributes of the entry. Raises a `DataFileError`."""
+        with borrowed_file(self.place.file, self._roots()) as file:
+            return file.attributes(f"/{self.place.entry}")
+
+    def _missing(self, marks: Mapping[str, Any]) -> Ranges:
         """The points for which fill values stand. Raises a `BlissdataError` if the entry is not known to be
         this scan's."""
         place = self.place
-        with borrowed_file(place.file, self._roots()) as file:
-            marks = file.attributes(f"/{place.entry}")
         owner = marks.get(SCAN_MARK)
         if owner is None and not place.promised:
             raise PointsNotInFileError(

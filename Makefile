@@ -59,6 +59,8 @@ web: $(STAMP)  ## the page's own checks (types, lint, rules; they need npm), and
 bench: $(STAMP)  ## how fast, beside blissdata 2.4.5 and beside the bare server: a table of ratios
 	$(BIN)/python -m benchmarks --json benchmarks/results.json $(BENCH)
 	$(BIN)/python -m benchmarks.frames --json benchmarks/frames.json
+	$(BIN)/python -m benchmarks.files --json benchmarks/files.json
+	$(BIN)/python -m benchmarks.writer --json benchmarks/writer.json
 
 check: format lint types arrows docs test  ## everything that must hold before a change lands
 

@@ -24,6 +24,7 @@ from blissdata.exceptions import FileWriteError, FileWriteRefusedError
 from blissdata.h5api.dynamic_hdf5 import File as DynamicFile
 from blissdata.testing.servers import TestServer
 from blissdata.writer import follower
+from blissdata.writer.committed_file import LEAST_AHEAD
 from blissdata.writer.committed_file import CommittedFile
 from blissdata.writer.images import without_unsaved
 from blissdata.writer.report import read_report
@@ -93,6 +94,35 @@ def test_streams_are_caught_up_with_a_few_at_a_time(
     with h5py.File(tmp_path / "a.h5") as file:
         for name, points in data.items():
             np.testing.assert_array_equal(file["1.1"][name], points)
+
+
+def test_a_file_promises_little_while_it_is_written_and_nothing_afterwards(
+    monkeypatch: pytest.MonkeyPatch, plain_store: DataStore, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(follower, "COMMIT_S", 0.0)
+    monkeypatch.setattr(follower, "COMMIT_SHARE", 0)
+    path, sizes = tmp_path / "a.h5", []
+    with running(plain_store, tmp_path) as writer, new_scan(plain_store, path) as scan:
+        counter = scan.create_stream("counter", dtype="f8")
+        scan.prepare()
+        scan.start()
+        for i in range(20):  # each of them is committed, none of them needs room of its own
+            counter.send(float(i))
+            deadline = time.monotonic() + LONG_S
+            while sum(one.points for one in writer.writer.progress.values()) <= i:
+                assert time.monotonic() < deadline, "nothing is committed"
+                time.sleep(0.005)
+            sizes.append(path.stat().st_size)
+        scan.close()
+        writer.wait_written(scan)
+    assert max(sizes) < sizes[0] + 3 * LEAST_AHEAD
+    found = path.stat()
+    assert found.st_size <= found.st_blocks * 512, "there is a hole at its end"
+    with path.open("rb") as file:
+        said = int.from_bytes(file.read(48)[28:36], "little")
+    assert found.st_size == said, "the superblock says something else (HDF5 specification, II.A)"
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["1.1/measurement/counter"], np.arange(20.0))
 
 
 def test_large_points_are_read_fewer_streams_at_a_time() -> None:

@@ -81,6 +81,7 @@ class CommittedFile:
         self._fd = descriptor
         self._journal = journal
         self._committed = committed
+        self._reach = 0
         self._position = 0
         self._pages: dict[int, bytearray] = {}
         self._blocks: dict[int, int] = {}
@@ -213,6 +214,7 @@ class CommittedFile:
             self._hold(start, view[:held])
         if held < length:
             self._put(start + held, view[held:])
+            self._reach = max(self._reach, start + length)
         return length
 
     def truncate(self, size: int | None = None) -> int:
@@ -270,7 +272,9 @@ class CommittedFile:
             blocks[_SUPERBLOCK_SIZE] = first[_SUPERBLOCK_SIZE:]
         head = first[:_SUPERBLOCK_SIZE] or os.pread(self._fd, _SUPERBLOCK_SIZE, 0)
         _require_superblock(head, self.path)
-        end = max(_end_of(head), self._committed)
+        # One that HDF5 did not write again is the one of the last commit, which promises more than there is.
+        said = _end_of(head) if first or not self._committed else 0
+        end = max(said, self._committed, self._reach)
         root = head[_ROOT] if self._root is None else self._root.to_bytes(8, "little")
         shown_end = end if final else end + self._choose_ahead(end)
         ordered = sorted(blocks.items(), key=lambda block: (_is_header(block[1]), block[0]))

@@ -31,6 +31,7 @@ from silx.utils.retry import RetryError as SilxRetryError
 from silx.utils.retry import RetryTimeoutError as SilxRetryTimeoutError
 from tests.h5api.writing import DEADLINE_S, Watched, Writer
 
+from blissdata.exceptions import DataFileError
 from blissdata.h5api import dynamic_hdf5
 from blissdata.h5api.utils.bliss import BlissDynamicHDF5Handler
 from blissdata.h5api.utils.file_state import FileState
@@ -646,6 +647,20 @@ def test_writers_and_readers_may_lock_the_file_or_not(
             changes = [lambda: writer("file.close()")] if waits else []
             read = meanwhile(file, lambda: file["1.1/measurement/diode"][2], *changes)
     assert read == 2
+
+
+def test_a_file_that_this_process_has_open_in_another_way_is_told_at_once(
+    path: Path, writer: Writer, patient: dynamic_hdf5.File
+) -> None:
+    writer(CREATE)
+    writer("file.close()")
+    with (
+        h5py.File(path, locking=True),
+        pytest.raises(DataFileError, match=r"scan\.h5 is open in this process.*locking=False"),
+    ):
+        patient["1.1/measurement/diode"]
+    with h5py.File(path, locking=False):
+        assert patient["1.1/measurement/diode"][2] == 2
 
 
 def test_a_swmr_writer_is_followed(path: Path, writer: Writer, meanwhile: Meanwhile) -> None:

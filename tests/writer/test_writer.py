@@ -24,8 +24,7 @@ from blissdata.exceptions import FileWriteError, FileWriteRefusedError
 from blissdata.h5api.dynamic_hdf5 import File as DynamicFile
 from blissdata.testing.servers import TestServer
 from blissdata.writer import follower
-from blissdata.writer.committed_file import LEAST_AHEAD
-from blissdata.writer.committed_file import CommittedFile
+from blissdata.writer.committed_file import LEAST_AHEAD, CommittedFile
 from blissdata.writer.images import without_unsaved
 from blissdata.writer.report import read_report
 from blissdata.writer.service import Writer
@@ -322,6 +321,11 @@ def test_a_second_writer_stands_by(
 ) -> None:
     with DataStore(server.url) as other, running(plain_store, tmp_path) as first:
         first.wait("writing scans below")
+        with running(other, tmp_path) as third:
+            third.wait("standing by")
+        report = read_report(plain_store)
+        assert report is not None
+        assert report.running, "one that stood by has said that the writer has ended"
         with running(other, tmp_path) as second:
             second.wait("standing by")
             first.wait_written(measured(plain_store, tmp_path / "a.h5"))

@@ -105,6 +105,9 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
     if arguments.keyfile and not arguments.certfile:
         parser.error("--keyfile needs --certfile")
+    for option, file in ("--certfile", arguments.certfile), ("--keyfile", arguments.keyfile):
+        if file is not None and not os.path.isfile(file):
+            parser.error(f"{option}: there is no file {file}")
     if arguments.token is not None and len(arguments.token) < 16:
         parser.error("--token: a token has 16 characters at least, or others guess it")
     for root in arguments.root or ():

@@ -155,8 +155,8 @@ class Writer:
     def run(self) -> None:
         """Writes, until `stop`."""
         candidate = self._store.backend.upkeep.candidate(ROLE)
+        began = standing_by = False
         try:
-            began = standing_by = False
             while not self._stop.is_set():
                 try:
                     if not began:
@@ -175,7 +175,7 @@ class Writer:
                     _logger.warning("%s", error)
                     self._stop.wait(AWAY_S)
         finally:
-            self._end()
+            self._end(began)
             candidate.close()
 
     @property
@@ -452,7 +452,7 @@ class Writer:
             self._say(f"trying scan {key} again")
             self._take(key)
 
-    def _end(self) -> None:
+    def _end(self, began: bool) -> None:
         self._stop.set()
         left = [work for work in self._work.values() if work.thread and work.thread.is_alive()]
         if left:
@@ -464,7 +464,8 @@ class Writer:
             for key, work in list(self._work.items()):
                 if work.thread is not None:
                     self._done(key, work)
-            self._report(running=False)
+            if began:  # else there is another one, whose report stands
+                self._report(running=False)
 
 
 # ---------------------------------------------------------------------------------- small rules

@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import pty
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from tests.cli.terminal import terminal
 
 from blissdata import DataStore, ScanState
 from blissdata.demo.measurement import COPPER
@@ -160,26 +159,10 @@ def test_progress_is_shown_on_a_terminal(
     columns: int, start: Callable[..., subprocess.Popen[str]], store: DataStore
 ) -> None:
     pytest.importorskip("rich")
-    ours, theirs = pty.openpty()
-    shown = bytearray()
-
-    def read() -> None:
-        try:
-            while part := os.read(ours, 65536):
-                shown.extend(part)
-        except OSError:
-            pass  # nobody writes any more
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
-        process = start("replay", CHOPPER, "--pace", "200", stderr=theirs, env=environment)
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    with terminal() as (screen, shown):
+        process = start("replay", CHOPPER, "--pace", "200", stderr=screen, env=environment)
         assert process.wait(DEADLINE_S) == 0
-    finally:
-        os.close(theirs)
-        reader.join(DEADLINE_S)
-        os.close(ours)
     assert "/148" in shown.decode()
     assert "\x1b[?25h" in shown.decode()  # the cursor is there again
 

@@ -48,6 +48,18 @@ def test_what_makes_no_sense_is_a_usage_error(run: Callable, wrong: list[str]) -
     assert "expected" in shown.err
 
 
+def test_a_file_that_is_there_is_not_touched(
+    run: Callable, plain_store: DataStore, server: TestServer, tmp_path: Path
+) -> None:
+    there = tmp_path / "run.h5"
+    there.write_bytes(b"somebody's data")
+    shown = run("simulate-detector", "--url", server.url, "--save", str(there))
+    assert shown.code == 2
+    assert f"{there} is there already" in shown.err
+    assert there.read_bytes() == b"somebody's data"
+    assert plain_store.search_existing_scans()[1] == []
+
+
 def test_rings_are_where_they_are_said_to_be() -> None:
     image = SimulatedImages((400, 400)).image(3).astype(float)
     rows, columns = np.indices(image.shape) - 199.5

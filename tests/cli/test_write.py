@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from tests.cli.terminal import terminal
 from tests.writer.kit import new_scan, running
 
 from blissdata import DataStore
@@ -211,21 +210,11 @@ def test_scans_have_bars_on_a_terminal_and_programs_read_events_as_long_as_they_
 ) -> None:
     pytest.importorskip("rich")
     root = tmp_path / "data"
-    ours, theirs = pty.openpty()
-    shown = bytearray()
-
-    def read() -> None:
-        try:
-            while part := os.read(ours, 65536):
-                shown.extend(part)
-        except OSError:
-            pass  # nobody writes any more
-
-    reader = threading.Thread(target=read)
-    reader.start()
     environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
-    with telling(server, root, stderr=theirs, env=environment) as process:
-        os.close(theirs)
+    with (
+        terminal() as (screen, shown),
+        telling(server, root, stderr=screen, env=environment) as process,
+    ):
         waited(plain_store, lambda report: report.running)
         scan = new_scan(plain_store, root / "a.h5", npoints=30)
         counters = [scan.create_stream(name, dtype="i8") for name in ("a", "b")]
@@ -244,8 +233,6 @@ def test_scans_have_bars_on_a_terminal_and_programs_read_events_as_long_as_they_
         process.stdout.close()  # nobody reads any more
         other = publish(plain_store, root / "c.h5", 3, 1)
         assert process.wait(LONG_S) == 141
-    reader.join(LONG_S)
-    os.close(ours)
     assert (begun["scan"], begun["files"], begun["points"]) == (scan.key, [f"{root}/a.h5::/1.1"], 0)
     assert (written["scan"], written["points"], written["behind"]) == (scan.key, 40, 0)
     assert failed["scan"] == failed_scan.key

@@ -168,7 +168,7 @@ def _found(store: DataStore, arguments: argparse.Namespace) -> list[Doomed]:
     if arguments.oldest is not None:
         return _measured(store, _oldest(store, arguments.oldest, **may))
     keys = list(dict.fromkeys(find(store, text) for text in arguments.scans))
-    found = _looked_at(store, keys)
+    found = _looked_at(store, keys, _pins(store))
     missing = set(keys) - {scan.row.key for scan in found}
     if missing:
         raise NotThereError(
@@ -182,22 +182,29 @@ def _found(store: DataStore, arguments: argparse.Namespace) -> list[Doomed]:
 
 def _oldest(store: DataStore, count: int, *, running: bool, pinned: bool) -> list[Doomed]:
     """As `chosen`, of all scans on the server; looks at no more of them than it takes."""
-    keys, seen = store.search_existing_scans()[1], list[Doomed]()
+    keys, seen, pins = store.search_existing_scans()[1], list[Doomed](), _pins(store)
     for start in range(0, len(keys), AT_ONCE):
-        seen += _looked_at(store, keys[start : start + AT_ONCE])
+        seen += _looked_at(store, keys[start : start + AT_ONCE], pins)
         found = chosen(seen, count, running=running, pinned=pinned)
         if len(found) == count and not any(scan.pins for scan in found):
             return found
     return chosen(seen, count, running=running, pinned=pinned)
 
 
-def _looked_at(store: DataStore, keys: Sequence[str]) -> list[Doomed]:
-    from blissdata.cli.overview import rows_of
-
+def _pins(store: DataStore) -> dict[str, list[str]]:
+    """The names of the pins that hold each scan, by its key."""
     pins: dict[str, list[str]] = {}
     for pin in store.pins():
         if not pin.lapsed:
             pins.setdefault(pin.scan_key, []).append(pin.name)
+    return pins
+
+
+def _looked_at(
+    store: DataStore, keys: Sequence[str], pins: Mapping[str, Sequence[str]]
+) -> list[Doomed]:
+    from blissdata.cli.overview import rows_of
+
     return [Doomed(row, tuple(pins.get(row.key, ()))) for row in rows_of(store, keys)]
 
 

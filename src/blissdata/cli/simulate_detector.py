@@ -97,13 +97,20 @@ def _count(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    import os
+
     import numpy as np
 
     from blissdata import DataStore
+    from blissdata.cli.exits import UsageError
     from blissdata.cli.overview import quiet_library
     from blissdata.demo.rings import SimulatedImages
     from blissdata.streams.frames import FrameBuffer, Saving
 
+    if arguments.save is not None and os.path.lexists(arguments.save):
+        raise UsageError(
+            f"--save: {arguments.save} is there already; name a new file, or move it away"
+        )
     saving = None if arguments.save is None else Saving(arguments.save.absolute())
     images = SimulatedImages(arguments.shape)
     identity = {

@@ -123,7 +123,12 @@ def chosen_range(selection: str | None, length: int) -> range:
     what is beyond its end is left out. Raises `ValueError` for anything else."""
     text = (selection or ":").strip()
     first, colon, last = text.partition(":")
-    bounds = [int(part) if part.strip() else None for part in (first, last)]
+    try:
+        bounds = [int(part) if part.strip() else None for part in (first, last)]
+    except ValueError:
+        raise ValueError(
+            f"selection={text[:40]!r}: expected a:b, a:, :b or a, with whole numbers"
+        ) from None
     if not colon:
         if bounds[0] is None:
             raise ValueError(f"{selection!r} names no points")

@@ -10,6 +10,7 @@ import logging
 import re
 import socket
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
@@ -90,6 +91,7 @@ _NO_NOTIFICATIONS = _no_notifications()
 """Options for connections to a unix socket."""
 
 
+@cache
 def _driver_info() -> dict[str, Any]:
     """What the client calls itself to the server. Newer versions ask the installed packages for it, at
     every connection and for longer than a connection takes, unless they are told."""
@@ -99,9 +101,6 @@ def _driver_info() -> dict[str, Any]:
         return {}
     return {"driver_info": DriverInfo()}
 
-
-_DRIVER_INFO = _driver_info()
-"""Options for connections of every kind."""
 
 _KNOWS_PROTOCOLS = redis.VERSION >= (5,)
 """Earlier ones speak RESP2, and have no option for it."""
@@ -213,7 +212,7 @@ def make_client(url: str, options: Mapping[str, Any] | None = None) -> redis.Red
         "retry": Retry(NoBackoff(), 0),
         "retry_on_timeout": False,
         "socket_timeout": SOCKET_TIMEOUT_S,
-        **_DRIVER_INFO,
+        **_driver_info(),
     }
     if _KNOWS_PROTOCOLS:
         # What every version of the client spoke once; searches answer five times as fast in it.

@@ -828,7 +828,8 @@ def test_its_tracker_keeps_it_from_nothing_and_ends_with_it(
         kept_by_us.ping()
         until(lambda: trackers_below(tmp_path))
         until(lambda: "blissdata-local-upkeep" in str(kept_by_us.client_list()))
-        assert status().clients == 1  # which is ours
+        # Ours; a connection that was just made has no name yet, one that was just closed is still listed.
+        until(lambda: status().clients == 1)
         kept_by_us.connection_pool.disconnect()
     until(lambda: not servers_below(tmp_path))
 

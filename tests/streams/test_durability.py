@@ -139,11 +139,16 @@ def test_points_that_no_replica_has_are_not_confirmed_and_said_to_be_there_once_
 
     monkeypatch.setattr(event_log, "DURABLE_WAIT_MS", 50)
     main, replica = pair
-    with DataStore(main.url, init_db=True, publish_timeout=0.5) as store:
-        identity = {"name": "durable", "number": 1, "data_policy": "none"}
-        scan = store.create_scan(identity, durability="replica")
-        a, b = (scan.create_stream(name, dtype="int64") for name in "ab")
-        scan.prepare()
+    impatient = DataStore(main.url, init_db=True, publish_timeout=0.5)
+    patient = DataStore(main.url, publish_timeout=LONG_S)
+    identity = {"name": "durable", "number": 1, "data_policy": "none"}
+    with impatient, patient:
+        scans = [
+            store.create_scan(identity, durability="replica") for store in (impatient, patient)
+        ]
+        a, b = (scan.create_stream("x", dtype="int64") for scan in scans)
+        for scan in scans:
+            scan.prepare()
         replica.pause()
         a.send(7)
         with pytest.raises(PublishTimeoutError, match="a replica"):
@@ -152,7 +157,8 @@ def test_points_that_no_replica_has_are_not_confirmed_and_said_to_be_there_once_
         replica.resume()
         b.join()
         assert b[0] == 8
-        scan.close()
+        for scan in scans:
+            scan.close()
 
 
 def test_a_replica_is_waited_for_also_by_what_is_sent_again_through_another_connection(pair):

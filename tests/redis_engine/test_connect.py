@@ -80,7 +80,7 @@ def test_a_plain_database_stays_plain_beside_the_modules(
 def test_one_module_alone_is_refused_with_what_is_missing(half_server: StackServer) -> None:
     with half_server.client() as client:
         names = {"ReJSON": "RedisJSON", "search": "RediSearch"}
-        has = {name for name in names if name in str(client.execute_command("MODULE", "LIST"))}
+        has = {module[b"name"].decode() for module in client.module_list()} & names.keys()
     (present,), (absent,) = ([names[n] for n in group] for group in (has, names.keys() - has))
     with pytest.raises(RuntimeError, match=f"has {present} but not {absent}") as caught:
         DataStore(half_server.url, init_db=True)

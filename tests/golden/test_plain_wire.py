@@ -217,9 +217,9 @@ def test_a_scan_written_with_a_bare_client_is_read(
             "4ce274757b25c9bc15a0a5e89fe50a8a06e09b241b1b5611e6c0725a3c8bbe2c",
         ),
         (
-            "blissdata_plain_2",
+            "blissdata_plain_3",
             "blissdata_plain.lua",
-            "af8921f815440eae6e9bd8bec788d5d86bb89601ebb9a325e9959578743322fb",
+            "638d95cf6e74b87b7531bf7683c2f2e56055c6e6b5165f6a33994852003c8b5d",
         ),
     ],
 )

@@ -63,8 +63,15 @@ PK_LENGTH = 26
 ANNOUNCED_AT_ONCE = 256
 """How many announcements are looked at in one round trip."""
 
+FEW = 64
+"""So many scans are listed and looked at by one function, in one round trip; more go no detour through
+Lua, which takes longer than the round trip that it saves."""
+
+REPEATED = 8
+"""What a search found is remembered if it is more than so many scans …"""
+
 REMEMBERED = 4096
-"""What a search found is remembered if it is no more than so many scans."""
+"""… and no more than these. Fewer are as quickly looked at anew."""
 
 MOST_SEARCHES = 16
 """Of so many searches it is remembered what they found."""
@@ -101,7 +108,7 @@ class PlainCatalog(RedisCatalog):
         self._keys = PlainKeys(prefix)
         before, after = self._keys.scan("|").split("|")
         self._around_pk = [before, after]
-        self._instant: Command = ("FCALL", "bdc2_instant", 2, HISTORY, self._keys.expiring)
+        self._instant: Command = ("FCALL", "bdc3_instant", 2, HISTORY, self._keys.expiring)
         self._found: dict[tuple[Criterion, ...], _Answer] = {}
 
     # ------------------------------------------------------------------------------ one scan
@@ -122,11 +129,11 @@ class PlainCatalog(RedisCatalog):
         for _, number, member in entries:
             args += (number, member)
         with translated_errors(f"creating scan {keys[0]}"):
-            state_id = self._functions.call("bdc2_create", keys, args)
+            state_id = self._functions.call("bdc3_create", keys, args)
         return LoadedScan(document, 0, state_id.decode())
 
     def _ask_for(self, keys: Sequence[str]) -> list[Any]:
-        return self._functions.call_many([("bdc2_load", self._both(key), ()) for key in keys])
+        return self._functions.call_many([("bdc3_load", self._both(key), ()) for key in keys])
 
     def _document(self, key: str, text: bytes) -> ScanDocument:
         pk = self._keys.scan_pk(key)
@@ -150,10 +157,10 @@ class PlainCatalog(RedisCatalog):
         args = [int(from_state), int(to_state), stored, token_hex(8), pk]
         with translated_errors(f"advancing scan {key}"):
             try:
-                word, value = self._functions.call("bdc2_advance", keys, args)
+                word, value = self._functions.call("bdc3_advance", keys, args)
             except (redis.ConnectionError, redis.TimeoutError):
                 # The reply may be lost, not the step: the token tells.
-                word, value = self._functions.call("bdc2_advance", keys, args)
+                word, value = self._functions.call("bdc3_advance", keys, args)
         if word == b"VANISHED":
             raise not_found(key)
         if word == b"CONFLICT":
@@ -181,7 +188,7 @@ class PlainCatalog(RedisCatalog):
                 keys += [self._keys.states, *(self._keys.index(name) for name, _, _ in entries)]
                 args += [pk, *(member for _, _, member in entries)]
         with translated_errors(f"deleting scan {key}"):
-            self._functions.call("bdc2_expire", keys, args)
+            self._functions.call("bdc3_expire", keys, args)
 
     # ------------------------------------------------------------------------------ many scans
 
@@ -192,7 +199,7 @@ class PlainCatalog(RedisCatalog):
             return
         calls = [
             (
-                "bdc2_expire",
+                "bdc3_expire",
                 [*self._both(key), self._members(key), self._keys.expiring],
                 [seconds, self._keys.scan_pk(key)],
             )
@@ -277,7 +284,7 @@ class PlainCatalog(RedisCatalog):
         if not keys:
             return {}, []
         call = (
-            "bdc2_states",
+            "bdc3_states",
             [self._keys.states, *keys],
             [self._keys.stream_prefix, *self._pks(keys)],
         )
@@ -305,6 +312,8 @@ class PlainCatalog(RedisCatalog):
     def find(self, fields: Mapping[str, Any]) -> tuple[str, list[str]]:
         wanted = tuple(criteria(fields, self._fields))
         with translated_errors("searching scans"):
+            if len(wanted) == 1 and (found := self._find_few(wanted)) is not None:
+                return found
             if len(wanted) < 2 or not all(how in ("exact", "number") for _, how, _ in wanted):
                 return self._find_listed(wanted)
             keys = [HISTORY, self._keys.expiring]
@@ -312,8 +321,24 @@ class PlainCatalog(RedisCatalog):
             args: list[Any] = list(self._around_pk)
             for _, how, what in wanted:
                 args += (how, what)
-            timetag, lines = self._functions.call("bdc2_find", keys, args)
-        return timetag.decode(), lines.decode().split("\n") if lines else []
+            timetag, lines = self._functions.call("bdc3_find", keys, args)
+        return timetag.decode(), self._keys_of(lines.split(b"\n") if lines else ())
+
+    def _find_few(self, wanted: tuple[Criterion, ...]) -> tuple[str, list[str]] | None:
+        """What fulfils one criterion, if the index lists but a few scans for it. None if they are more, or
+        were the last time, or if only a look at the whole index can tell."""
+        if wanted in self._found or wanted[0][1] in ("suffix", "infix"):
+            return None
+        _, index, *which = self._listing(wanted[0])
+        keys = [HISTORY, self._keys.expiring, index]
+        found = self._functions.call("bdc3_few", keys, [*self._around_pk, FEW, *which])
+        if not found:
+            return None
+        timetag, members = found
+        keys = sorted(self._keys_of(_pks_of(wanted[0], members)))
+        if len(keys) > REPEATED:
+            self._remember(wanted, [members], keys)
+        return timetag.decode(), keys.copy()
 
     def _find_listed(self, wanted: tuple[Criterion, ...]) -> tuple[str, list[str]]:
         """As the index lists them, with no detour through Lua. In the same round trip the server is asked
@@ -349,10 +374,15 @@ class PlainCatalog(RedisCatalog):
         there.update(living(self._raw, [key for key in keys if key not in there], doomed))
         keys = [key for key in keys if key in there]
         if 0 < len(keys) <= REMEMBERED and doomed.isdisjoint(keys):
-            if len(self._found) >= MOST_SEARCHES:
-                self._found = {}
-            self._found[wanted] = _Answer(listed, keys, packed_with_many(("EXISTS",), keys))
+            self._remember(wanted, listed, keys)
         return timetag.decode(), keys.copy()
+
+    def _remember(
+        self, wanted: tuple[Criterion, ...], listed: Sequence[Sequence[bytes]], keys: list[str]
+    ) -> None:
+        if len(self._found) >= MOST_SEARCHES:
+            self._found = {}
+        self._found[wanted] = _Answer(listed, keys, packed_with_many(("EXISTS",), keys))
 
     def _listing(self, criterion: Criterion) -> Command:
         """What lists the members of the index among which a criterion finds all that it asks for."""
@@ -382,7 +412,7 @@ class PlainCatalog(RedisCatalog):
     def newest(self, count: int = 1, before: str | None = None) -> list[Announcement]:
         args = [*self._around_pk, before or "", count]
         with translated_errors("asking for the newest scans"):
-            found = self._functions.call("bdc2_newest", [self._keys.index("created")], args)
+            found = self._functions.call("bdc3_newest", [self._keys.index("created")], args)
         return _announcements(found)
 
     def announced(self, since: str, *, wait: float = 0.0) -> tuple[str, list[Announcement]]:
@@ -406,7 +436,7 @@ class PlainCatalog(RedisCatalog):
         args = [*self._around_pk, since, ANNOUNCED_AT_ONCE]
         with translated_errors("asking for the next scan"):
             last, *found = self._functions.call(
-                "bdc2_announced", [self._keys.index("created")], args
+                "bdc3_announced", [self._keys.index("created")], args
             )
         return last.decode(), _announcements(found)
 
@@ -492,7 +522,7 @@ class PlainBackend(RedisServer):
     def initialise(self) -> None:
         with translated_errors("preparing the database"):
             self._functions.load()  # a server that is full would not take them any more
-            reply = self._catalog_functions.call("bdc2_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
+            reply = self._catalog_functions.call("bdc3_initialise", [PROTOCOL], [PLAIN_PROTOCOL])
         if reply != b"OK":
             raise ServerNotEmptyError(
                 f"the server already holds {reply.decode()} keys, and only an empty one is prepared. "

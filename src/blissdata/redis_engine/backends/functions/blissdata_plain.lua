@@ -1,4 +1,4 @@
-#!lua name=blissdata_plain_2
+#!lua name=blissdata_plain_3
 -- What must happen at one instant to the catalogue of the plain layout. As in blissdata.lua, the number in
 -- the names grows with every change of behaviour.
 
@@ -94,6 +94,7 @@ end
 
 local CHUNK = 4000  -- a command in here takes no more arguments than fit on Lua's stack
 local PK_LENGTH = 26
+local LOOKED_AT_ONE_BY_ONE = 4  -- of more scans, two commands tell at once
 
 local function pk_of(member) return string.sub(member, -PK_LENGTH) end
 
@@ -172,24 +173,36 @@ end
 -- Those of the pks that fulfil it as well.
 local function narrowed(c, pks)
   local kept = {}
-  for _, pk in ipairs(pks) do
-    local score = redis.call('ZSCORE', c.index, c.is_score and pk or c.begins .. pk)
-    if score and (not c.is_score or tonumber(score) == tonumber(c.wanted)) then kept[#kept + 1] = pk end
+  for from = 1, #pks, CHUNK do
+    local upto, members = math.min(from + CHUNK - 1, #pks), {}
+    for i = from, upto do members[i - from + 1] = c.is_score and pks[i] or c.begins .. pks[i] end
+    for i, score in ipairs(redis.call('ZMSCORE', c.index, unpack(members))) do
+      if score and (not c.is_score or tonumber(score) == tonumber(c.wanted)) then
+        kept[#kept + 1] = pks[from + i - 1]
+      end
+    end
   end
   return kept
 end
 
--- The keys of those scans that are there. Only scans that were told to expire can count as deleted while
--- they are there, and those are listed.
-local function only_alive(expiring, before, pks, after)
+-- Of these primary keys, or members of the index, those whose scans are there. Only scans that were told to
+-- expire can count as deleted while they are there, and those are listed.
+local function only_alive(expiring, before, members, after)
   local found, doomed = {}, {}
+  if #members <= LOOKED_AT_ONE_BY_ONE then
+    for _, member in ipairs(members) do
+      if alive(before .. pk_of(member) .. after) then found[#found + 1] = member end
+    end
+    return found
+  end
   for _, pk in ipairs(dying(expiring)) do doomed[pk] = true end
-  for from = 1, #pks, CHUNK do
-    local upto, keys = math.min(from + CHUNK - 1, #pks), {}
-    for i = from, upto do keys[i - from + 1] = before .. pks[i] .. after end
+  for from = 1, #members, CHUNK do
+    local upto, keys = math.min(from + CHUNK - 1, #members), {}
+    for i = from, upto do keys[i - from + 1] = before .. pk_of(members[i]) .. after end
     local all = redis.call('EXISTS', unpack(keys)) == #keys
     for i, key in ipairs(keys) do
-      if all and not doomed[pks[from + i - 1]] or alive(key) then found[#found + 1] = key end
+      local member = members[from + i - 1]
+      if all and not doomed[pk_of(member)] or alive(key) then found[#found + 1] = member end
     end
   end
   return found
@@ -197,7 +210,7 @@ end
 
 -- KEYS: history, expiring, then one sorted set per criterion, of which there is at least one
 -- ARGS: beginning of the scans' keys, end of them, then for each criterion `exact` or `number`, and which
--- gives the newest timetag, and the scans' keys a line each
+-- gives the newest timetag, and the scans' primary keys a line each
 local function find(keys, args)
   local wanted = {}
   for i = 3, #keys do wanted[i - 2] = criterion(keys[i], args[2 * i - 3], args[2 * i - 2]) end
@@ -206,6 +219,17 @@ local function find(keys, args)
   for i = 2, #wanted do pks = narrowed(wanted[i], pks) end
   table.sort(pks)
   return {newest_timetag(keys[1]), table.concat(only_alive(keys[2], args[1], pks, args[2]), '\n')}
+end
+
+-- KEYS: history, expiring, a sorted set of the index
+-- ARGS: beginning of the scans' keys, end of them, how many are few, then which members, as ZRANGE takes it
+-- gives the newest timetag, and the members whose scans are there; or nothing if they are more than a few
+local function few(keys, args)
+  local most = tonumber(args[3])
+  local members = redis.call(
+    'ZRANGE', keys[3], args[4], args[5], args[6], 'LIMIT', 0, most + 1)
+  if #members > most then return {} end
+  return {newest_timetag(keys[1]), only_alive(keys[2], args[1], members, args[2])}
 end
 
 -- KEYS: created   ARGS: beginning of the scans' keys, end of them, since, how many to look at
@@ -259,13 +283,14 @@ end
 
 local READ, ALWAYS = {'no-writes', 'allow-oom'}, {'allow-oom'}
 
-redis.register_function{function_name='bdc2_create', callback=create}
-redis.register_function{function_name='bdc2_advance', callback=advance, flags=ALWAYS}
-redis.register_function{function_name='bdc2_load', callback=load, flags=READ}
-redis.register_function{function_name='bdc2_expire', callback=expire, flags=ALWAYS}
-redis.register_function{function_name='bdc2_states', callback=states, flags=READ}
-redis.register_function{function_name='bdc2_instant', callback=instant, flags=READ}
-redis.register_function{function_name='bdc2_find', callback=find, flags=READ}
-redis.register_function{function_name='bdc2_announced', callback=announced, flags=READ}
-redis.register_function{function_name='bdc2_newest', callback=newest, flags=READ}
-redis.register_function{function_name='bdc2_initialise', callback=initialise}
+redis.register_function{function_name='bdc3_create', callback=create}
+redis.register_function{function_name='bdc3_advance', callback=advance, flags=ALWAYS}
+redis.register_function{function_name='bdc3_load', callback=load, flags=READ}
+redis.register_function{function_name='bdc3_expire', callback=expire, flags=ALWAYS}
+redis.register_function{function_name='bdc3_states', callback=states, flags=READ}
+redis.register_function{function_name='bdc3_instant', callback=instant, flags=READ}
+redis.register_function{function_name='bdc3_find', callback=find, flags=READ}
+redis.register_function{function_name='bdc3_few', callback=few, flags=READ}
+redis.register_function{function_name='bdc3_announced', callback=announced, flags=READ}
+redis.register_function{function_name='bdc3_newest', callback=newest, flags=READ}
+redis.register_function{function_name='bdc3_initialise', callback=initialise}

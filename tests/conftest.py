@@ -19,7 +19,7 @@ from blissdata import DataStore
 from blissdata.testing import MemoryBackend
 from blissdata.testing.servers import StackServer, TestServer
 
-GRACE_S = 5.0
+GRACE_S = 30.0
 
 # A shell that starts us in the background has us ignore Ctrl-C, and so would every program of a test.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -139,7 +139,7 @@ def run_on_terminal(command: list[str], columns: int, rows: int) -> str:
                 break
             printed += part
         os.close(ours)
-        assert process.wait(30) == 0, printed.decode(errors="replace")
+        assert process.wait(60) == 0, printed.decode(errors="replace")
     return printed.decode()
 
 

@@ -255,7 +255,7 @@ def test_a_pipe_that_closes_ends_it_quietly(
     process = start("ls", "--json", "-n", "0")
     assert '"number": 599' in process.stdout.readline()
     process.stdout.close()
-    assert process.wait(30) == 141
+    assert process.wait(60) == 141
     assert process.stderr.read() == ""
 
 
@@ -324,6 +324,6 @@ def test_how_many_points_there_will_be(info: dict[str, Any], npoints: int | None
 
 def test_ages_grow(run: Callable, scans: list[Scan]) -> None:
     first = run("ls", "--json").objects[0]["age"]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while run("ls", "--json").objects[0]["age"] <= first:
         assert time.monotonic() < deadline

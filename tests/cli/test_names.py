@@ -136,7 +136,7 @@ def test_waiting_ends_when_the_time_is_up(store: DataStore, text: str) -> None:
     before = time.monotonic()
     with pytest.raises(TimeUpError, match=r"0\.05 s"):
         wait_for(store, text, 0.05, said.append)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 30  # and not for ever
     assert said == [f"waiting for the {'first' if text == 'last' else 'next'} scan"]
 
 

@@ -23,7 +23,7 @@ from blissdata.schemas import validate
 
 DATA = Path(__file__).parent.parent / "data"
 CHOPPER, GERMANIUM = str(DATA / "chopper.nxs"), str(DATA / "EXAFS_Ge.dat")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 Run = Callable[..., Any]
 

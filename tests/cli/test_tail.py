@@ -77,7 +77,7 @@ def test_before_during_and_after_the_same_numbers(
     expected = {"diode": DIODE.tolist(), "mca": SPECTRA.tolist()}
     for process, read in ((before, ""), (following, ""), (during, first)):
         assert by_stream(read + process.stdout.read()) == expected
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == ""
     after = run("tail", "last", "--json")
     assert after.code == 0
@@ -152,7 +152,7 @@ def test_streams_that_come_later_are_followed_too(run: Callable, store: DataStor
     shown: list[Any] = []
     reader.start()
     scan.stop()
-    reader.join(20)
+    reader.join(60)
     assert by_stream(shown[0].out) == {"diode": [1.0], "late": [0, 1, 2]}
     scan.close()
 
@@ -182,7 +182,7 @@ def test_new_points_are_those_after_now(
             sent += 1
             diode.send(float(sent))
         mca.send(SPECTRA[:1])
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     found = [json.loads(line) for line in out.splitlines()]
     diodes = [one for one in found if one["stream"] == "diode"]
     assert [one["data"] for one in diodes] == [one["index"] + 1.0 for one in diodes]
@@ -256,7 +256,7 @@ def test_a_scan_deleted_meanwhile_is_exit_code_3(
     process = start("tail", "last", prelude=OFTEN)
     assert process.stdout.readline() == "diode[0]  1.0\n"
     store.delete_scan(scan.key, force=True)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "deleted" in err
     assert len(err.splitlines()) == 1
@@ -271,7 +271,7 @@ def test_a_scan_that_vanishes_is_exit_code_3(
     process.stdout.readline()
     with server.client() as client:
         client.flushall()
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode in (1, 3)  # deleted, or a server that lost its points
     assert err.startswith("blissdata: ")
     assert "Traceback" not in err
@@ -332,7 +332,7 @@ def test_a_publisher_of_which_nothing_is_known_is_mentioned_once(
     assert "--timeout" in first
     assert scan.key in first
     scan.close()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert process.stderr.read() == ""
 
 
@@ -410,7 +410,7 @@ def test_a_pipe_that_closes_ends_it_quietly(
     process = start("tail", "last")
     assert process.stdout.readline() == "diode[0]  0.0\n"
     process.stdout.close()
-    assert process.wait(30) == 141
+    assert process.wait(60) == 141
     assert process.stderr.read() == ""
 
 
@@ -470,7 +470,7 @@ def test_progress_on_a_terminal_is_gone_at_the_end(
             diode.send(float(i))
             screen.read_until(f"{i + 1}/3".encode())
         scan.stop()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         shown = screen.rest()
     for i in range(3):
         assert f"diode[{i}]  {float(i)}\r\n".encode() in shown
@@ -494,7 +494,7 @@ def test_what_ends_it_leaves_the_terminal_as_it_was(
         diode.send(1.0)
         screen.read_until(b"1/3")
         process.send_signal(number)
-        assert process.wait(20) == code
+        assert process.wait(60) == code
         shown = screen.rest()
     assert b"Traceback" not in shown
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
@@ -507,7 +507,7 @@ def test_a_scan_that_does_not_say_how_many_has_no_progress(
     with scan:
         diode.send(1.0)
     with terminal(60) as screen:
-        assert start("tail", "last", **screen.pipes).wait(20) == 0
+        assert start("tail", "last", **screen.pipes).wait(60) == 0
         assert screen.rest() == b"diode[0]  1.0\r\n"
 
 

@@ -33,7 +33,7 @@ ROW = ScanRow(
     "key", {"name": "ascan", "number": 12}, "STARTED", points=40, npoints=100, silence=1.0
 )
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def text_of(look: Look, columns: int = 80, rows: int = 30) -> list[str]:

@@ -20,7 +20,7 @@ from blissdata.testing.servers import free_port
 
 __all__ = ["LONG_S", "Camera", "Files", "wait_until"]
 
-LONG_S = 20.0
+LONG_S = 60.0
 
 SETTINGS = {
     "slots": 4,

@@ -399,13 +399,13 @@ def test_who_waits_while_another_thread_closes_the_store_is_told(
         cursor = store.load_scan(scan.key).streams["s"].cursor()
         waiting = threads.submit(cursor.read)
         with server.client() as client:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while client.info("clients")["blocked_clients"] < 1:
                 assert time.monotonic() < deadline
         store.close()
         scan.close()
         with pytest.raises((StoreClosedError, EndOfStream, StoreConnectionError)):
-            waiting.result(20)
+            waiting.result(60)
 
 
 def test_the_client_is_at_hand_and_may_be_set(server: TestServer) -> None:

@@ -25,7 +25,7 @@ from blissdata.exceptions import (
 from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
 from blissdata.testing.servers import TestServer
 
-LONG_S = 20.0
+LONG_S = 60.0
 
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 EVERYSEC = {"appendonly": "yes", "appendfsync": "everysec"}

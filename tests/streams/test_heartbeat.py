@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.pulses import last_heard
 
 from blissdata import DataStore, ScanState
 from blissdata.exceptions import (
@@ -320,29 +321,26 @@ def test_a_time_limit_comes_before_the_news_of_a_loss(store: DataStore, lost: st
 
 
 def test_a_group_is_told_once_of_one_lost_publisher_among_others(
-    store: DataStore, lost: str
+    store: DataStore, impatient: None
 ) -> None:
-    other = store.create_scan(IDENTITY)
+    lost = store.create_scan(IDENTITY)
+    streams = [lost.create_stream(name, dtype=float) for name in "xy"]
+    lost.prepare()
+    for silent in streams:
+        silent.send(1.0)
+        silent.join()
+    store.heartbeat.end(lost.key)
+    other = store.create_scan(IDENTITY)  # goes on beating
     stream = other.create_stream("z", dtype=float)
     other.prepare()
-    streams = [*store.load_scan(lost).streams.values(), other.streams["z"]]
-    group = CursorGroup(streams)
+    group = CursorGroup([*lost.streams.values(), other.streams["z"]])
     while sum(group.position.values()) < 2:
         group.read()
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(0.01):
-            store.catalog.beat([other.key])
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        with pytest.raises(PublisherLostError, match=r"'[xy]'"):
-            group.read()
-        assert group.read(timeout=0.3) == {}
-        stream.send(1.0)
-        assert [s.name for s in group.read()] == ["z"]
-    finally:
-        stop.set()
-        thread.join()
+    last_heard(store, lost, ago=2 * LOST_AFTER_S)
+    with pytest.raises(PublisherLostError, match=r"'[xy]'"):
+        group.read()
+    assert group.read(timeout=0.3) == {}
+    stream.send(1.0)
+    assert [s.name for s in group.read()] == ["z"]
+    lost.close()
+    other.close()

@@ -275,6 +275,7 @@ def test_a_plugin_that_takes_long_to_count_its_points_is_not_asked_often(
         raise ConnectionError("the detector does not answer")
 
     monkeypatch.setattr(Silent, "__len__", slow)
+    monkeypatch.setattr(where, "MAX_AGE_S", LONG_S)
     reader = store.load_scan(mixed.key)
     for _ in range(10):
         found = reader.availability()

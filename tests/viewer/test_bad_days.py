@@ -26,7 +26,7 @@ from blissdata.redis_engine.documents import ScanDocument
 from blissdata.redis_engine.keys import new_ulid
 from blissdata.testing.servers import TestServer
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from blissdata.writer.nexus import MARKS
 from blissdata.writer.report import Event, ScanReport, read_report
 from blissdata.writer.service import Writer
 
-LONG_S = 20.0
+LONG_S = 60.0
 
 service.LISTEN_S = 0.05
 service.REPORT_S = 0.2

@@ -140,7 +140,7 @@ def test_fill_values_are_never_taken_for_points(plain_store: DataStore, tmp_path
         with running(plain_store, tmp_path) as writer:
             writer.wait("writing /")
             reader = plain_store.load_scan(scan.key).streams["a"]
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while plain_store.pins()[0].position(stream.key) != 10:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

@@ -26,7 +26,7 @@ from blissdata.redis_engine.local_server.valkey import environment, find_program
 
 __all__ = ["MODULES", "MissingServerError", "StackServer", "TestServer", "free_port"]
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 MODULES = ("rejson", "redisearch")
 """What blissdata 2.x needs on its server."""

@@ -9,12 +9,12 @@ upkeep      no round trip per stream or scan; an earlier tracker's journal is ta
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import BaseModel
+from tests.pulses import last_heard
 from tests.redis_engine.memory_tracker.rounds import (
     DAY,
     IDENTITY,
@@ -579,29 +579,15 @@ def test_a_full_memory_server_refuses_records(memory_store: DataStore) -> None:
 # ------------------------------------------------------------------------------ dead publishers
 
 
-@pytest.fixture
-def soon_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publishers are dead after a moment of silence."""
-    for module in (tracker_module, policy):
-        monkeypatch.setattr(module, "DEAD_AFTER_S", 0.05)
-
-
-def until_silent(store: DataStore, scan: Scan) -> None:
-    deadline = time.monotonic() + 30
-    while (store.catalog.lives([scan.key])[scan.key].silence or 0.0) < 0.1:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_scan_whose_publisher_is_dead_is_closed_as_a_failure(
-    store: DataStore, scan: Scan, clock: Clock, soon_dead: None, caplog: pytest.LogCaptureFixture
+    store: DataStore, scan: Scan, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(scan.get_writer_stream("a"), 0, 3)
     store.heartbeat.close()
     reader = store.load_scan(scan.key)
     tracker = new_tracker(store)
     tracker.update()
-    until_silent(store, scan)
+    last_heard(store, scan, ago=2 * policy.DEAD_AFTER_S)
     tracker.update()
     assert store.load_scan(scan.key).state == ScanState.STARTED  # it has just begun to doubt
     clock.now += policy.DOUBTED_S
@@ -619,15 +605,15 @@ def test_a_scan_whose_publisher_is_dead_is_closed_as_a_failure(
 
 
 def test_a_publisher_that_comes_back_keeps_its_scan(
-    store: DataStore, scan: Scan, clock: Clock, soon_dead: None
+    store: DataStore, scan: Scan, clock: Clock
 ) -> None:
     store.heartbeat.close()
     tracker = new_tracker(store)
-    until_silent(store, scan)
+    last_heard(store, scan, ago=2 * policy.DEAD_AFTER_S)
     tracker.update()
     store.catalog.beat([scan.key])
     tracker.update()
-    until_silent(store, scan)
+    last_heard(store, scan, ago=2 * policy.DEAD_AFTER_S)
     clock.now += policy.DOUBTED_S
     tracker.update()  # the doubt begins anew
     assert store.load_scan(scan.key).state == ScanState.STARTED
@@ -635,8 +621,10 @@ def test_a_publisher_that_comes_back_keeps_its_scan(
 
 
 def test_a_publisher_without_signs_of_life_is_never_dead(
-    stack_store: DataStore, clock: Clock, soon_dead: None
+    stack_store: DataStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (tracker_module, policy):
+        monkeypatch.setattr(module, "DEAD_AFTER_S", 0.0)
     scan = stack_store.create_scan(IDENTITY)
     stack_store.heartbeat.close()
     stack_store._redis.delete(scan.key.replace(":scan:", ":pulse:"))  # as 2.x leaves it

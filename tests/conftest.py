@@ -31,10 +31,14 @@ sys.dont_write_bytecode = False
 _shared_pids: set[int] = set()
 """Servers that stay for the session, started by the first test that needs them."""
 
-# No deadlines: the machine may be busy. What fails can be repeated: by the blob that is printed, or,
-# where CI is set, by running again.
+# No deadlines, and no complaint that examples are made slowly: the machine may be busy. What fails can be
+# repeated: by the blob that is printed, or, where CI is set, by running again.
 hypothesis.settings.register_profile(
-    "blissdata", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
+    "blissdata",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+    derandomize=bool(os.environ.get("CI")),
 )
 hypothesis.settings.load_profile("blissdata")
 

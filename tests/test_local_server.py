@@ -54,6 +54,7 @@ from blissdata.redis_engine.local_server import tracker as tracker_module
 from blissdata.redis_engine.local_server.place import Place, socket_directory
 from blissdata.redis_engine.local_server.tracker import TrackerProcess
 from blissdata.redis_engine.memory_tracker.report import Report
+from blissdata.testing.servers import free_port
 
 START = "from blissdata.redis_engine.local_server import ensure_running; print(ensure_running())"
 
@@ -670,12 +671,6 @@ def test_one_that_another_host_holds_is_not_touched(monkeypatch: pytest.MonkeyPa
 
 
 # ---------------------------------------------------------------------------------- TCP
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_tcp_needs_the_password_and_so_does_the_socket() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,12 +261,16 @@ class TestConnections:
         assert server.heard.count("connected") == 1
 
     def test_a_silent_server_is_waited_for_no_longer_than_told(self, scripted: Make) -> None:
-        replies = iter([..., (144, b"2|right")])
-        server = scripted(lambda *_: next(replies))
+        replies = [(144, b"2|right"), ...]
+        server = scripted(lambda *_: replies.pop())
         with BeaconData("127.0.0.1", server.port, timeout=0.05) as client:
             with pytest.raises(TimeoutError, match=r"said nothing for 0\.05 s"):
                 client.get("fruit")
-            client._timeout = 20
+            deadline = time.monotonic() + 60
+            while len(replies) == 2:  # until it has heard the question
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            client._timeout = 60
             assert client.get("fruit") == "right"
         assert server.heard.count("connected") == 2  # a late reply would have come on the first
 

@@ -13,6 +13,29 @@ import pytest
 from tests.h5api.writing import DEADLINE_S, Writer
 
 
+class SimulatedTime:
+    """Time that passes by sleeping only, however slow the machine is."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def look(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> SimulatedTime:
+    """The time of who tries again in this process."""
+    found = SimulatedTime()
+    for name in ("time", "monotonic", "perf_counter"):
+        monkeypatch.setattr(time, name, found.look)
+    monkeypatch.setattr(time, "sleep", found.sleep)
+    return found
+
+
 @pytest.fixture(scope="session")
 def writing_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
     """One process for all tests: half a second is saved in each."""

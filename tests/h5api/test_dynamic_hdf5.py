@@ -29,6 +29,7 @@ import numpy as np
 import pytest
 from silx.utils.retry import RetryError as SilxRetryError
 from silx.utils.retry import RetryTimeoutError as SilxRetryTimeoutError
+from tests.h5api.conftest import SimulatedTime
 from tests.h5api.writing import DEADLINE_S, Watched, Writer
 
 from blissdata.exceptions import DataFileError
@@ -312,7 +313,7 @@ def test_errors_are_those_of_silx_and_have_their_cause(hasty: dynamic_hdf5.File)
     assert isinstance(caught.value.__cause__.__cause__, SilxRetryError)
 
 
-def test_a_waiting_reader_looks_now_and_then(path: Path) -> None:
+def test_a_waiting_reader_looks_now_and_then(path: Path, simulated: SimulatedTime) -> None:
     """The number of looks is bounded by time over pause, however quick or slow the machine is."""
     for period, at_most in ((None, 12), (0.2, 5)):
         with dynamic_hdf5.File(

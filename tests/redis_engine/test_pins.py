@@ -155,7 +155,10 @@ def test_a_server_that_comes_back_without_its_data_has_no_pin() -> None:
 
 
 @pytest.mark.parametrize("word", ["MISCONF", "READONLY", "NOREPLICAS"])
-def test_while_a_server_refuses_words_no_pin_lapses_and_none_is_lost(word: str) -> None:
+def test_while_a_server_refuses_words_no_pin_lapses_and_none_is_lost(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blissdata.redis_engine.pins.PERIOD_S", LONG_S)  # its thread is silent
     with TestServer() as server, DataStore(server.url, init_db=True) as store:
         scan = with_stream(store)
         pin = scan.pin("writer")

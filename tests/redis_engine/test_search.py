@@ -109,7 +109,7 @@ wanted_texts = st.tuples(st.sampled_from(["", "*"]), texts, st.sampled_from(["",
 @settings(
     max_examples=25,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.tuples(texts, st.integers(-2, 2)), max_size=6), wanted_texts, st.integers(-2, 2))
 def test_the_server_finds_what_the_rules_say(

@@ -59,6 +59,13 @@ class Running:
             assert time.monotonic() < deadline, f"does not say {words}: {self.said}"
             time.sleep(0.005)
 
+    def wait_committed(self, key: str, points: int) -> None:
+        """Until so many points of the stream are in its scan's file, and given free."""
+        deadline = time.monotonic() + LONG_S
+        while not any(pin.position(key) == points for pin in self.store.pins()):
+            assert time.monotonic() < deadline, f"does not commit: {self.said}"
+            time.sleep(0.01)
+
     def wait_written(self, scan: Scan) -> None:
         """Until it has written the scan, and given it free."""
         deadline = time.monotonic() + LONG_S

@@ -4,7 +4,6 @@ programs get."""
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +137,8 @@ def test_fill_values_are_never_taken_for_points(plain_store: DataStore, tmp_path
             stream.join()
         plain_store.event_log.trim({stream.key: 4})
         with running(plain_store, tmp_path) as writer:
-            writer.wait("writing /")
             reader = plain_store.load_scan(scan.key).streams["a"]
-            deadline = time.monotonic() + 60
-            while plain_store.pins()[0].position(stream.key) != 10:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            writer.wait_committed(stream.key, 10)
             check_lost(plain_store, reader)
         with running(plain_store, tmp_path) as writer:  # another writer knows it from the file
             scan.stop()

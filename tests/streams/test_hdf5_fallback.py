@@ -929,10 +929,13 @@ def test_a_file_is_looked_at_by_who_asks_often_now_and_then(
     save(path, POINTS[:3])
     stream = acquire().trim(8).reader()
     opened = openings(monkeypatch)
+    monkeypatch.setattr(
+        where, "MAX_AGE_S", 8.0
+    )  # on a slow machine, twenty questions take a second
     for _ in range(20):
         hdf5_handles.close_files()
         assert availability_of([stream])[stream].file == between(0, 3)
-    assert len(opened) <= 2
+    assert len(opened) == 1
     save(path, POINTS)
     assert stream.availability().file == between(0, 20)  # who asks for one stream wants to know
 

@@ -24,6 +24,7 @@ from tests.redis_engine.memory_tracker.rounds import (
     new_tracker,
     publish,
 )
+from tests.round_trips import round_trips
 
 from blissdata import DataStore, Scan
 from blissdata.exceptions import BlissdataError, PinBrokenError, PinGoneError, ScanNotFoundError
@@ -583,15 +584,6 @@ def test_what_goes_next_is_known(store: DataStore, scan: Scan, clock: Clock) -> 
 def test_round_trips_do_not_grow_with_pins_streams_and_moves(
     plain_store: DataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blissdata.redis_engine.backends.wire import Link
-
-    trips: list[int] = []
-    really = Link.send
-
-    def counting(self: Link, commands: Any) -> None:
-        trips.append(1)
-        really(self, commands)
-
     def trips_of(scans: int, streams: int) -> tuple[int, int, int]:
         """Of one move of all pins, of a round, and of forgetting up to them."""
         made = [plain_store.create_scan({**IDENTITY, "number": n}) for n in range(scans)]
@@ -606,10 +598,8 @@ def test_round_trips_do_not_grow_with_pins_streams_and_moves(
         tracker = new_tracker(plain_store)
         tracker.update()
         found = []
-        plain_store.heartbeat.close()
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, round_trips() as trips:
             patch.setattr(plain_store.pin_keeper, "wake", lambda: None)
-            patch.setattr(Link, "send", counting)
             for pin in pins:
                 for index in range(1, 100):
                     pin.move({f"s{n}": min(index, 3) for n in range(streams)})

@@ -24,6 +24,7 @@ from tests.redis_engine.memory_tracker.rounds import (
     new_tracker,
     publish,
 )
+from tests.round_trips import round_trips
 
 from blissdata import DataStore, Scan, ScanState
 from blissdata.exceptions import (
@@ -513,11 +514,7 @@ def test_the_index_of_expired_scans_is_swept(
 # ------------------------------------------------------------------------------ cost
 
 
-def test_round_trips_do_not_grow_with_streams_and_scans(
-    plain_store: DataStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from blissdata.redis_engine.backends.wire import Link
-
+def test_round_trips_do_not_grow_with_streams_and_scans(plain_store: DataStore) -> None:
     def trips_of(scans: int) -> int:
         made = [plain_store.create_scan({**IDENTITY, "number": n}) for n in range(scans)]
         for scan in made:
@@ -530,15 +527,7 @@ def test_round_trips_do_not_grow_with_streams_and_scans(
                 stream.join()
         tracker = new_tracker(plain_store)
         tracker.update()
-        trips: list[int] = []
-        really = Link.send
-
-        def counting(self: Link, commands: Any) -> None:
-            trips.append(1)
-            really(self, commands)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Link, "send", counting)
+        with round_trips() as trips:
             tracker.update()
             tracker.reclaim_memory(0)
         for scan in made:

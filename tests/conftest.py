@@ -28,9 +28,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-BUILDING_S = 900
-"""How long a test may take that needs another environment: pip builds it on first use, or another test
-does and is waited for."""
+LONG_TESTS = ("interop", "environments", "slow", "browser")
+LONG_TEST_S = 900
+"""How long a test may take that is long by itself, or needs another environment: pip builds it on first use,
+or another test does and is waited for."""
 
 _shared_pids: set[int] = set()
 """Servers that stay for the session, started by the first test that needs them."""
@@ -48,11 +49,10 @@ hypothesis.settings.load_profile("blissdata")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives tests the time to build environments."""
+    """Gives long tests the time that they need on a slow machine."""
     for item in items:
-        needs = item.get_closest_marker("interop") or item.get_closest_marker("environments")
-        if needs and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(BUILDING_S))
+        if any(map(item.get_closest_marker, LONG_TESTS)) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_TEST_S))
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,6 @@ def test_readers_notice_neither_a_small_memory_nor_a_writer_that_was_killed(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("pin", "kill"), [(False, True), (True, False)], ids=["protected-killed", "pinned-undisturbed"]
 )

@@ -1,6 +1,8 @@
 """Does what 2.4.5 does badly, and prints what happens; runs in any environment.
 
-python better_program.py URL
+python better_program.py URL SECONDS
+
+What is not over after so many seconds is taken to go on for ever.
 """
 
 from __future__ import annotations
@@ -19,9 +21,6 @@ from blissdata.streams.default import Stream
 
 IDENTITY = {"name": "better", "number": 1, "data_policy": "none"}
 
-LONG_S = 5.0
-"""What is not over after this is taken to go on for ever."""
-
 
 def told(call: Callable[[], Any]) -> Any:
     """What the call gives; the name of the error that it raises."""
@@ -35,7 +34,7 @@ def ends(call: Callable[[], Any]) -> bool:
     """Whether the call comes back."""
     thread = threading.Thread(target=told, args=[call], daemon=True)
     thread.start()
-    thread.join(LONG_S)
+    thread.join(float(sys.argv[2]))
     return not thread.is_alive()
 
 

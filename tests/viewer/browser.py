@@ -26,7 +26,7 @@ TOKEN = "a-token-for-browser-tests"  # noqa: S105 — of a test
 
 SCREENSHOTS = Path("build/screenshots")
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 FLAGS = [
     "--no-sandbox",

@@ -160,7 +160,7 @@ def test_a_server_that_loads_its_data_is_waited_for() -> None:
         server.kill()
         starting = threading.Thread(
             target=server.start,
-            kwargs={"key_load_delay": 200},  # [µs], for each command
+            kwargs={"key_load_delay": 500},  # [µs], for each command: two seconds
         )
         starting.start()
         stream.send(4000)

@@ -39,6 +39,7 @@ from blissdata.exceptions import (
     StreamSealedError,
     StreamVanishedError,
 )
+from blissdata.redis_engine.backends.wire import Link
 from blissdata.streams import sink as sink_module
 from blissdata.streams.encoding import EncodedBatch
 from blissdata.streams.event_log import AppendRequest, SealRequest
@@ -715,14 +716,21 @@ def test_connections_that_are_cut_cost_nothing(plain_store, server, monkeypatch)
     publication.check(plain_store)
 
 
-def test_a_server_that_answers_late_does_not_repeat_points():
-    with TestServer() as server, server.client() as client:
-        with DataStore(server.url, init_db=True):
-            pass
-        with DataStore(f"{server.url}?socket_timeout=0.05") as store:
-            publication = Publication(store)
+def test_a_server_that_answers_late_does_not_repeat_points(monkeypatch):
+    really = Link.set_timeout
+    with (
+        TestServer() as server,
+        server.client() as client,
+        DataStore(server.url, init_db=True) as store,
+    ):
+        publication = Publication(store)
+        with monkeypatch.context() as patch:
+            # The publisher's next connections wait for 0.05 s.
+            patch.setattr(Link, "set_timeout", lambda link, _: really(link, 0.05))
+            client.client_kill_filter(_type="normal", skipme=True)
             for _ in range(3):
                 publication.send(3)
+                publication.join()
                 server.pause()
                 try:
                     publication.send(3)
@@ -731,8 +739,8 @@ def test_a_server_that_answers_late_does_not_repeat_points():
                 finally:
                     server.resume()
                 publication.join()
-            publication.check_raw(client)
-            publication.scan.close()
+        publication.check_raw(client)
+        publication.scan.close()
 
 
 def test_a_server_killed_and_restarted_keeps_what_was_confirmed():

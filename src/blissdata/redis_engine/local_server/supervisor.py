@@ -41,6 +41,10 @@ _LOG = logging.getLogger(__name__)
 PROBE_PATIENCE_S = 0.5
 """Others hold our locks for microseconds, to see whether they are free [s]."""
 
+SUPERVISORS_PATIENCE_S = 5.0
+"""The same for the lock of supervisors [s]. It is taken only after a look whether there is one, so whoever
+holds it looks as well, and a busy machine may keep him from going on."""
+
 ORPHANS_PATIENCE_S = 10.0
 """What a killed Valkey leaves behind was killed too; its lock is free when it is gone [s]."""
 
@@ -98,7 +102,7 @@ class Supervisor:
         answers, which says whether somebody waited for that. Blocks. Raises `LocalServerError` if it does not come up, or not again."""
         place = self._place
         with self._signals:
-            held = place.lock_for_supervisor(PROBE_PATIENCE_S)
+            held = place.lock_for_supervisor(SUPERVISORS_PATIENCE_S)
             if held is None:
                 raise LocalServerError(f"The local server in {place.directory} is running already")
             try:

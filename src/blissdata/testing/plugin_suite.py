@@ -70,7 +70,7 @@ from blissdata.testing.memory import MemoryBackend
 
 __all__ = ["PluginTests"]
 
-LONG_S = 20.0
+LONG_S = 60.0
 """What never takes so long [s]: tests fail after it instead of hanging."""
 
 IDENTITY = {"name": "ascan", "number": 7, "data_policy": "none"}

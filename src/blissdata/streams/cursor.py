@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from blissdata.exceptions import (
     EmptyViewException,
@@ -28,7 +28,7 @@ from blissdata.streams.entries import (
     entries_per_read,
     newest_run,
 )
-from blissdata.streams.event_log import Arrivals, EventLog, Span, SpanRequest
+from blissdata.streams.event_log import AheadOf, Arrivals, EventLog, Span, SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
 from blissdata.streams.heartbeat import LostPublisher
 from blissdata.streams.views import BaseView, EventRange
@@ -38,6 +38,9 @@ __all__ = ["Cursor", "CursorGroup"]
 _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Answer: TypeAlias = Callable[[], Mapping[str, Arrivals | PayloadError] | None]
+"""What `AheadOf.ask` gives."""
 
 _POINT_PER_EVENT = frozenset({None, "hdf5_fallback", "scan_sequence"})
 """The plugins of streams whose points are their events."""
@@ -289,6 +292,7 @@ class CursorGroup:
         store = cursors[0].events.data_store if cursors else None
         self._watch = None if store is None else AbandonWatch(store, _choice(lost_publisher))
         self._deleted: frozenset[str] | None = None
+        self._asked: tuple[dict[str, int], Answer] | None = None
         self._active_cursors = {cursor.stream.key: cursor for cursor in cursors}
 
     @property
@@ -314,8 +318,13 @@ class CursorGroup:
         """
         deadline = Deadline.from_2x(block, timeout)
         while True:
-            for key in [key for key, cursor in self._active_cursors.items() if cursor.ended]:
-                del self._active_cursors[key]
+            self._drop_ended()
+            if self._asked and not last_only:
+                answer = self._take_answer()
+                if answer:
+                    return {cursor.stream: view for cursor, view in answer.items()}
+                if answer is not None and deadline.passed and not self._drop_ended():
+                    return {}
             cursors = list(self._active_cursors.values())
             if not cursors or self._watch is None:
                 raise self._end()
@@ -338,6 +347,41 @@ class CursorGroup:
             scans = ", ".join(sorted(self._deleted))
             return StreamDeletedError(f"{text}; but {scans} was deleted, and these may not be all")
         return EndOfStream(text)
+
+    def _drop_ended(self) -> bool:
+        """True if there were any."""
+        ended = [key for key, cursor in self._active_cursors.items() if cursor.ended]
+        for key in ended:
+            del self._active_cursors[key]
+        return bool(ended)
+
+    def ask(self, ahead: AheadOf) -> None:
+        """Lets the server begin with what the next `read` wants. That read may miss what comes in between;
+        the one after it does not. Never waits, never raises for a server that is away: the read does.
+        Nothing is lost if `ahead` ends before."""
+        self._drop_ended()
+        cursors = list(self._active_cursors.values())
+        if not cursors or self._asked or any(c.needs_newest_only(False) for c in cursors):
+            return
+        positions, counts, nbytes = _wanted(cursors)
+        answer = ahead.ask(positions, max_entries=counts, nbytes=nbytes)
+        if answer is not None:
+            self._asked = positions, answer
+
+    def _take_answer(self) -> dict[Cursor, BaseView] | None:
+        """Views of what was asked for; None if nothing was, or the cursors no longer stand there."""
+        asked, self._asked = self._asked, None
+        cursors = list(self._active_cursors.values())
+        if asked is None or asked[0] != {c.events.key: c.event_index for c in cursors}:
+            return None
+        _raise_trouble(cursors)
+        arrivals = asked[1]()
+        if arrivals is None:
+            return None
+        views = _taken(cursors[0].events.event_log, cursors, arrivals, last_only=False)
+        if not views:
+            _raise_trouble(cursors)
+        return views
 
     def __iter__(self) -> Iterator[dict[Followable, BaseView]]:
         """What comes, until every stream has ended."""
@@ -454,11 +498,26 @@ def _jump(log: EventLog, cursors: Sequence[Cursor], last_only: bool) -> dict[Cur
 def _collect(
     log: EventLog, cursors: Sequence[Cursor], last_only: bool, wait: float
 ) -> dict[Cursor, BaseView]:
-    """Takes what is after each cursor's place."""
+    """Reads what is after each cursor's place."""
+    positions, counts, nbytes = _wanted(cursors)
+    arrivals = log.read(positions, wait=wait, max_entries=counts, nbytes=nbytes)
+    return _taken(log, cursors, arrivals, last_only)
+
+
+def _wanted(cursors: Sequence[Cursor]) -> tuple[dict[str, int], dict[str, int], int]:
+    """What a read of these asks for: positions, numbers of entries, and size of large points [bytes]."""
     positions = {cursor.events.key: cursor.event_index for cursor in cursors}
     counts = {cursor.events.key: cursor.entries_wanted(len(cursors)) for cursor in cursors}
-    nbytes = cursors[0].nbytes_wanted if len(cursors) == 1 else 0
-    arrivals = log.read(positions, wait=wait, max_entries=counts, nbytes=nbytes)
+    return positions, counts, cursors[0].nbytes_wanted if len(cursors) == 1 else 0
+
+
+def _taken(
+    log: EventLog,
+    cursors: Sequence[Cursor],
+    arrivals: Mapping[str, Arrivals | PayloadError],
+    last_only: bool,
+) -> dict[Cursor, BaseView]:
+    """Views of what a read found."""
     arrived = [cursor for cursor in cursors if cursor.events.key in arrivals]
     sound = _look_back(log, [c for c in arrived if c.is_before_a_gap(arrivals[c.events.key])])
     taking = [cursor for cursor in arrived if sound.get(cursor, True)]

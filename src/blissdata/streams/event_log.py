@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from blissdata.exceptions import PayloadError
 from blissdata.streams.durability import Durability
@@ -17,6 +17,7 @@ from blissdata.streams.entries import Entry, Tail
 from blissdata.streams.heartbeat import Life, LostPublisher
 
 __all__ = [
+    "AheadOf",
     "AppendRequest",
     "Arrivals",
     "Bounds",
@@ -123,6 +124,23 @@ class SpanRequest:
     """Size of a point [bytes], if it is known and the same for all: how best to ask depends on it."""
 
 
+class AheadOf(Protocol):
+    """Reads that are asked for before they are wanted, so that the server is at work meanwhile. Used by one
+    thread, as a context manager: what was not taken is lost when it ends."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def ask(
+        self, positions: Mapping[str, int], *, max_entries: Mapping[str, int], nbytes: int = 0
+    ) -> Callable[[], Mapping[str, Arrivals | PayloadError] | None] | None:
+        """Sends what `EventLog.read` without waiting would; gives what takes the answer, to be called
+        once at most. None if nothing was sent; nor has a process an answer that has not asked itself
+        (then that is None)."""
+        ...
+
+
 class EventLog(Protocol):
     """Streams of entries on a server. Safe to use from several threads.
 
@@ -174,6 +192,10 @@ class EventLog(Protocol):
 
         Waits up to `wait` [s] until one stream has news; streams without news are left out. A
         position is 0 or the end of an entry that was read; `MAX_INDEX` sees the seal alone."""
+        ...
+
+    def ahead(self) -> AheadOf:
+        """For asking for what is read later, while something else is done."""
         ...
 
     def span(self, requests: Sequence[SpanRequest]) -> Sequence[Span | PayloadError]:

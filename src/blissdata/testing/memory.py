@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from blissdata.exceptions import (
     DurabilityUnavailableError,
@@ -300,6 +300,9 @@ class MemoryBackend:
                 self.check()
         return found
 
+    def ahead(self) -> _Ahead:
+        return _Ahead(self)
+
     def _read(
         self, positions: Mapping[str, int], max_entries: int | Mapping[str, int]
     ) -> dict[str, Arrivals | PayloadError]:
@@ -397,6 +400,26 @@ class MemoryBackend:
         gone = len(stream.entries) - len(kept)
         stream.entries = kept
         return gone
+
+
+class _Ahead:
+    """See `AheadOf`: what was there when it was asked for."""
+
+    def __init__(self, server: MemoryBackend) -> None:
+        self._server = server
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+
+    def ask(
+        self, positions: Mapping[str, int], *, max_entries: Mapping[str, int], nbytes: int = 0
+    ) -> Callable[[], Mapping[str, Arrivals | PayloadError] | None]:
+        found = self._server.read(positions, max_entries=max_entries, nbytes=nbytes)
+        return lambda: None if self._is_over else found
 
 
 class _MemoryUpkeep:

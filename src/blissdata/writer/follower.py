@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from blissdata.data_roots import DataRoots
     from blissdata.redis_engine.pins import Pin
     from blissdata.streams import BaseStream, BaseView
+    from blissdata.streams.event_log import AheadOf
     from blissdata.writer.files import OpenFiles
     from blissdata.writer.nexus import Entry, NexusFile
 
@@ -86,6 +88,10 @@ what one read brings stays small."""
 
 TOGETHER_NBYTES = 1 << 16
 """And no more than so much of a point of each, if their points are large [bytes]."""
+
+ASKED_AHEAD = 3
+"""Of so many groups of streams the next points are asked for while those of the first are taken: the server is
+never without work."""
 
 READS_AT_ONCE = 1024
 """After so many reads the next streams have their turn, even if their neighbours have more."""
@@ -357,18 +363,31 @@ class Follower:
         names = [name for name in positions if name not in self._broken]
         self._looked = self._scan.state, time.monotonic()
         following: list[str] = []
-        for some in together({name: self._points[name].nbytes for name in names}):
-            if not self._read_some(some, positions, at_once=True):
-                following += some
+        with self._scan.data_store.event_log.ahead() as ahead:
+            groups = deque(
+                (some, self._group(some, positions))
+                for some in together({name: self._points[name].nbytes for name in names})
+            )
+            while groups:
+                for _, group in itertools.islice(groups, ASKED_AHEAD):
+                    group.ask(ahead)
+                some, group = groups.popleft()
+                if not self._read_some(some, group, positions, ahead):
+                    following += some
         if following:
-            self._read_some(following, positions, at_once=False)
+            self._read_some(following, self._group(following, positions), positions)
         self._write_held()
 
-    def _read_some(self, names: Sequence[str], positions: dict[str, int], *, at_once: bool) -> bool:
-        """Reads these streams from their positions on, and moves those; `at_once`: what is there, else
-        until they end or there are others. True if they have ended."""
-        streams = [self._streams[name] for name in names if name not in self._broken]
-        group = self._group(streams, positions)
+    def _read_some(
+        self,
+        names: Sequence[str],
+        group: CursorGroup,
+        positions: dict[str, int],
+        ahead: AheadOf | None = None,
+    ) -> bool:
+        """Reads these streams from their positions on, and moves those: what is there, if something is
+        asked for `ahead`, else until they end or there are others. True if they have ended."""
+        at_once = ahead is not None
         held_nbytes = HELD_AT_ONCE_NBYTES if at_once else HELD_NBYTES
         reads = range(READS_AT_ONCE) if at_once else itertools.count()
         for _ in reads:
@@ -384,10 +403,12 @@ class Follower:
                 self._away(error)
                 continue
             except Exception as error:  # noqa: BLE001 — a stream's trouble costs that stream
-                streams = self._without_broken(streams, error)
+                self._look_for_broken(names, error)
                 positions |= self._positions()
-                group = self._group(streams, positions)
+                group = self._group(names, positions)
                 continue
+            if ahead is not None and views:
+                group.ask(ahead)
             for stream, view in views.items():
                 self._take(stream, view)
             if self._held_nbytes >= held_nbytes:
@@ -411,7 +432,9 @@ class Follower:
         self._carry_out()
         return any(name not in known for name in self._positions())
 
-    def _group(self, streams: Sequence[BaseStream], begin: Mapping[str, int]) -> CursorGroup:
+    def _group(self, names: Iterable[str], begin: Mapping[str, int]) -> CursorGroup:
+        """These streams, as far as they are not broken, from there on."""
+        streams = [self._streams[name] for name in names if name not in self._broken]
         positions = {stream.key: begin[stream.name] for stream in streams}
         while True:
             try:
@@ -742,25 +765,22 @@ class Follower:
         self._commit()
         raise _Ended
 
-    def _without_broken(self, streams: Sequence[BaseStream], error: Exception) -> list[BaseStream]:
-        """Those streams that can be read. What is wrong with the others is kept."""
+    def _look_for_broken(self, names: Iterable[str], error: Exception) -> None:
+        """Looks which of these streams cannot be read, and keeps what is wrong with it."""
         _logger.debug("looking which stream this is of: %s", error)
         self._write_held()
         positions = self._positions()
-        sound = []
-        for stream in streams:
+        for name in names:
+            if name in self._broken:
+                continue
+            stream = self._streams[name]
             try:
-                CursorGroup([stream], begin_at={stream.key: positions[stream.name]}).read(
-                    block=False
-                )
+                CursorGroup([stream], begin_at={stream.key: positions[name]}).read(block=False)
             except (EndOfStream, StoreError):
-                sound.append(stream)
+                pass
             except Exception as trouble:  # noqa: BLE001 — kept, and told in the end
-                self._broken.add(stream.name)
-                self._failures[stream.name] = f"stream {stream.name!r}: {trouble}"
-            else:
-                sound.append(stream)
-        return sound
+                self._broken.add(name)
+                self._failures[name] = f"stream {name!r}: {trouble}"
 
 
 # ---------------------------------------------------------------------------------- small rules

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import redis
 
@@ -39,7 +39,15 @@ from blissdata.redis_engine.backends.replies import (
     to_span,
     to_tail,
 )
-from blissdata.redis_engine.backends.wire import LARGE, Arena, Command, Link, Wire, was_let_go
+from blissdata.redis_engine.backends.wire import (
+    LARGE,
+    Ahead,
+    Arena,
+    Command,
+    Link,
+    Wire,
+    was_let_go,
+)
 from blissdata.redis_engine.keys import DELETION_GRACE_S, PROTOCOL
 from blissdata.streams.durability import Durability, disk_needs_waitaof, refusal_of
 from blissdata.streams.entries import MAX_INDEX, READ_LIMIT, Entry, Tail
@@ -555,6 +563,9 @@ class RedisEventLog:
         self._raw.give_back(link)
         return _raised(reply)
 
+    def ahead(self) -> _AheadReads:
+        return _AheadReads(Ahead(self._raw))
+
     def span(self, requests: Sequence[SpanRequest]) -> list[Span | PayloadError]:
         with translated_errors(f"reading {len(requests)} streams"):
             if len(requests) == 1 and not requests[0].only_tail:
@@ -624,6 +635,44 @@ class RedisEventLog:
             replies = self._ask([("FCALL_RO", "bd3_bounds", len(part), *part) for part in parts])
             found = [raw for reply in replies for raw in _raised(reply)]
         return {key: or_damage(to_bounds, key, raw) for key, raw in zip(keys, found, strict=True)}
+
+
+class _AheadReads:
+    """See `AheadOf` in `blissdata.streams.event_log`."""
+
+    def __init__(self, ahead: Ahead) -> None:
+        self._ahead = ahead
+        self._owner = os.getpid()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ahead.close()
+
+    def ask(
+        self, positions: Mapping[str, int], *, max_entries: Mapping[str, int], nbytes: int = 0
+    ) -> Callable[[], dict[str, Arrivals | PayloadError] | None] | None:
+        counts = {max_entries[key] for key in positions}
+        if len(counts) != 1 or os.getpid() != self._owner:
+            return None
+        command = _xread(list(positions), positions, counts.pop())
+        try:
+            link = self._ahead.ask(command, is_large=nbytes >= LARGE)
+        except (redis.RedisError, OSError):  # the read that comes tells of it
+            return None
+        return partial(self._answer, link, len(positions), nbytes)
+
+    def _answer(
+        self, link: Link, streams: int, nbytes: int
+    ) -> dict[str, Arrivals | PayloadError] | None:
+        # The reply belongs to the process that asked, and as long as this lasts.
+        if os.getpid() != self._owner or not self._ahead.is_coming(link):
+            return None
+        with translated_errors(f"reading {streams} streams"):
+            reply = self._ahead.receive(link, Arena(nbytes) if nbytes >= LARGE else None)
+            found = by_key(_raised(reply))
+        return {key: to_arrivals(key, items) for key, items in found.items()}
 
 
 # ---------------------------------------------------------------------------------- commands

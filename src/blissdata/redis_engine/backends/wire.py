@@ -15,14 +15,14 @@ import socket
 import struct
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import hiredis
 import numpy as np
 import redis
 
-__all__ = ["Arena", "Link", "Wire", "was_let_go"]
+__all__ = ["Ahead", "Arena", "Link", "Wire", "was_let_go"]
 
 Command = Sequence[Any]
 
@@ -83,12 +83,24 @@ class Link:
         self.pid = os.getpid()
         self.session = 0
         """For who keeps it: which of its connections it was."""
+        self.timeout: float | None = None
+        """How long a reply may take [s]; None: for ever."""
         self.set_timeout(None)
+
+    @property
+    def can_be_polled(self) -> bool:
+        """Whether the system knows if something has come: with TLS it does not."""
+        return self._blocks
+
+    def fileno(self) -> int:
+        """Of the socket."""
+        return int(self._socket.fileno())
 
     def set_timeout(self, seconds: float | None) -> None:
         """How long a reply may take [s]; None: as the client has it."""
         if seconds is None:
             seconds = self._connection.socket_timeout
+        self.timeout = seconds
         if not self._blocks:
             self._socket.settimeout(seconds)
             return
@@ -182,19 +194,26 @@ class Link:
 
     def receive(self) -> Any:
         """The next reply; a refusal is an exception that is given, not raised."""
-        reader = self._reader
-        reply = reader.gets()
-        while reply is False or isinstance(reply, _PUSH):
-            if reply is False:
-                try:
-                    got = self._socket.recv_into(self._received)
-                except OSError as error:
-                    raise _lost(error) from error
-                if not got:
-                    raise redis.ConnectionError("Connection closed by server.")
-                reader.feed(self._received, 0, got)  # type: ignore[arg-type] # any buffer
-            reply = reader.gets()
+        while (reply := self.received()) is False:
+            self.receive_some()
         return reply
+
+    def received(self) -> Any:
+        """The next reply, if it has come as a whole, else False."""
+        reply = self._reader.gets()
+        while isinstance(reply, _PUSH):
+            reply = self._reader.gets()
+        return reply
+
+    def receive_some(self) -> None:
+        """Takes what has come; waits until there is something."""
+        try:
+            got = self._socket.recv_into(self._received)
+        except OSError as error:
+            raise _lost(error) from error
+        if not got:
+            raise redis.ConnectionError("Connection closed by server.")
+        self._reader.feed(self._received, 0, got)  # type: ignore[arg-type] # any buffer
 
     def receive_into(self, arena: Arena) -> Any:
         """As `receive`, for a reply with large texts, which are received into `arena` and given as
@@ -356,6 +375,82 @@ class _Parser:
 
 class _Push(list[Any]):
     """What a server sends without being asked; nobody here asked for it."""
+
+
+class Ahead:
+    """Replies that are on their way, each on a link of its own. Who waits for one takes in what comes of the
+    others: a server has room for little of a reply that nobody takes, and so goes on. Used by one thread;
+    `close` it."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._links: dict[int, Link] = {}
+        self._failures: dict[int, Exception] = {}
+        self._poll = select.poll()
+
+    def ask(self, command: Command, *, is_large: bool = False) -> Link:
+        """Sends a command on a link of its own, for `receive`; `is_large`: that will have an arena."""
+        link = self._wire.take()
+        try:
+            link.send_one(command)
+            number = link.fileno()
+        except BaseException:
+            link.close()
+            raise
+        self._links[number] = link
+        if link.can_be_polled and not is_large:
+            self._poll.register(number, select.POLLIN)
+        return link
+
+    def receive(self, link: Link, arena: Arena | None = None) -> Any:
+        """The reply on that link, which is then free again; a refusal is an exception that is given, not
+        raised."""
+        number = link.fileno()
+        try:
+            reply = link.receive_into(arena) if arena else self._receive(link, number)
+        except BaseException:
+            self._forget(number)
+            link.close()
+            raise
+        self._forget(number)
+        if was_let_go(reply):
+            link.close()
+            return None
+        self._wire.give_back(link)
+        return reply
+
+    def _receive(self, link: Link, number: int) -> Any:
+        if not link.can_be_polled:
+            return link.receive()
+        while (reply := link.received()) is False:
+            if number in self._failures:
+                raise self._failures.pop(number)
+            ready = self._poll.poll(None if link.timeout is None else 1000 * link.timeout)
+            if not ready:
+                raise redis.TimeoutError("Timeout on the socket: nothing came")
+            for one, _ in ready:
+                try:
+                    self._links[one].receive_some()
+                except redis.RedisError as error:
+                    self._poll.unregister(one)
+                    self._failures[one] = error
+        return reply
+
+    def is_coming(self, link: Link) -> bool:
+        """Whether the reply on that link can be received."""
+        return link in self._links.values()
+
+    def _forget(self, number: int) -> None:
+        self._failures.pop(number, None)
+        if self._links.pop(number, None) is not None:
+            with suppress(KeyError):
+                self._poll.unregister(number)
+
+    def close(self) -> None:
+        """Whatever is still on its way is lost. Repeatable."""
+        for number, link in list(self._links.items()):
+            self._forget(number)
+            link.close()
 
 
 class Wire:

@@ -29,11 +29,12 @@ import stat
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from blissdata.exceptions import FileWriteError, FileWriteRefusedError
 
-__all__ = ["CommittedFile"]
+__all__ = ["LATE_PIECE", "CommittedFile"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -67,6 +68,16 @@ MOST_AHEAD = 1 << 30
 """How much more than there is the superblock promises while the file is written [bytes]: the disk has
 a hole there, and readers may follow what comes meanwhile."""
 
+LATE_NBYTES = 1 << 22
+"""So much of what is new waits to be written together [bytes]: the disk takes it while something else is
+done, where small pieces would be waited for one by one."""
+
+LATE_PIECE = 1 << 18
+"""Pieces of this size and more [bytes] do not wait."""
+
+PIECES_AT_ONCE = 512
+"""So many are written by one call of the system, which takes 1024 (IOV_MAX)."""
+
 AHEAD = 4
 """So many times what came since the commit before."""
 
@@ -83,6 +94,11 @@ class CommittedFile:
         self._committed = committed
         self._reach = 0
         self._position = 0
+        self._late: list[tuple[int, list[bytes]]] = []
+        self._late_end = -1
+        self._late_nbytes = 0
+        self._writing: Future[None] | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self._pages: dict[int, bytearray] = {}
         self._blocks: dict[int, int] = {}
         self._new_path: str | None = None
@@ -170,6 +186,7 @@ class CommittedFile:
         elif whence == os.SEEK_CUR:
             self._position += offset
         else:
+            self._put_late()
             self._position = offset + (0 if self._fd < 0 else os.fstat(self._fd).st_size)
         return self._position
 
@@ -185,6 +202,7 @@ class CommittedFile:
 
     def readinto(self, into: Any) -> int:
         """What was written, committed or not; 0 behind the end."""
+        self._put_late()
         start, view = self._position, memoryview(into).cast("B")
         found = len(view) if self._fd < 0 else 0
         while found < len(view):
@@ -213,13 +231,57 @@ class CommittedFile:
         if held:
             self._hold(start, view[:held])
         if held < length:
-            self._put(start + held, view[held:])
+            self._put_soon(start + held, view[held:])
             self._reach = max(self._reach, start + length)
         return length
+
+    def _put_soon(self, start: int, view: memoryview) -> None:
+        """Writes what is new, sooner or later; what came before is written before."""
+        if len(view) >= LATE_PIECE:
+            self._put_late()
+            self._put(start, view)
+            return
+        if start != self._late_end or len(self._late[-1][1]) == PIECES_AT_ONCE:
+            self._late.append((start, []))
+        self._late[-1][1].append(bytes(view))
+        self._late_end = start + len(view)
+        self._late_nbytes += len(view)
+        if self._late_nbytes >= LATE_NBYTES:
+            self._settle()
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix="blissdata-writer-file")
+            self._writing = self._pool.submit(self._put_pieces, self._forget_late())
+
+    def _settle(self) -> None:
+        """Waits until what is being written is; raises what went wrong."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _put_late(self) -> None:
+        """Writes what waits."""
+        self._settle()
+        if self._late:
+            self._put_pieces(self._forget_late())
+
+    def _put_pieces(self, late: list[tuple[int, list[bytes]]]) -> None:
+        """Writes pieces, in the order in which they came."""
+        try:
+            for start, pieces in late:
+                self.written += _write_together(self._fd, start, pieces)
+        except OSError as error:
+            self.trouble = error
+            raise
+
+    def _forget_late(self) -> list[tuple[int, list[bytes]]]:
+        """What waited."""
+        late, self._late, self._late_end, self._late_nbytes = self._late, [], -1, 0
+        return late
 
     def truncate(self, size: int | None = None) -> int:
         """Makes the file as long as that, but never shorter than it was committed."""
         wanted = self._position if size is None else size
+        self._put_late()
         if not self._abandoned and wanted > os.fstat(self._fd).st_size:
             self._lengthen(wanted)
         return wanted
@@ -264,6 +326,7 @@ class CommittedFile:
         stays as it was, and `resume` finishes what was begun."""
         if self._abandoned:
             raise FileWriteError(f"{self.path} was given up; nothing more is written to it")
+        self._put_late()
         blocks = self._held_blocks()
         for start in [start for start in blocks if start in invisible]:
             self._put(start, blocks.pop(start))
@@ -351,6 +414,7 @@ class CommittedFile:
 
     def finish(self) -> None:
         """The superblock promises no more than there is from now on; what is not committed is lost."""
+        self._forget_late()
         self._pages.clear()
         self._blocks.clear()
         self.commit(final=True)
@@ -363,6 +427,7 @@ class CommittedFile:
     def abandon(self) -> None:
         """From now on nothing is written any more: what HDF5 still writes while it closes is lost."""
         self._abandoned = True
+        self._forget_late()
         self._pages.clear()
         self._blocks.clear()
 
@@ -383,6 +448,8 @@ class CommittedFile:
         """Gives the file free for others; what is not committed is lost. Repeatable."""
         if self._fd < 0:
             return
+        if self._pool is not None:
+            self._pool.shutdown()
         os.close(self._fd)
         self._fd = -1
         if self._new_path is not None:
@@ -532,6 +599,15 @@ def _write_all(descriptor: int, start: int, data: Buffer) -> None:
     while len(view):
         n = os.pwrite(descriptor, view, start)
         view, start = view[n:], start + n
+
+
+def _write_together(descriptor: int, start: int, pieces: list[bytes]) -> int:
+    """Writes pieces that follow each other, and says how long they are in all [bytes]."""
+    size = sum(map(len, pieces))
+    written = os.pwritev(descriptor, pieces, start) if len(pieces) > 1 else 0
+    if written < size:
+        _write_all(descriptor, start + written, memoryview(b"".join(pieces))[written:])
+    return size
 
 
 def _is_at(path: str, descriptor: int) -> bool:

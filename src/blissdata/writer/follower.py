@@ -46,6 +46,7 @@ from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.cursor import CursorGroup
 from blissdata.streams.default import Stream
 from blissdata.streams.views import gone_at_the_start
+from blissdata.writer.committed_file import LATE_PIECE
 from blissdata.writer.images import ImageSource, saved_images, without_unsaved
 from blissdata.writer.plan import (
     ExternalLinkStep,
@@ -98,6 +99,11 @@ READS_AT_ONCE = 1024
 
 HELD_AT_ONCE_NBYTES = 1 << 22
 """As `HELD_NBYTES`, meanwhile: the smaller, the sooner the disk has something to do."""
+
+LARGE_NBYTES = LATE_PIECE
+"""Points of this size and more [bytes] are written by a thread of their own: what it does is the disk's work. Of
+small ones most is HDF5's, which would only keep the interpreter from who reads; the file has them written
+meanwhile."""
 
 SYNC_NBYTES = 1 << 24
 """After so much the disk begins with what it was given [bytes]: the less is left for the end."""
@@ -278,7 +284,8 @@ class Follower:
         self._carry_out()
         for target in self._targets.values():
             self._remember_missing(target.entry, target.plan)
-        self._commit(now=True)
+        if self._scan.state < ScanState.CLOSED:  # else it is whole before anybody has looked for it
+            self._commit(now=True)
         return True
 
     def _remember_missing(self, entry: Entry, plan: Plan) -> None:
@@ -499,7 +506,10 @@ class Follower:
         if self._pool is None:
             name = f"blissdata-writer-{self.progress.number}-points"
             self._pool = ThreadPoolExecutor(2, thread_name_prefix=name)
-        self._writing = self._pool.submit(self._append, held)
+        if any(self._points[name].nbytes >= LARGE_NBYTES for name in held):
+            self._writing = self._pool.submit(self._append, held)
+        else:
+            self._append(held)
         written = sum(target.file.written for target in self._targets.values())
         if written - self._synced >= SYNC_NBYTES and (not self._syncing or self._syncing.done()):
             self._sync_settle()

@@ -29,13 +29,15 @@ from blissdata import DataStore, ScanState
 from blissdata.exceptions import (
     EndOfStream,
     IndexNoMoreThereError,
+    StoreConnectionError,
     StreamAbandonedError,
     StreamRewoundError,
     StreamVanishedError,
 )
 from blissdata.streams import Cursor, CursorGroup
 from blissdata.streams.encoding import EncodedBatch
-from blissdata.streams.event_log import AppendRequest
+from blissdata.streams.event_log import AppendRequest, SealRequest
+from blissdata.testing.servers import TestServer
 
 IDENTITY = {"name": "cursor", "number": 1, "data_policy": "none"}
 LONG_S = 30.0
@@ -223,6 +225,87 @@ def test_a_stream_can_be_dropped_from_a_group(store, reader):
     put(store, reader.streams["a"], 0, 1)
     put(store, reader.streams["b"], 0, 1)
     assert [s.name for s in group.read()] == ["b"]
+
+
+def indices(views: Any) -> dict[str, list[int]]:
+    """What a read of a group gave."""
+    return {stream.name: list(view.get_data()) for stream, view in views.items()}
+
+
+def test_a_group_reads_what_was_asked_for_ahead_and_then_what_came_since(store, reader):
+    a, b = reader.streams["a"], reader.streams["b"]
+    one, other = CursorGroup([a]), CursorGroup([b])
+    put(store, a, 0, 3)
+    put(store, b, 0, 2)
+    with store.event_log.ahead() as ahead:
+        one.ask(ahead)
+        other.ask(ahead)
+        other.ask(ahead)  # is asked already
+        put(store, a, 3, 5)
+        assert indices(other.read(block=False)) == {"b": [0, 1]}
+        found = indices(one.read(block=False))["a"]
+        while len(found) < 5:
+            found += indices(one.read(block=False))["a"]
+        assert found == [0, 1, 2, 3, 4]
+        one.ask(ahead)
+        assert one.read(block=False) == {}
+        one.ask(ahead)
+        put(store, a, 5, 6)
+        assert indices(one.read(timeout=LONG_S)) == {"a": [5]}
+        one.ask(ahead)
+        put(store, a, 6, 7)
+        assert indices(one.read(last_only=True)) == {"a": [6]}
+    assert one.position == {a: 7}
+    assert one.read(block=False) == {}
+
+
+def test_what_is_asked_for_ahead_is_read_all_the_same_if_that_ends_before(store, reader):
+    group = CursorGroup(reader.streams)
+    put(store, reader.streams["a"], 0, 3)
+    with store.event_log.ahead() as ahead:
+        group.ask(ahead)
+    assert indices(group.read(block=False)) == {"a": [0, 1, 2]}
+
+
+def test_a_group_that_lost_a_stream_reads_the_others_anew(store, reader):
+    group = CursorGroup([reader.streams["a"], reader.streams["b"]])
+    put(store, reader.streams["a"], 0, 3)
+    put(store, reader.streams["b"], 0, 3)
+    with store.event_log.ahead() as ahead:
+        group.ask(ahead)
+        del group._active_cursors[reader.streams["a"].key]
+        assert indices(group.read(block=False)) == {"b": [0, 1, 2]}
+
+
+def test_streams_that_end_are_told_by_what_was_asked_for_ahead(store, scan, reader):
+    group = CursorGroup([reader.streams["a"], reader.streams["b"]])
+    put(store, reader.streams["a"], 0, 3)
+    store.event_log.seal({reader.streams[name].key: SealRequest() for name in "ab"})
+    with store.event_log.ahead() as ahead:
+        group.ask(ahead)
+        assert indices(group.read()) == {"a": [0, 1, 2]}
+        assert group.ended
+        group.ask(ahead)
+        with pytest.raises(EndOfStream):
+            group.read()
+
+
+def test_a_server_that_is_lost_meanwhile_is_told_by_the_read():
+    with TestServer() as server, DataStore(server.url, init_db=True) as store:
+        scan = store.create_scan(IDENTITY)
+        stream = scan.create_stream("a", dtype="int64")
+        scan.prepare()
+        group = CursorGroup([stream])
+        with store.event_log.ahead() as ahead:
+            server.pause()
+            group.ask(ahead)
+            server.kill()
+            with pytest.raises(StoreConnectionError):
+                group.read(block=False)
+            group.ask(ahead)  # says nothing
+            with pytest.raises(StoreConnectionError):
+                group.read(block=False)
+        server.start()  # the publisher and its sign of life are there for the end
 
 
 def test_readers_of_two_stores_do_not_fit_into_a_group(reader, server):

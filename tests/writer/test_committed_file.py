@@ -138,13 +138,17 @@ def test_it_can_be_read_at_every_instant_and_only_grows(
 def test_a_kill_at_any_write_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
+    if part:  # small pieces are written by a thread of the file's, too
+        monkeypatch.setattr(committed_file, "LATE_NBYTES", PAGE)
     kill_at(range(part, 10**6, 23), tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("late", [committed_file.LATE_NBYTES, PAGE])
 def test_a_kill_at_each_write_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int
 ) -> None:
+    monkeypatch.setattr(committed_file, "LATE_NBYTES", late)
     kill_at(range(10**6), tmp_path, monkeypatch)
 
 

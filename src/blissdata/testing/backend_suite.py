@@ -553,6 +553,38 @@ class EventLogTests(BackendKit):
         trim(log, "s", 4)
         assert log.read({"s": 0}, max_entries=10) == {"s": Arrivals(tuple(there[2:]), None)}
 
+    def test_reads_may_be_asked_for_ahead(self, log: EventLog) -> None:
+        there = {key: fill(log, key, *[2] * 5) for key in ("a", "b", "c")}
+        large = self._large(log)
+        with log.ahead() as ahead:
+            asked = {
+                key: ahead.ask({key: 2}, max_entries={key: 3}, nbytes=nbytes)
+                for key, nbytes in (("a", 0), ("b", 0), ("unknown", 0), ("large frames", large))
+            }
+            both = ahead.ask({"b": 4, "c": 0}, max_entries={"b": 2, "c": 2})
+            dropped = ahead.ask({"a": 0}, max_entries={"a": 1})
+            answers = {key: answer() for key, answer in reversed(asked.items()) if answer}
+            assert answers["a"] == {"a": Arrivals(tuple(there["a"][1:4]), None)}
+            assert answers["b"] == {"b": Arrivals(tuple(there["b"][1:4]), None)}
+            assert answers["unknown"] == {}
+            assert answers["large frames"] == log.read({"large frames": 2}, max_entries=3)
+            assert both is not None
+            assert both() == {
+                "b": Arrivals(tuple(there["b"][2:4]), None),
+                "c": Arrivals(tuple(there["c"][:2]), None),
+            }
+        assert dropped is not None
+        assert dropped() is None
+        assert log.read({"a": 8}, max_entries=3) == {"a": Arrivals(tuple(there["a"][4:]), None)}
+
+    def _large(self, log: EventLog) -> int:
+        """Publishes points that are received in place; the size of three [bytes]."""
+        payloads = [bytes([i]) * 10**5 for i in range(6)]
+        batches = tuple(EncodedBatch(payload, 1) for payload in payloads)
+        outcome = log.append({"large frames": AppendRequest(0, batches)})
+        assert outcome == {"large frames": 6}
+        return 3 * 10**5
+
     def test_a_read_in_vain_ends_in_time(self, log: EventLog) -> None:
         fill(log, "s", 1)
         assert log.read({"s": 1, "unknown": 0}, wait=SHORT_S, max_entries=10) == {}

@@ -75,9 +75,6 @@ done, where small pieces would be waited for one by one."""
 LATE_PIECE = 1 << 18
 """Pieces of this size and more [bytes] do not wait."""
 
-PIECES_AT_ONCE = 512
-"""So many are written by one call of the system, which takes 1024 (IOV_MAX)."""
-
 AHEAD = 4
 """So many times what came since the commit before."""
 
@@ -241,7 +238,7 @@ class CommittedFile:
             self._put_late()
             self._put(start, view)
             return
-        if start != self._late_end or len(self._late[-1][1]) == PIECES_AT_ONCE:
+        if start != self._late_end:
             self._late.append((start, []))
         self._late[-1][1].append(bytes(view))
         self._late_end = start + len(view)
@@ -268,7 +265,9 @@ class CommittedFile:
         """Writes pieces, in the order in which they came."""
         try:
             for start, pieces in late:
-                self.written += _write_together(self._fd, start, pieces)
+                data = b"".join(pieces) if len(pieces) > 1 else pieces[0]
+                _write_all(self._fd, start, data)
+                self.written += len(data)
         except OSError as error:
             self.trouble = error
             raise
@@ -599,15 +598,6 @@ def _write_all(descriptor: int, start: int, data: Buffer) -> None:
     while len(view):
         n = os.pwrite(descriptor, view, start)
         view, start = view[n:], start + n
-
-
-def _write_together(descriptor: int, start: int, pieces: list[bytes]) -> int:
-    """Writes pieces that follow each other, and says how long they are in all [bytes]."""
-    size = sum(map(len, pieces))
-    written = os.pwritev(descriptor, pieces, start) if len(pieces) > 1 else 0
-    if written < size:
-        _write_all(descriptor, start + written, memoryview(b"".join(pieces))[written:])
-    return size
 
 
 def _is_at(path: str, descriptor: int) -> bool:

@@ -253,6 +253,38 @@ def test_who_has_the_file_open_may_go_on_reading_it(tmp_path: Path) -> None:
             assert np.array_equal(reader["1.1/link"][:10], a[:10])
 
 
+def test_who_opens_a_finished_file_that_gets_another_scan_may_go_on_reading_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.h5"
+    readers = []
+    for number in (1, 2, 3):
+        name = f"{number}.1"
+        file = NexusFile(str(path), DataRoots((str(tmp_path),), "given by the test"))
+        entry = file.entry(name, f"scan {number}", STREAMS, Pace())
+        entry.carry_out(plan_of(name, ENTRY, set(STREAMS)))
+        file.commit()
+        opened = io.FileIO(path)
+        readers.append((opened, h5py.File(opened, "r")))
+        for step in range(2):
+            entry.append(f"/{name}/a", [block("a", step * PER_STEP, (step + 1) * PER_STEP)])
+            file.commit()
+        file.close()
+        size = path.stat().st_size
+        # Who only looks whether there is something to do leaves the file as it is.
+        file = NexusFile(str(path), DataRoots((str(tmp_path),), "given by the test"))
+        assert file.state_of(name, f"scan {number}") == "RUNNING"
+        file.close()
+        assert path.stat().st_size == size
+    for number, (opened, reader) in enumerate(readers, 1):
+        with opened, reader:
+            assert list(reader) == [f"{n}.1" for n in range(1, number + 1)]
+            for n in range(1, number + 1):
+                found = reader[f"{n}.1/a"][:]
+                assert np.array_equal(found, block("a", 0, len(found)))
+            assert len(found) == 2 * PER_STEP
+
+
 def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
     roots = DataRoots((str(tmp_path),), "given by the test")
     for name, options in (("old.h5", {}), ("new.h5", {"libver": "v110"})):

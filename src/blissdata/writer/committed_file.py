@@ -27,6 +27,7 @@ import fcntl
 import os
 import stat
 import struct
+import time
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -75,6 +76,10 @@ done, where small pieces would be waited for one by one."""
 LATE_PIECE = 1 << 18
 """Pieces of this size and more [bytes] do not wait."""
 
+LOOK_S = 0.05
+"""Between its looks at how long the file is and at what the superblock promises, a reader that opens it is not
+kept for longer than that [s]."""
+
 AHEAD = 4
 """So many times what came since the commit before."""
 
@@ -104,6 +109,8 @@ class CommittedFile:
         self._shown_root: bytes = b""
         self._ahead = LEAST_AHEAD
         self._can_be_sparse = True
+        self._long_since: float | None = None
+        self._found_long: int | None = None
         self.has_committed = False
         """True once something was committed."""
         self.trouble: OSError | None = None
@@ -228,9 +235,20 @@ class CommittedFile:
         if held:
             self._hold(start, view[:held])
         if held < length:
+            if self._long_since is None and self._new_path is None:
+                self._make_long()
             self._put_soon(start + held, view[held:])
             self._reach = max(self._reach, start + length)
         return length
+
+    def _make_long(self) -> None:
+        """Makes a file that was there already as long as the first commit will promise that it is."""
+        self._long_since = time.monotonic()
+        self._found_long = os.fstat(self._fd).st_size
+        try:
+            os.ftruncate(self._fd, max(self._found_long, self._committed + 3 * self._ahead))
+        except OSError:  # a disk without holes, or a limit
+            self._can_be_sparse = False
 
     def _put_soon(self, start: int, view: memoryview) -> None:
         """Writes what is new, sooner or later; what came before is written before."""
@@ -374,6 +392,8 @@ class CommittedFile:
         # A reader learns how long the file is before it reads what is promised: no more is promised than
         # the file was long at the commit before.
         before = os.fstat(self._fd).st_size
+        if self._long_since is not None and not self.has_committed:
+            time.sleep(max(0.0, self._long_since + LOOK_S - time.monotonic()))
         try:
             os.ftruncate(self._fd, max(end + 3 * self._ahead, before))
         except OSError:  # a disk without holes, or a limit
@@ -449,6 +469,9 @@ class CommittedFile:
             return
         if self._pool is not None:
             self._pool.shutdown()
+        if self._found_long is not None and not self.has_committed:
+            with contextlib.suppress(OSError):  # it may as well be long
+                os.ftruncate(self._fd, self._found_long)
         os.close(self._fd)
         self._fd = -1
         if self._new_path is not None:

@@ -350,6 +350,9 @@ class Extent:
     lost: Spans = field(default_factory=list)
     """Rows that cannot come: what holds them is refused, or is something else."""
 
+    hidden: Spans = field(default_factory=list)
+    """Those of the lost ones that may well be there: what holds them is refused."""
+
 
 class CheckedDataset:
     """A dataset whose data all lie below the data roots; `CheckedFile.dataset` gives one.
@@ -708,7 +711,7 @@ class CheckedDataset:
     def _external_extent(
         self, shape: tuple[int, ...], files: Sequence[tuple[str, int, int]]
     ) -> Extent:
-        there, why, lost = 0, None, False
+        there, why, lost, hidden = 0, None, False, False
         for name, offset, size in files:
             path = self._raw_path(name)
             try:
@@ -716,6 +719,7 @@ class CheckedDataset:
             except DataFileError as error:
                 why = f"{self._what} has its data in another file: {error}"
                 lost = isinstance(error, _FOR_EVER)
+                hidden = isinstance(error, DataFileRefusedError)
                 break
             except OSError as error:
                 why = f"{self._what}: its raw file {path} has just gone: {error.strerror}"
@@ -725,7 +729,7 @@ class CheckedDataset:
                 break
         stop = min(shape[0], there // max(1, prod(shape[1:]) * self.dtype.itemsize))
         rest = [(stop, shape[0])] if lost and stop < shape[0] else []
-        return Extent([(0, stop)] if stop else [], why, rest)
+        return Extent([(0, stop)] if stop else [], why, rest, rest if hidden else [])
 
     def _read_raw(self, name: str, offset: int, into: memoryview) -> None:
         path = self._raw_path(name)
@@ -774,7 +778,7 @@ class CheckedDataset:
         return rows
 
     def _virtual_extent(self, shape: tuple[int, ...]) -> Extent:
-        covered, lacking, lost = (np.zeros(shape[0], bool) for _ in range(3))
+        covered, lacking, lost, hidden = (np.zeros(shape[0], bool) for _ in range(4))
         why = None
         for source in self._guard(self._dataset.virtual_sources):
             target = _grid(source.vspace, shape, self._what)
@@ -785,8 +789,9 @@ class CheckedDataset:
             except DataFileError as error:
                 lacking[rows] = True
                 lost[rows] |= isinstance(error, _FOR_EVER)
+                hidden[rows] |= isinstance(error, DataFileRefusedError)
                 why = why or f"{self._what}: virtual source: {error}"
-        return Extent(_spans(covered & ~lacking), why, _spans(lost))
+        return Extent(_spans(covered & ~lacking), why, _spans(lost), _spans(hidden))
 
     def _rows_of_source(self, source: Any, target: _Grid) -> np.ndarray[Any, Any]:
         """For each row of the target's grid, whether the source has what belongs there."""

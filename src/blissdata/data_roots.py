@@ -11,6 +11,7 @@ What a file points at in its turn is bound in the same way; see `blissdata.check
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,6 +24,9 @@ __all__ = ["ROOTS_VARIABLE", "DataRoots"]
 
 ROOTS_VARIABLE = "BLISSDATA_DATA_ROOTS"
 """Directories, separated as in `PATH`, below which readers of this process may open data files."""
+
+_GIVEN = "given as roots"
+"""Where roots come from that `$BLISSDATA_DATA_ROOTS` has no say in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class DataRoots:
         file that the scan says it is saved to. Raises `ValueError` for a root that is not absolute."""
         if roots is not None:
             given = [roots] if isinstance(roots, str | os.PathLike) else roots
-            return cls(tuple(os.fspath(root) for root in given), "given by roots=")
+            return cls(tuple(os.fspath(root) for root in given), _GIVEN)
         named = [root for root in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if root]
         if named:
             return cls(tuple(named), f"from ${ROOTS_VARIABLE}")
@@ -139,8 +143,12 @@ class DataRoots:
                 return
         where = path if path == real else f"{path} (which is {real})"
         allowed = ", ".join(self.directories) or "none"
-        hint = hint or (
-            f"If this reader may see it, add its directory to ${ROOTS_VARIABLE}, or give roots="
+        directory = os.path.dirname(real)
+        more = shlex.quote(os.pathsep.join([*self.directories, directory]))
+        hint = hint or "If this reader may see it, " + (
+            f"add {directory} to them"
+            if self.source == _GIVEN
+            else f"export {ROOTS_VARIABLE}={more}"
         )
         raise DataFileRefusedError(
             f"{where} is not below the data roots: {allowed} ({self.source}). {hint}"

@@ -349,7 +349,7 @@ def test_few_points_have_a_character_each_and_what_never_comes_none() -> None:
 def test_numbers_stop_where_nobody_reads_on() -> None:
     spotted = Holding(Place.MEMORY, Ranges.of((i, i + 1) for i in range(0, 20, 2)))
     assert ranges_text(of(spotted, length=20, complete=False)) == (
-        "memory 0, 2, 4 and 7 more ranges; not told 1, 3, 5 and 7 more ranges"
+        "memory 0, 2, 4 and 7 more ranges; not known 1, 3, 5 and 7 more ranges"
     )
 
 

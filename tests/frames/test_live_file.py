@@ -9,6 +9,7 @@ import pytest
 from tests.frames.formula import frame
 
 from blissdata import DataStore
+from blissdata.exceptions import IndexNoMoreThereError, PointsNotInFileError
 from blissdata.h5api.redis_hdf5 import File
 from blissdata.streams.frames import FrameBuffer, Saving
 
@@ -41,3 +42,36 @@ def test_frames_are_a_dataset(memory_store: DataStore, tmp_path: Path, saved: bo
         scan.stop()
         with File(path, data_store=memory_store) as file:
             np.testing.assert_array_equal(file["1.1/camera"][()], expected)
+
+
+def test_frames_in_a_file_outside_the_roots_are_named_and_so_are_the_roots(
+    memory_store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    path = str(inside / "scan.h5")
+    identity = {"name": "camera", "number": 1, "data_policy": "none", "path": path}
+    with (
+        FrameBuffer(SHAPE, np.uint16, 3, saving=Saving(outside / "c.h5"), serve=False) as buffer,
+        memory_store.create_scan(identity) as scan,
+    ):
+        camera = scan.create_stream(buffer.definition("camera"))
+        scan.prepare()
+        scan.start()
+        for index in range(8):
+            buffer.put(frame(index, SHAPE))
+        camera.join()
+        scan.stop()
+    monkeypatch.setenv("BLISSDATA_DATA_ROOTS", str(inside))
+    stream = memory_store.load_scan(scan.key).streams["camera"]
+    found = stream.availability()
+    assert (found.where(0), str(found.unknown)) == ("unknown", "0–7")
+    told = f"c.h5 is not below the data roots: {inside} .*BLISSDATA_DATA_ROOTS={inside}:{outside}"
+    for read in (lambda: stream[0], lambda: stream.wait_available(0)):
+        with pytest.raises(IndexNoMoreThereError, match=told):
+            read()
+    with File(path, data_store=memory_store) as file:
+        with pytest.raises(PointsNotInFileError, match=told) as caught:
+            file["1.1/measurement/camera"][0]
+        assert "file_timeout" not in str(caught.value)

@@ -83,9 +83,18 @@ def saved(
     coming: Ranges = NOTHING,
     why: str | None = None,
     may_pass: bool = False,
+    hidden: Ranges = NOTHING,
 ) -> Holding:
     return Holding(
-        Place.FILE, there, coming, "/data/scan.h5", "/1.1/d", why, looked_at=True, may_pass=may_pass
+        Place.FILE,
+        there,
+        coming,
+        "/data/scan.h5",
+        "/1.1/d",
+        why,
+        looked_at=True,
+        hidden=hidden,
+        may_pass=may_pass,
     )
 
 
@@ -146,6 +155,20 @@ def test_of_a_plugin_that_does_not_tell_the_rest_is_unknown() -> None:
     found = of(memory(4), complete=False)
     assert (found.memory, found.unknown, found.gone) == (between(4, 10), between(0, 4), NOTHING)
     assert found.where(2) == "unknown"
+
+
+def test_what_may_be_in_a_file_that_must_not_be_opened_is_unknown_and_not_waited_for() -> None:
+    found = of(memory(8), saved(why="it lies elsewhere", hidden=between(0, END)))
+    assert (found.unknown, found.gone) == (between(0, 8), NOTHING)
+    assert found.sets()["unknown"] == between(0, 8)
+    assert found.sets()["gone"] == NOTHING
+    assert found.where(3) == "unknown"
+    assert found.where(9) == "memory"
+    missing = found.missing(between(3, 9), None)
+    assert found.lost(missing, None) == between(3, 8)
+    told = str(found.why_lost(between(3, 8), None, "Stream 'diode'"))
+    assert "may be in a file that this reader must not open" in told
+    assert "it lies elsewhere" in told
 
 
 def test_json_holds_everything() -> None:

@@ -4,6 +4,7 @@ programs get."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,13 @@ def test_who_may_not_open_the_file_is_told_where_it_is_and_what_to_do(
     key = written_scan(plain_store, path).key
     monkeypatch.setenv("BLISSDATA_DATA_ROOTS", "/elsewhere")
     stream = plain_store.load_scan(key).streams["number"]
-    assert stream.availability().where(0) == "gone"
-    with pytest.raises(
-        IndexNoMoreThereError,
-        match=rf"'number'.*index 0 .*{path}::/1.1/.*not below the data roots.*BLISSDATA_DATA_ROOTS",
-    ):
+    found = stream.availability()
+    assert found.where(0) == "unknown"
+    told = (
+        f"not below the data roots: /elsewhere .*export BLISSDATA_DATA_ROOTS=/elsewhere:{tmp_path}$"
+    )
+    assert re.search(told, str(found.files[0].why))
+    with pytest.raises(IndexNoMoreThereError, match=rf"'number'.*index 0 .*{path}::/1.1/.*{told}"):
         stream[0]
     assert stream[LEFT] == LEFT
 

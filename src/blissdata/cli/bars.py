@@ -1,7 +1,7 @@
 """Where the points of a stream are, as a bar of one character for so many points: pure functions.
 
     █ memory and a file   ▀ memory   ▄ a file   ◆ the detector   ◈ the detector and a file
-    ░ nowhere yet   × gone   ? not told   · to come   (blank: never)
+    ░ nowhere yet   × gone   ? not known   · to come   (blank: never)
 
 One point that is gone, or nowhere yet, marks its whole character: it is what people look for.
 """
@@ -28,7 +28,7 @@ class Mark:
 
 GONE = Mark("×", "bold red", "gone")
 PENDING = Mark("░", "yellow", "nowhere yet")
-UNKNOWN = Mark("?", "magenta", "not told")
+UNKNOWN = Mark("?", "magenta", "not known")
 TO_COME = Mark("·", "dim", "to come")
 NEVER = Mark(" ", "", "never")
 MEMORY = Mark("▀", "cyan", "memory")
@@ -110,7 +110,7 @@ def legend(bars: Iterable[Sequence[Mark]]) -> list[Mark]:
 
 def ranges_text(found: Availability) -> str:
     """The ranges in numbers, both ends included: `memory 600–999, file 0–899`."""
-    words = {"pending": "nowhere yet", "unknown": "not told"}
+    words = {"pending": "nowhere yet", "unknown": "not known"}
     parts = []
     for word, ranges in found.sets().items():
         if ranges:

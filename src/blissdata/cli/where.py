@@ -213,7 +213,7 @@ def _files(found: Mapping[str, Availability]) -> Iterator[str]:
     for name, one in found.items():
         for holding in one.files:
             files.setdefault(printable(holding.path or ""), []).append(printable(name))
-            if holding.why and (one.pending or one.gone):
+            if holding.why and (one.pending or one.gone or one.unknown):
                 where = "" if (holding.path or "") in holding.why else f"{holding.path}: "
                 reasons.append(f"{printable(name)}: {printable(where + holding.why)}")
     if files:

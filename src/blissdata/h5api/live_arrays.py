@@ -26,6 +26,7 @@ from blissdata.exceptions import (
     IndexNotYetThereError,
     IndexWontBeThereError,
     PayloadError,
+    PointsNotInFileError,
     StreamAbandonedError,
     StreamVanishedError,
 )
@@ -374,11 +375,23 @@ class StreamArray(LiveArray):
             points = self._as_points(self._stream[start:stop])
             if len(points) < stop - start:
                 raise no_more_there(self._what, start + len(points), stop)
-        except (IndexNoMoreThereError, StreamVanishedError):
+        except (IndexNoMoreThereError, StreamVanishedError) as gone:
             if self._written is None:
                 raise
-            return self._points_of_both(self._written, start, stop)
+            try:
+                return self._points_of_both(self._written, start, stop)
+            except PointsNotInFileError as error:
+                if not self._tells(gone):
+                    raise
+                raise PointsNotInFileError(
+                    f"{gone}. They are not in the file of the scan either: {error}"
+                ) from error
         return points
+
+    def _tells(self, gone: Exception) -> bool:
+        """True for what a plugin says of points that are gone: it knows of other places than the scan's
+        file."""
+        return not isinstance(self._stream, Stream) and isinstance(gone, IndexNoMoreThereError)
 
     def _points_of_both(self, written: Written, start: int, stop: int) -> Any:
         """Points of which some have left the server."""

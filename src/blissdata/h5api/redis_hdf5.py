@@ -10,6 +10,7 @@ half a second old; a scan that is closed is never asked for again.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import (
@@ -23,6 +24,7 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
+from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -46,6 +48,7 @@ from blissdata.h5api.live_files import (
     virtual_array,
     virtual_sources,
 )
+from blissdata.h5api.live_hints import OtherFiles, entries_hint, named
 from blissdata.h5api.live_scans import (
     AnyScan,
     FrozenScan,
@@ -75,7 +78,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Attributes", "Dataset", "File", "Group"]
 
+_logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+_NO_SUCH_PATH = re.compile(r"No such path: '(.*)'", re.DOTALL)
+"""What `live_tree` says, and 2.x does; the path is absolute."""
 
 _ENTRY = re.compile(r"(\d+)\.\d+")
 """The name of an entry: the scan's number, and which part of it."""
@@ -164,8 +172,13 @@ class Group(_Node, abstract.Group):
 
     def __getitem__(self, key: str | bytes) -> Any:
         """The group or dataset at that path; links are followed. Nothing there: `KeyError`. A scan
-        that is not prepared yet is waited for."""
-        return self._file.open(self.name, _path(key))
+        that is not prepared yet is waited for. A note on the error says what looks like it."""
+        path = _path(key)
+        try:
+            return self._file.open(self.name, path)
+        except KeyError as error:
+            self._file.add_hint(error)
+            raise
 
     def __contains__(self, key: object) -> bool:
         """True if there is something at that path, at the end of all links."""
@@ -210,7 +223,7 @@ class Group(_Node, abstract.Group):
         if getlink:
             return self._file.link(self.name, _path(key), default, getclass)
         try:
-            node = self[key]
+            node = self._file.open(self.name, _path(key))
         except KeyError:
             return default
         return node.h5py_class if getclass else node
@@ -463,6 +476,8 @@ class File(Group, abstract.File):
         written = WrittenScans(self._written)
         self._every_scan: LiveScans | FrozenScans = LiveScans(self._store, self._filename, written)
         self._others: dict[str, _Other] = {}
+        self._neighbours = OtherFiles(self._store, self._filename)
+        self._told = wait
         super().__init__(self, Place())
 
     # ------------------------------------------------------------------------------ the file
@@ -530,21 +545,32 @@ class File(Group, abstract.File):
         signals and axes of one NXdata group have one length. Scans that are not prepared are not in it.
 
         Some round trips for each scan that goes on. Points are read when they are asked for: they may
-        leave the server meanwhile."""
-        return _Snapshot(self, self._scans)
+        leave the server meanwhile. Of a path that no scan and no file has, a warning is logged."""
+        scans, anything = self._scans, self.has_anything()
+        if not anything:
+            _logger.warning("%s", self._neighbours.told())
+        return _Snapshot(self, scans, anything)
 
     def __iter__(self) -> Iterator[str]:
         """The entries' names: those that there are, then new ones as scans are prepared, for ever (see
         `File`)."""
+        if not self._patience.wait:
+            self.tell_if_nothing()
         return self._scans.follow(self._patience, self.require_open)
 
     def __len__(self) -> int:
         """How many entries there are now."""
-        return len(self._scans.names())
+        return len(self._names_now())
 
     def keys(self) -> KeysView[str]:
         """The names of the entries that there are now."""
-        return dict.fromkeys(self._scans.names()).keys()
+        return dict.fromkeys(self._names_now()).keys()
+
+    def _names_now(self) -> list[str]:
+        names = self._scans.names()
+        if not names:
+            self.tell_if_nothing()
+        return names
 
     def attribute_items(self) -> Mapping[str, Any]:
         """Those of NXroot, and those that the written file has; `default` is the newest entry."""
@@ -553,8 +579,41 @@ class File(Group, abstract.File):
         return {**written, "NX_class": "NXroot"} | ({} if entry is None else {"default": entry})
 
     def __repr__(self) -> str:
-        kind = "Closed live-HDF5" if self._closed else "Live-HDF5"
-        return f'<{kind} file "{os.path.basename(self._filename)}" (mode r)>'
+        name = os.path.basename(self._filename)
+        if self._closed:
+            return f'<Closed live-HDF5 file "{name}" (mode r)>'
+        try:
+            nothing = "" if self.has_anything() else ", no scan of it yet"
+            similar = self._neighbours.similar() if nothing else []
+        except Exception:  # noqa: BLE001 — whatever is wrong with the server, it has a name
+            nothing, similar = "", []
+        hint = f"; there are: {named(similar)}" if similar else ""
+        return f'<Live-HDF5 file "{name}" (mode r){nothing}{hint}>'
+
+    def has_anything(self) -> bool:
+        """True if a scan names it, or somebody has written it. Round trips until there is one."""
+        return self.has_scans() or self._written.root() is not None
+
+    def tell_if_nothing(self) -> None:
+        """Logs once that no scan and no file has this path, if that is so, for who does not wait for one
+        to come: perhaps it is mistyped."""
+        if not self._told and not self.has_anything():
+            self._told = True
+            _logger.warning("%s", self._neighbours.told())
+
+    def add_hint(self, error: KeyError) -> None:
+        """Notes on the error of a path that is not there what looks like it. A few round trips; none for
+        other errors."""
+        said = _NO_SUCH_PATH.fullmatch(str(error.args[0]) if error.args else "")
+        if said is None or getattr(error, "__notes__", None) or self._closed:
+            return
+        if not self.has_anything():
+            error.add_note(self._neighbours.told())
+            return
+        group, _, name = said[1].rpartition("/")
+        with suppress(KeyError, DataFileError):
+            names = self.open("/", group).keys() if group else self._scans.names()
+            error.add_note(entries_hint(f"{self._filename}::{group or '/'}", name, names))
 
     # ------------------------------------------------------------------------------ for its nodes
 
@@ -708,15 +767,25 @@ class _Other(File):
     def __iter__(self) -> Iterator[str]:
         return super().__iter__() if self.has_scans() else iter(list(self.keys()))
 
+    def tell_if_nothing(self) -> None:
+        """Whoever follows the link is told."""
+
 
 class _Snapshot(File):
     """A file as it was at one instant."""
 
-    def __init__(self, file: File, scans: LiveScans | FrozenScans) -> None:
+    def __init__(self, file: File, scans: LiveScans | FrozenScans, anything: bool) -> None:
         super().__init__(
             file.filename, data_store=file.data_store, wait=False, roots=file.roots.directories
         )
         self._every_scan = FrozenScans(scans) if isinstance(scans, LiveScans) else scans
+        self._anything = anything
+
+    def has_anything(self) -> bool:
+        return self._anything
+
+    def tell_if_nothing(self) -> None:
+        """That was told when it was made."""
 
 
 class _Now(Mapping[str, Any]):
@@ -787,7 +856,9 @@ class _WrittenStream:
             from blissdata.streams.hdf5_fallback.source import FileSource
 
             what, where = stream.event_stream.what, (self._file.path, self._path)
-            self._source = FileSource(what, *where, stream.dtype, shape, lambda: self._roots)
+            self._source = FileSource(
+                what, *where, stream.dtype, shape, lambda: self._roots, waits=""
+            )
         return self._source.read(start, stop, timeout=0)
 
     def _varying(self, start: int, stop: int) -> list[np.ndarray[Any, Any]]:

@@ -162,6 +162,10 @@ class Holding:
     """True if nothing seems to come any more, but nothing forbids it either (a file that is not there
     and that nobody writes): who waits gives it a little time."""
 
+    hidden: Ranges = NOTHING
+    """Points that may well be there, in a file that this reader must not open: it lies outside the data
+    roots, or belongs to others."""
+
     def as_json(self) -> dict[str, Any]:
         """Of a file."""
         return {
@@ -297,12 +301,13 @@ class Availability:
     @property
     def gone(self) -> Ranges:
         """Points that are nowhere, and nothing suggests that they will be."""
-        return self._rest() if self.complete else NOTHING
+        return self._rest() - self._hidden() if self.complete else NOTHING
 
     @property
     def unknown(self) -> Ranges:
-        """Points of which the stream's plugin does not tell where they are."""
-        return NOTHING if self.complete else self._rest()
+        """Points that may be somewhere: the stream's plugin does not tell, or their file is one that
+        this reader must not open; `files` says why."""
+        return self._rest() & self._hidden() if self.complete else self._rest()
 
     @property
     def files(self) -> tuple[Holding, ...]:
@@ -323,6 +328,9 @@ class Availability:
             start, stop = spans[0]
             return Ranges.between(start, min(stop, length))
         return Ranges.of(spans) & Ranges.between(0, self.length)
+
+    def _hidden(self) -> Ranges:
+        return self._published(h.hidden for h in self.holdings)
 
     def _rest(self) -> Ranges:
         parts = [part for h in self.holdings for part in (h.there, h.coming)]
@@ -371,8 +379,8 @@ class Availability:
             "file": file,
             "detector": detector,
             "pending": pending,
-            "gone": rest if self.complete else NOTHING,
-            "unknown": NOTHING if self.complete else rest,
+            "gone": rest - self._hidden() if self.complete else NOTHING,
+            "unknown": rest & self._hidden() if self.complete else rest,
         }
 
     def __repr__(self) -> str:
@@ -390,7 +398,7 @@ class Availability:
         does not tell, what is published counts as there."""
         if place is not None:
             return wanted - self.at(place)
-        return wanted - self.readable - self.unknown
+        return wanted - self.readable - (NOTHING if self.complete else self.unknown)
 
     def lost(self, missing: Ranges, place: Place | None) -> Ranges:
         """Those of the missing points that will not come, as far as is known now."""
@@ -413,11 +421,12 @@ class Availability:
             for h in holdings
             if h.why
         )
-        where = (
-            "are nowhere (any more)"
-            if place is None
-            else f"are not there ({place}), and will not be"
-        )
+        if Ranges.of(span for h in holdings for span in (h.hidden & lost).spans):
+            where = "may be in a file that this reader must not open"
+        elif place is None:
+            where = "are nowhere (any more)"
+        else:
+            where = f"are not there ({place}), and will not be"
         elsewhere = [
             f"{word} has {ranges & lost}"
             for word, ranges in self.sets().items()

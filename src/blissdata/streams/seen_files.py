@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from itertools import islice
 
-from blissdata.exceptions import DataFileError
+from blissdata.exceptions import DataFileError, DataFileRefusedError
 from blissdata.streams.availability import NOTHING, Looks, Ranges
 
 __all__ = ["SeenFiles"]
@@ -30,6 +30,8 @@ class SeenFiles:
         self._look = look
         self._there = NOTHING
         self._since = -math.inf
+        self.refused = False
+        """True if the last question met a file that must not be opened."""
 
     def among(self, files: int, looks: Looks) -> tuple[Ranges, str | None]:
         """The numbers of those of the first `files` files that are there, and why others are not (None:
@@ -41,11 +43,13 @@ class SeenFiles:
         unseen = (n for start, stop in wanted - self._there for n in range(start, stop))
         found: list[tuple[int, int]] = []
         why: str | None = None
+        self.refused = False
         for number in islice(unseen, MOST_FILES if looks.may_look(0.0) else FEW_FILES):
             try:
                 self._look(number)
             except (DataFileError, ValueError) as error:
                 why = why or str(error)
+                self.refused = self.refused or isinstance(error, DataFileRefusedError)
             else:
                 found.append((number, number + 1))
         self._there |= Ranges.of(found)

@@ -18,11 +18,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from blissdata.data_roots import DataRoots
-from blissdata.exceptions import BlissdataError, PointsNotInFileError, StoreError
+from blissdata.exceptions import (
+    BlissdataError,
+    DataFileRefusedError,
+    PointsNotInFileError,
+    StoreError,
+)
 from blissdata.h5map.data_items import TEXT
 from blissdata.hdf5_handles import borrowed_file
 from blissdata.redis_engine.scan import Scan, ScanState
-from blissdata.streams.availability import NOTHING, EventBounds, Holding, Place, Ranges
+from blissdata.streams.availability import END, NOTHING, EventBounds, Holding, Place, Ranges
 from blissdata.streams.hdf5_fallback.source import FileSource
 from blissdata.writer.follower import files_of
 from blissdata.writer.nexus import MISSING_MARK, SCAN_MARK, stored_as
@@ -157,9 +162,13 @@ class SavedCopy:
             missing = self._missing(marks)
             found = self._source.holding(events)
         except BlissdataError as error:
-            if not self._saves:
+            refused = isinstance(error, DataFileRefusedError)
+            if not (self._saves or refused):
                 return None
-            return Holding(Place.FILE, NOTHING, NOTHING, place.file, place.path, str(error))
+            hidden = Ranges.between(0, END) if refused else NOTHING
+            return Holding(
+                Place.FILE, NOTHING, NOTHING, place.file, place.path, str(error), hidden=hidden
+            )
         why = f"points {missing} were gone before they could be written" if missing else found.why
         there = found.there - missing
         return replace(found, there=there, coming=NOTHING, may_pass=False, why=why)

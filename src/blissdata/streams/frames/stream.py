@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import (
     DataFileError,
+    DataFileRefusedError,
     EmptyViewException,
     ImageServerError,
     IndexNoMoreThereError,
@@ -442,10 +443,13 @@ class FramesStream(BaseStream):
                 f"{where} left the detector's buffer and is not saved yet ({self._saved} frames are): "
                 f"{gone}. wait_available({frame}, 'file') waits for it"
             )
-        error = PointsNotInFileError(
-            f"{where} can be had from nowhere: {gone}; "
-            f"{self._files.files.reference(frame).file_path}: {reason}"
-        )
+        path = self._files.files.reference(frame).file_path
+        said = str(reason) if path in str(reason) else f"{path}: {reason}"
+        if isinstance(reason, DataFileRefusedError):
+            found = "left the detector's buffer, and its file must not be opened here"
+        else:
+            found = "can be had from nowhere"
+        error = PointsNotInFileError(f"{where} {found}: {gone}; {said}")
         error.__cause__ = reason if isinstance(reason, Exception) else None
         return error
 
@@ -498,15 +502,17 @@ class FramesStream(BaseStream):
         per_file = files.frames_per_file or stop
         there = Ranges.of((first * per_file, min(last * per_file, stop)) for first, last in seen)
         unseen = Ranges.between(0, stop) - there
+        refused = self._files_seen.refused
         return Holding(
             Place.FILE,
             there,
-            NOTHING if self._sealed else Ranges.between(stop, END) | unseen,
+            NOTHING if self._sealed or refused else Ranges.between(stop, END) | unseen,
             files.path,
             files.data_path,
             why or f"frames {stop} and later are not saved",
             looked_at=missed,
-            may_pass=missed,
+            hidden=Ranges.between(0, END) - there if refused else NOTHING,
+            may_pass=missed and not refused,
         )
 
     # ------------------------------------------------------------------------------ news

@@ -22,6 +22,7 @@ from blissdata.exceptions import (
     DataFileError,
     DataFileIncompleteError,
     DataFileMissingError,
+    DataFileRefusedError,
     PointsNotInFileError,
 )
 from blissdata.hdf5_handles import borrowed_file
@@ -74,6 +75,9 @@ class _Seen:
 
     missing: Ranges = ALL
     """All points that are not in it, however many there will be."""
+
+    hidden: Ranges = NOTHING
+    """Those that may be in a file that must not be opened: this one, or one that it leads to."""
 
 
 class FileSource:
@@ -157,6 +161,7 @@ class FileSource:
             self._data_path,
             seen.why if missing and missing.spans[0][0] < events.length else None,
             looked_at=True,
+            hidden=seen.hidden,
             may_pass=not seen.lost,
         )
 
@@ -178,9 +183,12 @@ class FileSource:
                 writing = file.anything_being_written()
                 stamp = file.stamp if dataset.is_within(file) else ()
                 lost, missing = Ranges(tuple(extent.lost)), ALL - there
-                return _Seen(now, there, writing, lost, why, stamp, missing)
+                hidden = Ranges(tuple(extent.hidden))
+                return _Seen(now, there, writing, lost, why, stamp, missing, hidden)
         except _MAY_PASS as error:
             return _Seen(now, being_written=isinstance(error, DataFileBusyError), why=str(error))
+        except DataFileRefusedError as error:
+            return _Seen(now, lost=ALL, hidden=ALL, why=str(error))
         except DataFileError as error:
             return _Seen(now, lost=ALL, why=str(error))
 

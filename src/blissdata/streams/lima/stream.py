@@ -308,15 +308,17 @@ class LimaStream(BaseStream, LimaDirectAccess):
         if why is None:
             why = f"frames {frames} and later are in no closed file"
         unseen = Ranges.between(0, frames) - there if missed else NOTHING
+        refused = self._files_seen.refused
         return Holding(
             Place.FILE,
             there,
-            NOTHING if final else Ranges.between(frames, END) | unseen,
+            NOTHING if final or refused else Ranges.between(frames, END) | unseen,
             pattern.path,
             pattern.data_path,
             why,
             looked_at=missed,
-            may_pass=missed,
+            hidden=Ranges.between(0, END) - there if refused else NOTHING,
+            may_pass=missed and not refused,
         )
 
     # ------------------------------------------------------------------------------ news

@@ -112,3 +112,16 @@ def test_a_path_in_the_file_is_told_with_what_the_group_has(
 def test_names_of_a_full_group_are_not_all_listed() -> None:
     assert entries_hint("/1.1", "x", map(str, range(1, 14))).endswith("'10' and 3 more")
     assert entries_hint("/1.1", "x", []) == "'/1.1' has nothing in it (yet)"
+
+
+def test_what_is_not_in_another_file_is_not_sought_in_this_one(memory_store: DataStore) -> None:
+    link = {"type": "external_link", "target_file": "/data/other.h5", "target_path": "/1.1/nothing"}
+    entry = {"type": "group", "children": {"there": link}}
+    identity = {"name": "t", "number": 1, "data_policy": "none", "path": PATH}
+    root = {"type": "group", "children": {"1.1": entry}}
+    finished(memory_store, "/data/other.h5")
+    with memory_store.create_scan(identity, info={"h5maps": {PATH: root}}) as scan:
+        scan.prepare()
+    with File(PATH, data_store=memory_store) as file, pytest.raises(KeyError) as caught:
+        file["1.1/there"]
+    assert not getattr(caught.value, "__notes__", [])

@@ -173,12 +173,7 @@ class Group(_Node, abstract.Group):
     def __getitem__(self, key: str | bytes) -> Any:
         """The group or dataset at that path; links are followed. Nothing there: `KeyError`. A scan
         that is not prepared yet is waited for. A note on the error says what looks like it."""
-        path = _path(key)
-        try:
-            return self._file.open(self.name, path)
-        except KeyError as error:
-            self._file.add_hint(error)
-            raise
+        return self._file.open(self.name, _path(key), hint=True)
 
     def __contains__(self, key: object) -> bool:
         """True if there is something at that path, at the end of all links."""
@@ -601,11 +596,11 @@ class File(Group, abstract.File):
             self._told = True
             _logger.warning("%s", self._neighbours.told())
 
-    def add_hint(self, error: KeyError) -> None:
+    def _add_hint(self, error: KeyError) -> None:
         """Notes on the error of a path that is not there what looks like it. A few round trips; none for
         other errors."""
         said = _NO_SUCH_PATH.fullmatch(str(error.args[0]) if error.args else "")
-        if said is None or getattr(error, "__notes__", None) or self._closed:
+        if said is None or self._closed:
             return
         if not self.has_anything():
             error.add_note(self._neighbours.told())
@@ -617,10 +612,18 @@ class File(Group, abstract.File):
 
     # ------------------------------------------------------------------------------ for its nodes
 
-    def open(self, base: str, path: str, via: tuple[tuple[str, str], ...] = ()) -> Any:
+    def open(
+        self, base: str, path: str, via: tuple[tuple[str, str], ...] = (), *, hint: bool = False
+    ) -> Any:
         """The node at a path, from the group at `base` if it is relative; `via` are the external
-        links that led here, by file and path. Raises `KeyError`."""
-        found = resolve(_Top(self._scans, self._patience.deadline()), base, path)
+        links that led here, by file and path. Raises `KeyError`; with `hint`, what looks like a name that
+        is not in this file is noted on it."""
+        try:
+            found = resolve(_Top(self._scans, self._patience.deadline()), base, path)
+        except KeyError as error:
+            if hint:
+                self._add_hint(error)
+            raise
         return self._elsewhere(found, via) if isinstance(found, Elsewhere) else self._node(found)
 
     def _elsewhere(self, found: Elsewhere, via: tuple[tuple[str, str], ...]) -> Any:

@@ -6,10 +6,13 @@ reader does; a second program takes over, goes on, and comes to the same file.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +74,11 @@ def count(name: str) -> int:
     return PER_STEP if name == "a" else 3
 
 
-def write(path: Path) -> None:
+def write(path: Path, numbers: Sequence[int] = (1, 2)) -> None:
     """Goes on where the file ends, one scan after the other, to the end."""
     file = NexusFile(str(path), DataRoots((str(path.parent),), "given by the test"))
     try:
-        for number in (1, 2):
+        for number in numbers:
             entry = file.entry(f"{number}.1", f"scan {number}", STREAMS, Pace())
             plan = plan_of(f"{number}.1", ENTRY, set(STREAMS))
             assert not entry.carry_out(plan)
@@ -170,6 +173,37 @@ def kill_at(numbers: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert contents(path) == expected, f"killed at write {at} of {total}, with {seen} points"
         assert os.listdir(path.parent) == ["a.h5"]
         path.unlink()
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_what_a_disk_refuses_once_another_scan_is_begun_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """The writer closes the file then, and another one goes on."""
+    whole, path = tmp_path / "whole" / "a.h5", tmp_path / "refused" / "a.h5"
+    whole.parent.mkdir()
+    path.parent.mkdir()
+    write(whole, (1,))
+    finished = whole.read_bytes()
+    writes: list[int] = []
+    with monkeypatch.context() as counting:
+        counting.setattr(committed_file, "_write_all", counted(writes.append))
+        write(whole)
+    expected = contents(whole)
+
+    def refuse_from(number: int, at: int) -> None:
+        if number >= at:
+            raise OSError(errno.EIO, "the disk refuses")
+
+    for at in range(part, len(writes), 7):
+        path.write_bytes(finished)
+        with monkeypatch.context() as refusing:
+            refuse = partial(refuse_from, at=at)
+            refusing.setattr(committed_file, "_write_all", counted(refuse))
+            with suppress(OSError, FileWriteError, RuntimeError, SystemError):  # as HDF5 says it
+                write(path)
+        write(path)
+        assert contents(path) == expected, f"refused from write {at} of {len(writes)} on"
 
 
 def counted(before: Callable[[int], None]) -> Callable[[int, int, Any], None]:

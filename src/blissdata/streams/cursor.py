@@ -28,7 +28,7 @@ from blissdata.streams.entries import (
     entries_per_read,
     newest_run,
 )
-from blissdata.streams.event_log import AheadOf, Arrivals, EventLog, Span, SpanRequest
+from blissdata.streams.event_log import Arrivals, EventLog, ReadsAhead, Span, SpanRequest
 from blissdata.streams.event_stream import WAIT_SLICE_S, AbandonWatch, EventStream
 from blissdata.streams.heartbeat import LostPublisher
 from blissdata.streams.views import BaseView, EventRange
@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Answer: TypeAlias = Callable[[], Mapping[str, Arrivals | PayloadError] | None]
-"""What `AheadOf.ask` gives."""
+"""What `ReadsAhead.ask` gives."""
 
 _POINT_PER_EVENT = frozenset({None, "hdf5_fallback", "scan_sequence"})
 """The plugins of streams whose points are their events."""
@@ -355,7 +355,7 @@ class CursorGroup:
             del self._active_cursors[key]
         return bool(ended)
 
-    def ask(self, ahead: AheadOf) -> None:
+    def ask(self, ahead: ReadsAhead) -> None:
         """Lets the server begin with what the next `read` wants. That read may miss what comes in between;
         the one after it does not. Never waits, never raises for a server that is away: the read does.
         Nothing is lost if `ahead` ends before."""

@@ -17,11 +17,11 @@ from blissdata.streams.entries import Entry, Tail
 from blissdata.streams.heartbeat import Life, LostPublisher
 
 __all__ = [
-    "AheadOf",
     "AppendRequest",
     "Arrivals",
     "Bounds",
     "EventLog",
+    "ReadsAhead",
     "SealRequest",
     "Span",
     "SpanRequest",
@@ -124,7 +124,7 @@ class SpanRequest:
     """Size of a point [bytes], if it is known and the same for all: how best to ask depends on it."""
 
 
-class AheadOf(Protocol):
+class ReadsAhead(Protocol):
     """Reads that are asked for before they are wanted, so that the server is at work meanwhile. Used by one
     thread, as a context manager: what was not taken is lost when it ends."""
 
@@ -194,7 +194,7 @@ class EventLog(Protocol):
         position is 0 or the end of an entry that was read; `MAX_INDEX` sees the seal alone."""
         ...
 
-    def ahead(self) -> AheadOf:
+    def ahead(self) -> ReadsAhead:
         """For asking for what is read later, while something else is done."""
         ...
 

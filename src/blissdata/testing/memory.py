@@ -403,7 +403,7 @@ class MemoryBackend:
 
 
 class _Ahead:
-    """See `AheadOf`: what was there when it was asked for."""
+    """See `ReadsAhead`: what was there when it was asked for."""
 
     def __init__(self, server: MemoryBackend) -> None:
         self._server = server

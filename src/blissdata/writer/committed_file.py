@@ -344,6 +344,7 @@ class CommittedFile:
         if self._abandoned:
             raise FileWriteError(f"{self.path} was given up; nothing more is written to it")
         self._put_late()
+        self._found_long = None  # from here on, what is new belongs to the file
         blocks = self._held_blocks()
         for start in [start for start in blocks if start in invisible]:
             self._put(start, blocks.pop(start))
@@ -433,6 +434,8 @@ class CommittedFile:
 
     def finish(self) -> None:
         """The superblock promises no more than there is from now on; what is not committed is lost."""
+        with contextlib.suppress(OSError):  # nothing that is committed is under way
+            self._settle()
         self._forget_late()
         self._pages.clear()
         self._blocks.clear()
@@ -469,7 +472,7 @@ class CommittedFile:
             return
         if self._pool is not None:
             self._pool.shutdown()
-        if self._found_long is not None and not self.has_committed:
+        if self._found_long is not None:  # no commit was begun
             with contextlib.suppress(OSError):  # it may as well be long
                 os.ftruncate(self._fd, self._found_long)
         os.close(self._fd)

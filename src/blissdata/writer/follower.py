@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from blissdata.data_roots import DataRoots
     from blissdata.redis_engine.pins import Pin
     from blissdata.streams import BaseStream, BaseView
-    from blissdata.streams.event_log import AheadOf
+    from blissdata.streams.event_log import ReadsAhead
     from blissdata.writer.files import OpenFiles
     from blissdata.writer.nexus import Entry, NexusFile
 
@@ -284,7 +284,9 @@ class Follower:
         self._carry_out()
         for target in self._targets.values():
             self._remember_missing(target.entry, target.plan)
-        if self._scan.state < ScanState.CLOSED:  # else it is whole before anybody has looked for it
+        if (
+            self._scan.state < ScanState.CLOSED
+        ):  # else it appears when it is whole, or after `COMMIT_S`
             self._commit(now=True)
         return True
 
@@ -390,7 +392,7 @@ class Follower:
         names: Sequence[str],
         group: CursorGroup,
         positions: dict[str, int],
-        ahead: AheadOf | None = None,
+        ahead: ReadsAhead | None = None,
     ) -> bool:
         """Reads these streams from their positions on, and moves those: what is there, if something is
         asked for `ahead`, else until they end or there are others. True if they have ended."""

@@ -563,8 +563,8 @@ class RedisEventLog:
         self._raw.give_back(link)
         return _raised(reply)
 
-    def ahead(self) -> _AheadReads:
-        return _AheadReads(Ahead(self._raw))
+    def ahead(self) -> _ReadsAhead:
+        return _ReadsAhead(Ahead(self._raw))
 
     def span(self, requests: Sequence[SpanRequest]) -> list[Span | PayloadError]:
         with translated_errors(f"reading {len(requests)} streams"):
@@ -637,8 +637,8 @@ class RedisEventLog:
         return {key: or_damage(to_bounds, key, raw) for key, raw in zip(keys, found, strict=True)}
 
 
-class _AheadReads:
-    """See `AheadOf` in `blissdata.streams.event_log`."""
+class _ReadsAhead:
+    """See `ReadsAhead` in `blissdata.streams.event_log`."""
 
     def __init__(self, ahead: Ahead) -> None:
         self._ahead = ahead

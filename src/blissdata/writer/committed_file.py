@@ -235,7 +235,8 @@ class CommittedFile:
         if held:
             self._hold(start, view[:held])
         if held < length:
-            if self._long_since is None and self._new_path is None:
+            is_first = self._new_path is None and not self.has_committed
+            if is_first and self._long_since is None:
                 self._make_long()
             self._put_soon(start + held, view[held:])
             self._reach = max(self._reach, start + length)

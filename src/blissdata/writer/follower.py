@@ -284,9 +284,8 @@ class Follower:
         self._carry_out()
         for target in self._targets.values():
             self._remember_missing(target.entry, target.plan)
-        if (
-            self._scan.state < ScanState.CLOSED
-        ):  # else it appears when it is whole, or after `COMMIT_S`
+        # One that has ended appears when it is whole, or after `COMMIT_S`.
+        if self._scan.state < ScanState.CLOSED:
             self._commit(now=True)
         return True
 

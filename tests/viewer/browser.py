@@ -141,9 +141,25 @@ def attribute(page: Any, selector: str, name: str) -> int:
     return int(found.get_attribute(name) or -1) if found.count() else -1
 
 
+_PLACE = """selector => {
+  const element = document.querySelector(selector)
+  if (!element) return null
+  element.scrollIntoView({ block: 'nearest' })
+  const { x, y, width, height } = element.getBoundingClientRect()
+  return width && height ? { x, y, width, height } : null
+}"""
+
+
+def picture(page: Any, selector: str) -> bytes:
+    """A PNG of the place where an element is (the first one that CSS selects): the page may put another one
+    there meanwhile."""
+    place = until(lambda: page.evaluate(_PLACE, selector), bool)
+    return bytes(page.screenshot(clip=place))
+
+
 def pixels(page: Any, selector: str) -> np.ndarray:
     """What is seen of an element: `(rows, columns, 3)`, blue, green, red."""
-    seen = np.frombuffer(page.locator(selector).first.screenshot(), "u1")
+    seen = np.frombuffer(picture(page, selector), "u1")
     found = cv2.imdecode(seen, cv2.IMREAD_COLOR)
     assert found is not None
     return np.asarray(found)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.viewer.browser import Viewer, attribute, colours, looking, until
+from tests.viewer.browser import Viewer, attribute, colours, looking, picture, until
 from tests.viewer.scans import INFO, Acquisition
 
 from blissdata import DataStore
@@ -74,10 +74,10 @@ def test_images_spectra_and_scatters_are_drawn(
         page.get_by_role("tab", name="camera").click()
         until(lambda: attribute(page, ".picture", "data-image"), lambda n: n == 39)
         page.locator(".vis canvas").wait_for()
-        before = page.locator(".vis canvas").screenshot()
+        before = picture(page, ".vis canvas")
         acquisition.go_on(40)
         until(lambda: attribute(page, ".picture", "data-image"), lambda n: n == 79)
-        until(lambda: page.locator(".vis canvas").screenshot(), lambda seen: seen != before)
+        until(lambda: picture(page, ".vis canvas"), lambda seen: seen != before)
         assert colours(page, ".vis canvas") > 30
         page.get_by_role("tab", name="map").click()
         until(lambda: attribute(page, ".picture", "data-points"), lambda n: n == 80)

@@ -228,16 +228,19 @@ def test_ctrl_c_keeps_what_was_recorded(
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             if any(part.stat().st_size > 10**6 for part in tmp_path.glob(".*.part")):
-                break  # a megabyte of base64: the points are there
+                break  # a megabyte of base64: at least 90 000 points are there
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == 130
     assert process.stderr is not None
     assert "holds what came so far" in process.stderr.read()
     done = run("replay", str(file), "--json")
-    assert (done.code, done.objects[0]["points"]) == (0, 100_000)
+    (played,) = done.objects
+    assert (done.code, 90_000 <= played["points"] <= 100_000) == (0, True)
     assert "is not complete" in done.err
-    assert store.load_scan(done.objects[0]["key"]).info["end_reason"] == "FAILURE"
+    again = store.load_scan(played["key"])
+    assert again.info["end_reason"] == "FAILURE"
+    np.testing.assert_array_equal(again.streams["x"][:], np.arange(float(played["points"])))
 
 
 @pytest.mark.parametrize("command", ["replay", "record"])

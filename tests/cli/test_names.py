@@ -5,12 +5,24 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from blissdata import DataStore
+from blissdata.cli import main
 from blissdata.cli.exits import NotThereError, TimeUpError
-from blissdata.cli.names import created_at, find, load, seconds, selected, short_key, wait_for
+from blissdata.cli.names import (
+    created_at,
+    find,
+    load,
+    seconds,
+    selected,
+    server_to_read,
+    short_key,
+    wait_for,
+)
+from blissdata.redis_engine.local_server.place import Place
 
 PK = "01ARYZ6S41TSV4RRFFQ69G5FAV"
 """The example of https://github.com/ulid/spec, which gives 1469918176385 ms for the first ten."""
@@ -149,3 +161,55 @@ def test_a_scan_created_the_moment_the_wait_is_announced_is_found(
     keys: list[str] = []
     found = wait_for(store, text, 10, lambda _: keys.append(published(store, 2)))
     assert [found] == keys
+
+
+LOOKING = {
+    "ls": [],
+    "show": ["last"],
+    "tail": ["next"],
+    "where": ["last"],
+    "delete": ["--oldest", "1"],
+    "pins": [],
+    "record": ["last", "x.jsonl"],
+    "top": ["--json"],
+    "track": [],
+    "web": ["--port", "0"],
+    "write": ["--roots", "/tmp"],
+}
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_what_only_looks_starts_no_server_in_a_new_place(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run8").mkdir()
+    assert main([command, *LOOKING[command], "--url", str(tmp_path / "run8")]) == 3
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["run8"]
+    said = capsys.readouterr().err
+    assert (
+        f"No server keeps its data in {tmp_path / 'run8'}: no server was ever started in it" in said
+    )
+    assert f"`blissdata serve --directory {tmp_path / 'run8'}`" in said
+    assert "meant?" not in said
+
+
+@pytest.mark.parametrize("name", ["gone", "file"])
+def test_a_path_that_is_no_directory_is_told(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotThereError, match=rf"{name}: it is no directory\."):
+        server_to_read(str(tmp_path / name))
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_mistyped_directory_beside_that_of_a_server_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Place.of(tmp_path / "run7")
+    served.create()
+    with served.gate_passed(time.monotonic() + 10):
+        pass
+    (tmp_path / "rnu8").mkdir()  # looks more like it, but there is no server
+    monkeypatch.setenv("BLISSDATA_URL", str(tmp_path / "rnu7"))
+    with pytest.raises(NotThereError, match=r"rnu7 \(\$BLISSDATA_URL\): .*was '.*/run7' meant\?"):
+        server_to_read(None)
+    assert server_to_read(str(tmp_path / "run7")) == tmp_path / "run7"

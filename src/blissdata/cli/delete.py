@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.exits import FAILED, HELP, NotThereError, UsageError, note
-from blissdata.cli.names import SCAN_HELP, add_server_option, find
+from blissdata.cli.names import SCAN_HELP, add_server_option, find, store_to_read
 from blissdata.cli.text import compact_json, plain, printable, size
 from blissdata.exceptions import BlissdataError
 
@@ -112,12 +112,11 @@ def _count(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from blissdata import DataStore
     from blissdata.cli.overview import quiet_library
 
     if bool(arguments.scans) == (arguments.oldest is not None):
         raise UsageError("Say which scans: SCAN …, or --oldest N")
-    with quiet_library(), DataStore(arguments.url) as store:
+    with quiet_library(), store_to_read(arguments.url) as store:
         doomed = _found(store, arguments)
         if not doomed:
             note("no scan may be deleted: see `blissdata ls` and `blissdata pins`")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from blissdata.cli.exits import UsageError, note
-from blissdata.cli.names import add_server_option, short_key
+from blissdata.cli.names import add_server_option, short_key, store_to_read
 from blissdata.cli.text import age, compact_json, of_many, printable, value
 
 if TYPE_CHECKING:
@@ -93,10 +93,9 @@ def _count(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from blissdata import DataStore
     from blissdata.cli.overview import quiet_library
 
-    with quiet_library(), DataStore(arguments.url) as store:
+    with quiet_library(), store_to_read(arguments.url) as store:
         keys = _keys(store, arguments)
         count = arguments.n or len(keys)
         if arguments.json:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blissdata.cli.exits import NotThereError, TimeUpError
@@ -26,7 +29,9 @@ __all__ = [
     "load",
     "seconds",
     "selected",
+    "server_to_read",
     "short_key",
+    "store_to_read",
     "wait_for",
 ]
 
@@ -95,6 +100,46 @@ def add_server_option(parser: argparse.ArgumentParser) -> None:
 
 
 # ---------------------------------------------------------------------------------- the server
+
+
+def store_to_read(url: str | None) -> DataStore:
+    """The store of a command that only looks. As `DataStore(url)`, but a directory in which no server was
+    ever started is a mistake, and gets none. Raises `NotThereError` for it."""
+    from blissdata import DataStore
+
+    return DataStore(server_to_read(url))
+
+
+def server_to_read(url: str | None) -> str | Path | None:
+    """What `DataStore` finds the server by: a URL, a directory, or None for the user's local one. Raises
+    `NotThereError` for a directory in which no server was ever started."""
+    from blissdata.redis_engine.local_server.place import Place
+    from blissdata.redis_engine.store import server_url
+
+    found = server_url(url)
+    if not isinstance(found, Path) or Place.of(found).exists():
+        return found
+    directory = Place.of(found).directory
+    named = "" if url is not None else " ($BLISSDATA_URL)"
+    why = "no server was ever started in it" if directory.is_dir() else "it is no directory"
+    raise NotThereError(
+        f"No server keeps its data in {directory}{named}: {why}{_meant_beside(directory)}. Commands that only "
+        f"look start none in a new place; `blissdata serve --directory {shlex.quote(str(directory))}` does. The "
+        "address of another server begins with redis:// or unix://"
+    )
+
+
+def _meant_beside(directory: Path) -> str:
+    """As `_meant`: a directory beside it in which a server was started."""
+    from blissdata.redis_engine.local_server.place import Place
+
+    try:
+        beside = os.listdir(directory.parent)
+    except OSError:
+        return ""
+    looks_like_it = (directory.parent / name for name in get_close_matches(directory.name, beside))
+    found = next((str(one) for one in looks_like_it if Place.of(one).exists()), None)
+    return "" if found is None else f" (was '{printable(found)}' meant?)"
 
 
 def find(store: DataStore, text: str) -> str:

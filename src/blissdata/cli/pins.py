@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from blissdata.cli.exits import NotThereError, note
-from blissdata.cli.names import add_server_option, find
+from blissdata.cli.names import add_server_option, find, store_to_read
 from blissdata.cli.text import age, compact_json, printable
 
 if TYPE_CHECKING:
@@ -52,11 +52,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from blissdata import DataStore
     from blissdata.cli.overview import quiet_library
     from blissdata.redis_engine.memory_tracker.health import look
 
-    with quiet_library(), DataStore(arguments.url) as store:
+    with quiet_library(), store_to_read(arguments.url) as store:
         if arguments.remove:
             scan, name = arguments.remove
             key = find(store, scan)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blissdata.cli.exits import HELP, ending_at_sigterm, note
-from blissdata.cli.names import SCAN_HELP, add_server_option, load, wait_for
+from blissdata.cli.names import SCAN_HELP, add_server_option, load, store_to_read, wait_for
 from blissdata.cli.text import printable
 
 if TYPE_CHECKING:
@@ -58,12 +58,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from blissdata import DataStore
     from blissdata.cli.overview import npoints_of, quiet_library
     from blissdata.cli.progress import progress_line
     from blissdata.replay import record
 
-    with quiet_library(), ending_at_sigterm(), DataStore(arguments.url) as store:
+    with quiet_library(), ending_at_sigterm(), store_to_read(arguments.url) as store:
         scan = load(store, wait_for(store, arguments.scan, None, note))
         title = printable(f"{scan.identity.get('name')} {scan.identity.get('number')}")
         with progress_line(title, npoints_of(scan.info)) as line:

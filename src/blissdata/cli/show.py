@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.exits import FAILED, HELP
-from blissdata.cli.names import SCAN_HELP, add_server_option, load
+from blissdata.cli.names import SCAN_HELP, add_server_option, load, store_to_read
 from blissdata.cli.text import (
     age,
     clock,
@@ -75,10 +75,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from blissdata import DataStore
     from blissdata.cli.overview import quiet_library, scan_row, stream_rows
 
-    with quiet_library(), DataStore(arguments.url) as store:
+    with quiet_library(), store_to_read(arguments.url) as store:
         scan = load(store, arguments.scan)
         streams = stream_rows(store, scan)
         life = store.scan_lives([scan.key])[scan.key]

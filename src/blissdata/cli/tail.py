@@ -11,7 +11,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.exits import TimeUpError, note
-from blissdata.cli.names import SCAN_HELP, add_server_option, load, seconds, selected, wait_for
+from blissdata.cli.names import (
+    SCAN_HELP,
+    add_server_option,
+    load,
+    seconds,
+    selected,
+    store_to_read,
+    wait_for,
+)
 from blissdata.cli.text import plain, points, printable, span_text
 from blissdata.exceptions import (
     EndOfStream,
@@ -157,11 +165,10 @@ def chunks(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from blissdata import DataStore
     from blissdata.cli.overview import npoints_of, quiet_library
     from blissdata.cli.progress import progress_line
 
-    with quiet_library(), DataStore(arguments.url) as store:
+    with quiet_library(), store_to_read(arguments.url) as store:
         key = wait_for(store, arguments.scan, arguments.timeout, note)
         scan = load(store, key)
         quiet = _Quiet(store, key, note)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from blissdata.cli import exits
-from blissdata.cli.names import SCAN_HELP, add_server_option, find, short_key
+from blissdata.cli.names import SCAN_HELP, add_server_option, find, short_key, store_to_read
 from blissdata.cli.tables import Painted, missing_extra, painted
 from blissdata.cli.text import age, compact_json, of_many, plain, printable, size
 from blissdata.exceptions import BlissdataError, StoreConnectionError
@@ -132,11 +132,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         _need_terminal_packages()
-    from blissdata import DataStore
     from blissdata.cli.overview import quiet_library
     from blissdata.viewer.live import Hub
 
-    with quiet_library(), DataStore(arguments.url) as store:
+    with quiet_library(), store_to_read(arguments.url) as store:
         chosen = None if arguments.scan is None else find(store, arguments.scan)
         hub = Hub(store)
         hub.start()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from blissdata.cli.names import server_to_read
+
 __all__ = ["add_to"]
 
 _DESCRIPTION = """\
@@ -49,5 +51,6 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         options = options_from(arguments)
     except ValueError as error:
         parser.error(str(error))
+    server = server_to_read(arguments.redis_url)
     with say_on_stdout():
-        return track(arguments.redis_url, options, arguments.init_db)
+        return track(None if server is None else str(server), options, arguments.init_db)

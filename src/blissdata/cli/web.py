@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from blissdata.cli import exits
-from blissdata.cli.names import add_server_option
+from blissdata.cli.names import add_server_option, store_to_read
 from blissdata.exceptions import MissingExtraError
 
 if TYPE_CHECKING:
@@ -114,7 +114,6 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         if not os.path.isdir(root):
             parser.error(f"--root: there is no directory {root}")
     uvicorn = _uvicorn()
-    from blissdata import DataStore
     from blissdata.viewer.access import Gate
     from blissdata.viewer.app import page_is_built, viewer_app
     from blissdata.viewer.build_note import why_not_built
@@ -129,7 +128,7 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         exits.note("other machines can reach this, and it is not encrypted: see --certfile, or SSH")
     if not page_is_built():
         exits.note(f"the page was not built ({why_not_built()}); only the viewer's API is there")
-    with listening, DataStore(arguments.url) as store:
+    with listening, store_to_read(arguments.url) as store:
         config = uvicorn.Config(
             viewer_app(store, Gate(token, names), roots=roots),
             log_config=None,

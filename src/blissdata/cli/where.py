@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.exits import HELP
-from blissdata.cli.names import SCAN_HELP, add_server_option, load, seconds, selected
+from blissdata.cli.names import SCAN_HELP, add_server_option, load, seconds, selected, store_to_read
 from blissdata.cli.text import compact_json, printable, value, wrapped
 
 if TYPE_CHECKING:
@@ -76,10 +76,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from blissdata import DataStore
     from blissdata.cli.overview import lost_publishers, quiet_library
 
-    with quiet_library(), DataStore(arguments.url) as store:
+    with quiet_library(), store_to_read(arguments.url) as store:
         scan = load(store, arguments.scan)
         shown: str | None = None
         for found in _looks(scan, arguments.streams, arguments.watch):

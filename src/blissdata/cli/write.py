@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blissdata.cli.exits import BROKEN_PIPE, INTERRUPTED, UsageError, forget_stdout
-from blissdata.cli.names import add_server_option
+from blissdata.cli.names import add_server_option, store_to_read
 from blissdata.cli.text import printable
 
 if TYPE_CHECKING:
@@ -97,13 +97,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from blissdata import DataStore
     from blissdata.cli.progress import progress_bars
     from blissdata.writer.service import Writer, freeze_what_is_loaded
 
     roots = _roots(arguments.roots)
     retry = arguments.retry
-    with DataStore(arguments.url) as store, progress_bars() as bars:
+    with store_to_read(arguments.url) as store, progress_bars() as bars:
         shown = _Shown(bars, as_json=arguments.json)
         writer = Writer(
             store,

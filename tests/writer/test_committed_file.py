@@ -25,8 +25,8 @@ from blissdata.data_roots import DataRoots
 from blissdata.exceptions import FileWriteError, FileWriteRefusedError
 from blissdata.h5map.data_items import TEXT
 from blissdata.writer import committed_file
-from blissdata.writer.committed_file import PAGE
 from blissdata.writer.nexus import NexusFile
+from blissdata.writer.past_the_cache import PAGE
 from blissdata.writer.plan import Pace, Points, plan_of
 
 STREAMS = {
@@ -137,21 +137,29 @@ def test_it_can_be_read_at_every_instant_and_only_grows(
     assert os.listdir(tmp_path) == ["a.h5"]
 
 
-@pytest.mark.parametrize("part", range(2))
+WAYS = {
+    "late": {},
+    "early": {"LATE_NBYTES": PAGE},  # small pieces are written by a thread of the file's, too
+    "direct": {"LATE_PIECE": 2 * PAGE},  # points of "b" are large
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_kill_at_any_write_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    if part:  # small pieces are written by a thread of the file's, too
-        monkeypatch.setattr(committed_file, "LATE_NBYTES", PAGE)
-    kill_at(range(part, 10**6, 23), tmp_path, monkeypatch)
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(committed_file, name, value)
+    kill_at(range(list(WAYS).index(way), 10**6, 29), tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("late", [committed_file.LATE_NBYTES, PAGE])
+@pytest.mark.parametrize("way", WAYS)
 def test_a_kill_at_each_write_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(committed_file, "LATE_NBYTES", late)
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(committed_file, name, value)
     kill_at(range(10**6), tmp_path, monkeypatch)
 
 
@@ -175,11 +183,13 @@ def kill_at(numbers: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         path.unlink()
 
 
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("way", ["late", "direct"])
 def test_what_a_disk_refuses_once_another_scan_is_begun_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """The writer closes the file then, and another one goes on."""
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(committed_file, name, value)
     whole, path = tmp_path / "whole" / "a.h5", tmp_path / "refused" / "a.h5"
     whole.parent.mkdir()
     path.parent.mkdir()
@@ -195,7 +205,7 @@ def test_what_a_disk_refuses_once_another_scan_is_begun_costs_nothing(
         if number >= at:
             raise OSError(errno.EIO, "the disk refuses")
 
-    for at in range(part, len(writes), 7):
+    for at in range(list(WAYS).index(way), len(writes), 7):
         path.write_bytes(finished)
         with monkeypatch.context() as refusing:
             refuse = partial(refuse_from, at=at)

@@ -34,13 +34,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from blissdata.exceptions import FileWriteError, FileWriteRefusedError
+from blissdata.writer.past_the_cache import PAGE, PastCache
 
 __all__ = ["LATE_PIECE", "CommittedFile"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
-
-PAGE = 4096
-"""In such pieces are changes held [bytes]."""
 
 JOURNAL_MAGIC = b"blissdata journal 1\n"
 
@@ -74,7 +72,7 @@ LATE_NBYTES = 1 << 22
 done, where small pieces would be waited for one by one."""
 
 LATE_PIECE = 1 << 18
-"""Pieces of this size and more [bytes] do not wait."""
+"""Pieces of this size and more [bytes] do not wait for small ones, but go to the disk past the cache."""
 
 LOOK_S = 0.05
 """Between its looks at how long the file is and at what the superblock promises, a reader that opens it is not
@@ -101,6 +99,7 @@ class CommittedFile:
         self._late_nbytes = 0
         self._writing: Future[None] | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._large: PastCache | None = None
         self._pages: dict[int, bytearray] = {}
         self._blocks: dict[int, int] = {}
         self._new_path: str | None = None
@@ -115,8 +114,7 @@ class CommittedFile:
         """True once something was committed."""
         self.trouble: OSError | None = None
         """What the disk refused; HDF5 may tell of it in words of its own."""
-        self.written = 0
-        """How much went to the disk so far [bytes], the journal included."""
+        self._cached_nbytes = 0
 
     # ------------------------------------------------------------------------------ opening
 
@@ -141,6 +139,11 @@ class CommittedFile:
         file = cls(path, descriptor, journal, 0)
         file._new_path = new
         return file
+
+    @property
+    def cached_nbytes(self) -> int:
+        """How much went through the system's page cache so far [bytes], the journal included."""
+        return self._cached_nbytes + (self._large.cached_nbytes if self._large else 0)
 
     @property
     def root(self) -> int | None:
@@ -254,9 +257,11 @@ class CommittedFile:
     def _put_soon(self, start: int, view: memoryview) -> None:
         """Writes what is new, sooner or later; what came before is written before."""
         if len(view) >= LATE_PIECE:
-            self._put_late()
-            self._put(start, view)
+            self._put_small()
+            self._put_large(start, view)
             return
+        if self._large is not None and self._large.holds(start, start + len(view)):
+            self._put_late()
         if start != self._late_end:
             self._late.append((start, []))
         self._late[-1][1].append(bytes(view))
@@ -268,28 +273,43 @@ class CommittedFile:
                 self._pool = ThreadPoolExecutor(1, thread_name_prefix="blissdata-writer-file")
             self._writing = self._pool.submit(self._put_pieces, self._forget_late())
 
+    def _put_large(self, start: int, view: memoryview) -> None:
+        if self._large is None:
+            self._large = PastCache(self._fd, _write_all)
+        with self._noting_trouble():
+            self._large.put(start, view)
+
     def _settle(self) -> None:
-        """Waits until what is being written is; raises what went wrong."""
+        """Waits until the small pieces that are being written are; raises what went wrong."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
-    def _put_late(self) -> None:
-        """Writes what waits."""
+    def _put_small(self) -> None:
+        """Writes the small pieces that wait."""
         self._settle()
         if self._late:
             self._put_pieces(self._forget_late())
 
-    def _put_pieces(self, late: list[tuple[int, list[bytes]]]) -> None:
-        """Writes pieces, in the order in which they came."""
+    def _put_late(self) -> None:
+        """Writes what waits; raises what went wrong."""
+        self._put_small()
+        if self._large is not None:
+            with self._noting_trouble():
+                self._large.settle()
+
+    @contextlib.contextmanager
+    def _noting_trouble(self) -> Iterator[None]:
         try:
-            for start, pieces in late:
-                data = b"".join(pieces) if len(pieces) > 1 else pieces[0]
-                _write_all(self._fd, start, data)
-                self.written += len(data)
+            yield
         except OSError as error:
             self.trouble = error
             raise
+
+    def _put_pieces(self, late: list[tuple[int, list[bytes]]]) -> None:
+        """Writes pieces, in the order in which they came."""
+        for start, pieces in late:
+            self._put(start, b"".join(pieces) if len(pieces) > 1 else pieces[0])
 
     def _forget_late(self) -> list[tuple[int, list[bytes]]]:
         """What waited."""
@@ -305,11 +325,8 @@ class CommittedFile:
         return wanted
 
     def _lengthen(self, size: int) -> None:
-        try:
+        with self._noting_trouble():
             os.ftruncate(self._fd, size)
-        except OSError as error:
-            self.trouble = error
-            raise
 
     def flush(self) -> None:
         """Nothing: see `commit`."""
@@ -326,12 +343,9 @@ class CommittedFile:
         self._blocks[start] = max(len(view), self._blocks.get(start, 0))
 
     def _put(self, start: int, view: Buffer) -> None:
-        self.written += len(view)
-        try:
+        self._cached_nbytes += len(view)
+        with self._noting_trouble():
             _write_all(self._fd, start, view)
-        except OSError as error:
-            self.trouble = error
-            raise
 
     # ------------------------------------------------------------------------------ committing
 
@@ -367,7 +381,7 @@ class CommittedFile:
         else:
             ordered.insert(0, (0, new))
         if self._new_path is None:
-            self.written += self._journal.write(os.fstat(self._fd).st_ino, end, ordered)
+            self._cached_nbytes += self._journal.write(os.fstat(self._fd).st_ino, end, ordered)
         for start, data in ordered:
             self._put(start, data)
         self._journal.empty(end)
@@ -438,6 +452,8 @@ class CommittedFile:
         with contextlib.suppress(OSError):  # nothing that is committed is under way
             self._settle()
         self._forget_late()
+        if self._large is not None:
+            self._large.forget()
         self._pages.clear()
         self._blocks.clear()
         self.commit(final=True)
@@ -451,6 +467,8 @@ class CommittedFile:
         """From now on nothing is written any more: what HDF5 still writes while it closes is lost."""
         self._abandoned = True
         self._forget_late()
+        if self._large is not None:
+            self._large.forget()
         self._pages.clear()
         self._blocks.clear()
 
@@ -473,6 +491,8 @@ class CommittedFile:
             return
         if self._pool is not None:
             self._pool.shutdown()
+        if self._large is not None:
+            self._large.close()
         if self._found_long is not None:  # no commit was begun
             with contextlib.suppress(OSError):  # it may as well be long
                 os.ftruncate(self._fd, self._found_long)

@@ -106,7 +106,7 @@ small ones most is HDF5's, which would only keep the interpreter from who reads;
 meanwhile."""
 
 SYNC_NBYTES = 1 << 24
-"""After so much the disk begins with what it was given [bytes]: the less is left for the end."""
+"""After so much the disk begins with what the page cache was given [bytes]: the less is left for the end."""
 
 LOOK_S = 1.0
 """How long one wait lasts at most, before the scan and the orders are looked at [s]."""
@@ -511,10 +511,10 @@ class Follower:
             self._writing = self._pool.submit(self._append, held)
         else:
             self._append(held)
-        written = sum(target.file.written for target in self._targets.values())
-        if written - self._synced >= SYNC_NBYTES and (not self._syncing or self._syncing.done()):
+        cached = sum(target.file.cached_nbytes for target in self._targets.values())
+        if cached - self._synced >= SYNC_NBYTES and (not self._syncing or self._syncing.done()):
             self._sync_settle()
-            self._synced = written
+            self._synced = cached
             self._syncing = self._pool.submit(self._sync)
 
     def _settle(self) -> None:

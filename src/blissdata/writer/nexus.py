@@ -176,9 +176,9 @@ class NexusFile:
         return self._file
 
     @property
-    def written(self) -> int:
-        """How much went to the disk [bytes]."""
-        return self._disk.written
+    def cached_nbytes(self) -> int:
+        """How much went through the system's page cache [bytes]."""
+        return self._disk.cached_nbytes
 
     def entry(self, name: str, scan: str, streams: Mapping[str, Points], pace: Pace) -> Entry:
         """The entry of that scan, new or as it was left; `streams` are what the scan's streams are

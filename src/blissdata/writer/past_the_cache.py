@@ -14,7 +14,6 @@ writes has nothing else: then everything goes through it.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import threading
 import time
@@ -25,6 +24,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
+from blissdata.streams.large_pages import private_memory
 
 __all__ = ["PAGE", "PastCache"]
 
@@ -154,7 +155,7 @@ class PastCache:
         """One that is free."""
         if not self._free and self._buffers < BUFFERS:
             self._buffers += 1
-            return np.frombuffer(mmap.mmap(-1, BUFFER_NBYTES), np.uint8)
+            return np.frombuffer(private_memory(BUFFER_NBYTES), np.uint8)
         if not self._free:
             self._wait(len(self._under_way) - 1)
         return self._free.pop()

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +30,7 @@ from blissdata.exceptions import (
     ScanNotFoundError,
     UnknownEncodingError,
 )
-from blissdata.replay import open_recording, play_recording, record
+from blissdata.replay import open_recording, play_recording, record, recording
 from blissdata.replay.recording import EntryEvent
 from blissdata.streams.event_log import SpanRequest
 
@@ -309,6 +311,34 @@ def test_ctrl_c_keeps_what_was_recorded(store: DataStore, tmp_path: Path) -> Non
     found = store.load_scan(played.key)
     assert (found.state, found.info["end_reason"]) == (ScanState.CLOSED, "FAILURE")
     assert sum(played.points.values()) == sum(summary.points.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_what_comes_in_the_middle_of_an_event_waits_for_its_end(
+    memory_store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    scan, written, real = publish(memory_store, close=False), [], recording.base64.b64encode
+
+    def strike(payload: bytes) -> bytes:
+        written.append(payload)
+        if len(written) == 4:
+            os.kill(os.getpid(), number)
+        return real(payload)
+
+    monkeypatch.setattr(recording.base64, "b64encode", strike)
+    before = signal.signal(number, interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            record(memory_store.load_scan(scan.key), tmp_path / "scan.jsonl")
+        assert signal.getsignal(number) is interrupted
+    finally:
+        signal.signal(number, before)
+    scan.close()
+    summary = open_recording(tmp_path / "scan.jsonl").check()
+    assert (summary.complete, summary.entries) == (False, 4)
 
 
 def test_a_scan_that_is_deleted_meanwhile(store: DataStore, tmp_path: Path) -> None:

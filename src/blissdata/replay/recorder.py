@@ -11,10 +11,14 @@ from __future__ import annotations
 import datetime
 import heapq
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 from blissdata.exceptions import PayloadError, ScanNotFoundError
 from blissdata.redis_engine.backends.abstract import Step
@@ -67,8 +71,8 @@ def record(
     complete, and the exception is raised. Raises `RecordingError` if there is a file of that name,
     `OSError` if it cannot be written."""
     path = Path(file)
-    with write_atomically(path, overwrite=overwrite) as sink:
-        recorder = _Recorder(scan, progress)
+    with _ending_between_events() as whole, write_atomically(path, overwrite=overwrite) as sink:
+        recorder = _Recorder(scan, progress, whole)
         recorder.begin(lambda header: RecordingWriter(sink, header))
         trouble: BaseException | None = None
         try:
@@ -85,6 +89,59 @@ def record(
     return recorder.summary
 
 
+class _Whole:
+    """Ctrl-C, or another signal that ends the program, waits while an event is written: half a line would
+    spoil the recording."""
+
+    def __init__(self) -> None:
+        self._writing = False
+        self._came: int | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def take_over(self, number: int) -> None:
+        """From now on that signal waits. What is done about it is what was done about it before."""
+        before = signal.getsignal(number)
+        if callable(before):
+            self._handlers[number] = before
+            signal.signal(number, self._take)
+
+    def give_back(self) -> None:
+        """From now on it does not."""
+        for number, before in self._handlers.items():
+            signal.signal(number, before)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._writing:
+            self._came = number
+        else:
+            self._handlers[number](number, frame)
+
+    def write(self, write: Callable[[Event], None], event: Event) -> None:
+        """Writes the event, all of it."""
+        self._writing = True
+        try:
+            write(event)
+        finally:
+            self._writing = False
+            came, self._came = self._came, None
+        if came is not None:
+            self._handlers[came](came, None)
+
+
+@contextmanager
+def _ending_between_events() -> Iterator[_Whole]:
+    whole = _Whole()
+    if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
+        yield whole
+        return
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            whole.take_over(number)
+        yield whole
+    finally:
+        whole.give_back()
+
+
 @dataclass(frozen=True, slots=True)
 class _Window:
     """The time in which points came that were there before the recorder."""
@@ -99,8 +156,9 @@ class _Window:
 class _Recorder:
     """One recording in the making."""
 
-    def __init__(self, scan: Scan, progress: Progress | None) -> None:
+    def __init__(self, scan: Scan, progress: Progress | None, whole: _Whole) -> None:
         self._scan = scan
+        self._whole = whole
         self._store = scan.data_store
         self._log = scan.data_store.event_log
         self._progress = progress
@@ -203,14 +261,14 @@ class _Recorder:
                 self._take(stream)
                 streams[name] = _stream_header(stream)
         if streams:
-            self._writer.write(StreamsEvent(self._at(when), False, 0, streams))
+            self._put(StreamsEvent(self._at(when), False, 0, streams))
 
     def _write_step(self, step: Step) -> None:
         info = None
         if step.state == ScanState.CLOSED and self._scan.info != self._info:
             info = dict(self._scan.info)
         state = ScanState(step.state).name
-        self._writer.write(StateEvent(self._at(step.time), False, 0, state, info))
+        self._put(StateEvent(self._at(step.time), False, 0, state, info))
 
     def _take(self, stream: BaseStream) -> None:
         self._streams[stream.key] = stream
@@ -340,8 +398,11 @@ class _Recorder:
                 f"ends (index {position})"
             )
 
+    def _put(self, event: Event) -> None:
+        self._whole.write(self._writer.write, event)
+
     def _write(self, event: Event) -> None:
-        self._writer.write(event)
+        self._put(event)
         if self._progress is not None:
             self._progress(self._writer.summary)
 

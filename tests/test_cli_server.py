@@ -257,7 +257,8 @@ def test_serve_can_write_every_scan_into_its_file(
             scan.prepare()
             scan.start()
             diode.send(np.arange(5.0))
-        waited(lambda: not store.pins() and (root / "a.h5").exists())
+        # The scan is pinned before it has a file, and until the file is complete.
+        waited(lambda: (root / "a.h5").exists() and not store.pins())
         with h5py.File(root / "a.h5") as file:
             assert file["1.1/instrument/diode/data"][:].tolist() == [0, 1, 2, 3, 4]
         waited(lambda: (report := read_report(store)) and report.written == 1)

@@ -137,6 +137,8 @@ def test_scans_whose_publisher_is_lost_say_so(
 def test_publishers_that_live_or_give_no_signs_of_life_are_not_lost(
     run: Callable, store: DataStore, scans: list[Scan], server: TestServer
 ) -> None:
+    assert lost_publishers(store) == {}
+    store.heartbeat.close()  # it would give another sign of life
     with server.client() as client:
         for pulse in client.scan_iter("*pulse*"):
             client.delete(pulse)

@@ -119,7 +119,7 @@ def test_a_terminal_that_knows_no_unicode(
     with store.create_scan({"name": "größe試", "number": 1, "data_policy": "none"}):
         pass
     process = start("ls", env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "gr\\xf6\\xdfe\\u8a66" in out
 

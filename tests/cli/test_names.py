@@ -159,7 +159,7 @@ def test_a_scan_created_the_moment_the_wait_is_announced_is_found(
     if text == "next":
         published(store, 1)
     keys: list[str] = []
-    found = wait_for(store, text, 10, lambda _: keys.append(published(store, 2)))
+    found = wait_for(store, text, 60, lambda _: keys.append(published(store, 2)))
     assert [found] == keys
 
 

@@ -87,10 +87,12 @@ def test_one_entry_at_its_recorded_times(run: Run, tmp_path: Path) -> None:
             file.create_group(name).attrs["NX_class"] = "NXentry"
             file[f"{name}/measurement/elapsed_time"] = [0.0, 0.1, 0.3]
     path = str(tmp_path / "run.h5")
+    began = time.monotonic()
     done = run("replay", path, "--entry", "2.1", "--as-recorded", "--json")
+    took = time.monotonic() - began
     (only,) = done.objects
     assert (only["entry"], only["points"]) == ("2.1", 3)
-    assert 0.3 <= only["seconds"] < 2
+    assert 0.3 <= only["seconds"] <= took
     assert run("replay", path, "--entry", "7.1").err.strip().endswith("there are: 1.1, 2.1")
 
 
@@ -143,7 +145,8 @@ def test_an_interrupted_replay_closes_its_scan(
     scan = store.load_scan(key)
     assert scan.wait_state(ScanState.STARTED, DEADLINE_S)
     deadline = time.monotonic() + DEADLINE_S
-    while len(scan.streams["Column 1"]) < 3 and time.monotonic() < deadline:
+    while len(scan.streams["Column 1"]) < 3:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
     assert process.wait(DEADLINE_S) == 128 + number
@@ -226,9 +229,9 @@ def test_ctrl_c_keeps_what_was_recorded(
         stream.join()
         process = start("record", scan.key, str(file))
         deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            if any(part.stat().st_size > 10**6 for part in tmp_path.glob(".*.part")):
-                break  # a megabyte of base64: at least 90 000 points are there
+        # A megabyte of base64: at least 90 000 points are there.
+        while not any(part.stat().st_size > 10**6 for part in tmp_path.glob(".*.part")):
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == 130

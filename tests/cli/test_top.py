@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from blissdata.cli.overview import ScanRow
 from blissdata.cli.top import LABEL, Look, curve, frame, thinned
 from blissdata.redis_engine.backends.abstract import ServerInfo
 from blissdata.testing.servers import TestServer
+from blissdata.viewer.watched import Watched
 
 INFO = ServerInfo("plain", "", 1001, "valkey 9.1", 950, 1000, 7, 0.0)
 
@@ -98,6 +100,31 @@ def test_one_look_for_scripts(
     assert "loopscan" in printed
     assert "50/100" in printed
     assert "\x1b" not in printed
+
+
+def test_the_first_look_waits_for_the_curve(
+    measured: None,
+    server: TestServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """However long it takes to count its points."""
+    awaited = threading.Event()
+    really_count, really_wait = Watched._count, Watched.wait_counted
+
+    def count(self: Watched) -> bool:
+        assert awaited.wait(DEADLINE_S)
+        return really_count(self)
+
+    def wait(self: Watched, timeout: float) -> bool:
+        awaited.set()
+        return really_wait(self, DEADLINE_S)
+
+    monkeypatch.setattr(Watched, "_count", count)
+    monkeypatch.setattr(Watched, "wait_counted", wait)
+    assert main(["top", "--once", "--json", "--url", server.url]) == 0
+    curve = json.loads(capsys.readouterr().out)["curve"]
+    assert (curve["of"], curve["points"], curve["behind"]) == ("4 loopscan: alpha", 20, 0)
 
 
 def test_looks_as_json_until_it_is_ended(plain_store: DataStore, server: TestServer) -> None:
@@ -209,7 +236,7 @@ def on_terminal(
     before = termios.tcgetattr(theirs)
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
     program = [str(Path(sys.executable).with_name("blissdata")), *command]
-    printed = ""
+    printed = bytearray()
     with subprocess.Popen(
         program, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": term}
     ) as process:
@@ -217,21 +244,27 @@ def on_terminal(
         deadline = time.monotonic() + DEADLINE_S
         waiting = list(zip(awaited, keys, strict=True))
         while process.poll() is None:
-            try:
-                printed += os.read(ours, 65536).decode(errors="replace")
-            except BlockingIOError:
+            if not read_more(ours, printed):
                 time.sleep(0.01)
-            if waiting and waiting[0][0] in printed:
+            if waiting and waiting[0][0].encode() in printed:
                 key = waiting.pop(0)[1]
                 if isinstance(key, str):
                     os.write(ours, key.encode())
                 else:
                     key(process, theirs)
             assert time.monotonic() < deadline, printed[-2000:]
-        with contextlib.suppress(OSError):
-            printed += os.read(ours, 65536).decode(errors="replace")
+        while read_more(ours, printed):
+            pass
         assert process.returncode == code, printed[-2000:]
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
-    return printed
+    return printed.decode()
+
+
+def read_more(terminal: int, printed: bytearray) -> bool:
+    """Whether there was something: a terminal gives a few kB at a time."""
+    with contextlib.suppress(BlockingIOError):
+        printed += os.read(terminal, 65536)
+        return True
+    return False

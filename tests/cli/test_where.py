@@ -29,7 +29,7 @@ from blissdata.streams.hdf5_fallback import Hdf5BackedStream
 from blissdata.streams.lima import LimaStream
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "where-is-my-data.md"
-LONG_S = 30.0
+LONG_S = 60.0
 
 
 def make_old(path: Path) -> None:
@@ -234,6 +234,7 @@ def test_a_scan_that_is_deleted_while_it_is_watched_did_not_end(
     program.stdout.readline()
     if not force:
         program.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
         half_way.scan.close()
     store.delete_scan(half_way.scan.key, force=force)
     program.send_signal(signal.SIGCONT)

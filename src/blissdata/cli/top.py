@@ -52,6 +52,9 @@ exit codes: {exits.HELP}
 PERIOD_S = 0.5
 """How often it looks [s]."""
 
+FIRST_S = 10.0
+"""How long the first look at a scan waits for its curve [s]."""
+
 MOST_SCANS = 50
 """How many of the newest scans are looked through for running ones."""
 
@@ -291,6 +294,7 @@ class _Source:
             if self._watched is not None:
                 self._hub.unwatch(self._watched)
             self._watched = self._hub.watch(key)
+            self._watched.wait_counted(FIRST_S)
         watched = self._watched
         names = self._channels(watched)
         name = self._channel if self._channel in names else next(iter(names), None)

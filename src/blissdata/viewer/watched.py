@@ -131,6 +131,7 @@ class Watched:
 
     _stop: threading.Event = field(default_factory=threading.Event)
     _look: threading.Event = field(default_factory=threading.Event)
+    _counted: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     @property
@@ -142,6 +143,11 @@ class Watched:
         """The lengths that changed since that version. No round trip."""
         with self._lock:
             return {name: one for name, one in self._lengths.items() if one.version > since}
+
+    def wait_counted(self, timeout: float) -> bool:
+        """Waits until the server has said for the first time how far the streams are, or that went wrong,
+        `timeout` [s] at most. False if the time was up."""
+        return self._counted.wait(timeout)
 
     # ------------------------------------------------------------------------------ points
 
@@ -292,6 +298,8 @@ class Watched:
                 self._stop.wait(RETRY_S)
             else:
                 return
+            finally:
+                self._counted.set()  # as far as that is possible
 
     def _forget(self) -> None:
         """The server came back with fewer points than there were."""
@@ -319,6 +327,8 @@ class Watched:
             grew = self._count()
             if closed:
                 self._seal()
+            self._counted.set()
+            if closed:
                 return
             self._wait(others is not None, grew)
             if self._look.is_set():

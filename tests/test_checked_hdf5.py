@@ -552,12 +552,17 @@ def test_many_sources_do_not_keep_many_files_open(below: Path, opened: Opened) -
         layout[i] = h5py.VirtualSource(f"{i}.h5", "x", (2,))
     with h5py.File(below / "all.h5", "w") as file:
         file.create_virtual_dataset("all", layout)
-    before = len(os.listdir("/proc/self/fd"))
     file = opened(below / "all.h5")
     assert file.dataset("all").rows(0, 40).tolist() == [[i, -i] for i in range(40)]
-    assert len(os.listdir("/proc/self/fd")) - before < 20
+    assert 0 < open_below(below) < 20
     file.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(below) == 0
+
+
+def open_below(directory: Path) -> int:
+    """How many descriptors this process has of files in there."""
+    files = (os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd"))
+    return sum(file.startswith(f"{directory}/") for file in files)
 
 
 # ---------------------------------------------------------------------------------- extent

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from tests.acquisition.points import IMAGE, image
+from tests.acquisition.writer import changing
 
 from blissdata import DataStore
 from blissdata.streams.entries import READ_LIMIT
@@ -204,8 +205,9 @@ def acquire(plan: Plan, directory: Path) -> Outcome:
                     monitor.send(np.float64(i))
                     if i == plan.points // 2:
                         if plan.kill:
-                            writer.kill()
-                            writer.communicate()
+                            with changing(str(path)):
+                                writer.kill()
+                                writer.communicate()
                             writer = _start("tests.acquisition.writer", *arguments)
                         readers["end"] = _start(
                             "tests.acquisition.reader", server.url, scan.key, "end"

@@ -6,8 +6,10 @@ in the file.
 
 from __future__ import annotations
 
+import fcntl
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import h5py
@@ -33,12 +35,22 @@ def main(url: str, key: str, path: str, how: str) -> None:
                     views = group.read()
                 except EndOfStream:
                     break
-                for stream, view in views.items():
-                    save(saved[stream.name], view)
-                file.flush()
+                with changing(path):
+                    for stream, view in views.items():
+                        save(saved[stream.name], view)
+                    file.flush()
                 if pin is not None:
                     pin.move({name: len(data) for name, data in saved.items()})
     print("complete", flush=True)
+
+
+@contextmanager
+def changing(path: str) -> Iterator[None]:
+    """While the file changes: whoever kills the writer comes in here first. What HDF5 itself leaves of a file
+    when it is killed between two writes is nobody's promise."""
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def dataset(file: h5py.File, scan: Scan, name: str) -> h5py.Dataset:

@@ -245,6 +245,7 @@ def test_faults_are_shared_out_to_the_last_one(total: int) -> None:
         assert abs(share - total * weight / sum(weights)) <= 1
 
 
+@pytest.mark.timeout(900)  # its programs have two minutes to end alone
 def test_promises_are_kept_whatever_breaks() -> None:
     seed = random.randrange(10**6)
     names = ["network", random.choice([name for name in SETTINGS if name != "network"])]

@@ -139,7 +139,7 @@ def test_points_that_no_replica_has_are_not_confirmed_and_said_to_be_there_once_
 
     monkeypatch.setattr(event_log, "DURABLE_WAIT_MS", 50)
     main, replica = pair
-    impatient = DataStore(main.url, init_db=True, publish_timeout=0.5)
+    impatient = DataStore(main.url, init_db=True, publish_timeout=LONG_S)
     patient = DataStore(main.url, publish_timeout=LONG_S)
     identity = {"name": "durable", "number": 1, "data_policy": "none"}
     with impatient, patient:
@@ -150,9 +150,11 @@ def test_points_that_no_replica_has_are_not_confirmed_and_said_to_be_there_once_
         for scan in scans:
             scan.prepare()
         replica.pause()
+        impatient.publisher.publish_timeout = 0.5
         a.send(7)
         with pytest.raises(PublishTimeoutError, match="a replica"):
             a.join()
+        impatient.publisher.publish_timeout = LONG_S  # a seal waits for the replica as well
         b.send(8)
         replica.resume()
         b.join()

@@ -30,7 +30,7 @@ import h5py
 import numpy as np
 import pytest
 
-from blissdata import DataStore, Scan, hdf5_handles
+from blissdata import DataStore, Scan, checked_hdf5, hdf5_handles
 from blissdata.checked_hdf5 import CheckedDataset
 from blissdata.exceptions import (
     DataFileBusyError,
@@ -47,7 +47,7 @@ from blissdata.exceptions import (
     ScanNotFoundError,
 )
 from blissdata.streams import CursorGroup, Ranges, availability_of, where
-from blissdata.streams.availability import NOTHING
+from blissdata.streams.availability import NOTHING, Looks
 from blissdata.streams.default import Stream
 from blissdata.streams.hdf5_fallback import Hdf5BackedStream, Hdf5BackedView
 
@@ -64,6 +64,8 @@ def path(tmp_path: Path) -> Path:
 def no_roots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("BLISSDATA_DATA_ROOTS", raising=False)
     monkeypatch.delenv("BLISSDATA_FILE_TIMEOUT", raising=False)
+    # On a slow machine, what a test has just written shall not be old before it is looked at.
+    monkeypatch.setattr(checked_hdf5, "SETTLE_S", 600.0)
     yield
     hdf5_handles.close_files()
 
@@ -932,9 +934,9 @@ def test_a_file_is_looked_at_by_who_asks_often_now_and_then(
     save(path, POINTS[:3])
     stream = acquire().trim(8).reader()
     opened = openings(monkeypatch)
-    monkeypatch.setattr(
-        where, "MAX_AGE_S", 8.0
-    )  # on a slow machine, twenty questions take a second
+    # On a slow machine, twenty questions take a second, or ten.
+    monkeypatch.setattr(where, "MAX_AGE_S", 60.0)
+    monkeypatch.setattr(Looks, "STALE_S", 60.0)
     for _ in range(20):
         hdf5_handles.close_files()
         assert availability_of([stream])[stream].file == between(0, 3)
@@ -958,8 +960,9 @@ def test_a_file_that_does_not_change_is_not_read_again(
 
 
 def test_points_are_waited_for_until_they_are_in_the_file(
-    acquire: Acquire, path: Path, background: ThreadPoolExecutor
+    acquire: Acquire, path: Path, background: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(where, "GRACE_S", 60.0)
     made = acquire().trim(8)
     stream = made.reader()
     in_file = background.submit(stream.wait_available, range(20), "file", 60)
@@ -1000,6 +1003,7 @@ def test_waiting_for_a_file_asks_the_server_seldom(
     asked: list[Any] = []
     really = store.event_log.bounds
     monkeypatch.setattr(store.event_log, "bounds", lambda keys: asked.append(keys) or really(keys))
+    monkeypatch.setattr(where, "WAIT_SLICE_S", 60.0)  # after that it is asked again
     with pytest.raises(DataTimeoutError):
         stream.wait_available(3, "file", timeout=0.5)
     assert len(asked) <= 1

@@ -313,7 +313,11 @@ def test_a_reader_whose_every_wait_is_cut_off_is_told_all_the_same(
     until(told)
 
 
-def test_a_time_limit_comes_before_the_news_of_a_loss(store: DataStore, lost: str) -> None:
+def test_a_time_limit_comes_before_the_news_of_a_loss(
+    store: DataStore, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("cursor", "event_stream"):  # it is no time to look yet, however slow the machine
+        monkeypatch.setattr(f"blissdata.streams.{module}.WAIT_SLICE_S", LONG_S)
     cursor = store.load_scan(lost).streams["x"].cursor()
     cursor.read()
     assert cursor.read(block=False) is None
@@ -323,17 +327,18 @@ def test_a_time_limit_comes_before_the_news_of_a_loss(store: DataStore, lost: st
 def test_a_group_is_told_once_of_one_lost_publisher_among_others(
     store: DataStore, impatient: None
 ) -> None:
-    lost = store.create_scan(IDENTITY)
+    publisher = DataStore(backend=store.backend)
+    lost = publisher.create_scan(IDENTITY)
     streams = [lost.create_stream(name, dtype=float) for name in "xy"]
     lost.prepare()
     for silent in streams:
         silent.send(1.0)
         silent.join()
-    store.heartbeat.end(lost.key)
+    publisher.heartbeat.close()  # and no beat is on its way any more
     other = store.create_scan(IDENTITY)  # goes on beating
     stream = other.create_stream("z", dtype=float)
     other.prepare()
-    group = CursorGroup([*lost.streams.values(), other.streams["z"]])
+    group = CursorGroup([*store.load_scan(lost.key).streams.values(), other.streams["z"]])
     while sum(group.position.values()) < 2:
         group.read()
     last_heard(store, lost, ago=2 * LOST_AFTER_S)
@@ -343,4 +348,5 @@ def test_a_group_is_told_once_of_one_lost_publisher_among_others(
     stream.send(1.0)
     assert [s.name for s in group.read()] == ["z"]
     lost.close()
+    publisher.publisher.close()
     other.close()

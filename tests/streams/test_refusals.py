@@ -154,22 +154,26 @@ def test_a_server_that_loads_its_data_is_waited_for() -> None:
         scan = store.create_scan(IDENTITY)
         stream = scan.create_stream("x", dtype="json")
         scan.prepare()
-        for i in range(4000):
+        for i in range(30_000):
             stream.send(i)
         stream.join()
         server.kill()
-        starting = threading.Thread(
-            target=server.start,
-            kwargs={"key_load_delay": 500},  # [µs], for each command: two seconds
-        )
+        stream.send(30_000)
+        # [µs], for each command: five seconds, or until the publisher has heard of it.
+        starting = threading.Thread(target=server.start, kwargs={"key_load_delay": 100})
         starting.start()
-        stream.send(4000)
-        until(lambda: isinstance(store.publisher._last_trouble, ServerBusyError))
-        assert "loading" in str(store.publisher._last_trouble).lower()
+        until(
+            lambda: (
+                isinstance(trouble := store.publisher._last_trouble, ServerBusyError)
+                and "loading" in str(trouble).lower()
+            )
+        )
+        with server.client() as client:
+            client.config_set("key-load-delay", 0)
         starting.join()
         stream.join()
         scan.close()
-        assert stream[:] == list(range(4001))
+        assert stream[:] == list(range(30_001))
 
 
 def test_all_waiting_ends_after_the_publishers_timeout_and_names_what_is_missing(
@@ -189,5 +193,6 @@ def test_all_waiting_ends_after_the_publishers_timeout_and_names_what_is_missing
                 scan.start()
             with pytest.raises(ServerBusyError, match="READONLY"):
                 store.create_scan(IDENTITY)  # nothing was promised yet: this does not wait
+        store.publisher.publish_timeout = LONG_S
         scan.close()
         assert len(stream) == 5

@@ -15,6 +15,7 @@ What was published is read back by a raw client, and compared with what was sent
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -121,6 +122,13 @@ def payload(name: str, points: list[Any]) -> bytes:
         (point,) = points
         return msgpack.packb([list(point.shape), raw])
     return raw
+
+
+def longer_and_longer(seconds: float) -> Callable[[], object]:
+    """Waits that long, and each time a little longer: a fault that came back too soon for a slow machine
+    would never let anything through."""
+    pauses = (min(seconds * 1.2**n, 2.0) for n in itertools.count())
+    return lambda: threading.Event().wait(next(pauses))
 
 
 @contextmanager
@@ -243,13 +251,14 @@ def test_an_entry_that_was_sent_goes_out_again_as_it_was(memory, backend, monkey
     append = backend.append
 
     def watched(requests):
+        if not asked:
+            backend.lose_replies = 3
         asked.append(dict(requests))
         publication.send(2)  # there is always more by now
         return append(requests)
 
     publication.send(3)
     monkeypatch.setattr(backend, "append", watched)
-    backend.lose_replies = 3
     until(lambda: len(asked) > 6)
     monkeypatch.setattr(backend, "append", append)
     publication.join()
@@ -701,10 +710,11 @@ def test_connections_that_are_cut_cost_nothing(plain_store, server, monkeypatch)
     monkeypatch.setattr(sink_module, "RETRY_S", (0.001, 0.002))
     publication = Publication(plain_store)
     with server.client() as client:
+        pause = longer_and_longer(0.02)
 
         def cut() -> None:
             client.client_kill_filter(_type="normal", skipme=True)
-            threading.Event().wait(0.02)
+            pause()
 
         with meanwhile(cut) as busy:
             while not busy.is_set() or publication.sent["joined 0"] < 100:
@@ -750,11 +760,12 @@ def test_a_server_killed_and_restarted_keeps_what_was_confirmed():
     ):
         publication = Publication(store)
         confirmed = []
+        pause = longer_and_longer(0.02)
 
         def crash() -> None:
             server.kill()
             server.start()
-            threading.Event().wait(0.02)
+            pause()
 
         with meanwhile(crash) as busy:
             while not busy.is_set():

@@ -59,6 +59,13 @@ class Running:
             assert time.monotonic() < deadline, f"does not say {words}: {self.said}"
             time.sleep(0.005)
 
+    def wait_reported(self) -> None:
+        """Until the server has its report that it works."""
+        deadline = time.monotonic() + LONG_S
+        while not ((report := read_report(self.store)) and report.running):
+            assert time.monotonic() < deadline, f"does not report: {report}, {self.said}"
+            time.sleep(0.005)
+
     def wait_committed(self, key: str, points: int) -> None:
         """Until so many points of the stream are in its scan's file, and given free."""
         deadline = time.monotonic() + LONG_S

@@ -321,6 +321,7 @@ def test_a_second_writer_stands_by(
 ) -> None:
     with DataStore(server.url) as other, running(plain_store, tmp_path) as first:
         first.wait("writing scans below")
+        first.wait_reported()
         with running(other, tmp_path) as third:
             third.wait("standing by")
         report = read_report(plain_store)
@@ -460,7 +461,7 @@ def test_what_close_adds_to_a_layout_is_there_in_its_order(
         scan.prepare()
         scan.start()
         a.send(np.arange(3.0))
-        writer.wait("writing")
+        writer.wait("writing /")
         scan.stop()
         scan.info["h5maps"] = {
             str(path): root(
@@ -603,11 +604,13 @@ def test_frames_that_were_never_saved_are_told_of_and_nothing_stands_for_them(
                     buffer.put(frame)
                 buffer.finish()
                 assert buffer._saver is not None
-                os.kill(buffer._saver._process.pid, signal.SIGSTOP)
+                saver = buffer._saver._process.pid
+                os.kill(saver, signal.SIGSTOP)
+                os.waitid(os.P_PID, saver, os.WSTOPPED | os.WNOWAIT)
                 for frame in frames[4:]:
                     buffer.put(frame)
                 buffer.flush()
-                os.kill(buffer._saver._process.pid, signal.SIGKILL)
+                os.kill(saver, signal.SIGKILL)
                 scan.stop()
         scan.close()
         report = writer.wait_failed(scan)

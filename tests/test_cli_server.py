@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,23 @@ def _default_signals() -> None:
 @pytest.fixture
 def foreground(home: Path) -> Iterator[subprocess.Popen[str]]:
     """`blissdata serve` in the foreground, ready."""
+    with served() as process:
+        for line in process.stdout:
+            if "Ctrl-C" in line:
+                break
+        yield process
+
+
+@contextmanager
+def served(*options: str) -> Iterator[subprocess.Popen[str]]:
+    """`blissdata serve` in the foreground, with these options."""
     process = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "import sys; from blissdata.cli import main; sys.exit(main())",
             "serve",
+            *options,
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -56,9 +68,6 @@ def foreground(home: Path) -> Iterator[subprocess.Popen[str]]:
         preexec_fn=_default_signals,  # noqa: PLW1509 — some runners, and nohup, have them ignored
     )
     try:
-        for line in process.stdout:
-            if "Ctrl-C" in line:
-                break
         yield process
     finally:
         process.terminate()
@@ -247,18 +256,41 @@ def test_serve_can_write_every_scan_into_its_file(
         main(["serve", "--background", "--write", str(root)])
     assert "directories" in capsys.readouterr().err
     root.mkdir()
-    assert main(["serve", "--background", "--write", str(root)]) == 0
-    assert f"below {root}" in capsys.readouterr().out
+    with served("--write", str(root)) as process:
+        assert f"below {root}; `blissdata status` tells" in said(process, "Ctrl-C stops it.")
+        writes_what_it_can_and_tells_of_the_rest(root, process)
+
+
+def said(process: subprocess.Popen[str], *parts: str) -> str:
+    """What a program says until all of it was in one line."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if all(part in line for part in parts):
+            return "".join(lines)
+    pytest.fail(f"no line has {parts}: {''.join(lines)}")
+
+
+def writes_what_it_can_and_tells_of_the_rest(root: Path, process: subprocess.Popen[str]) -> None:
     with DataStore() as store:
         waited(lambda: read_report(store))
+        refused = {"name": "s", "number": 2, "data_policy": "none", "path": "/nowhere/b.h5"}
+        with store.create_scan(refused) as scan:
+            key = scan.key
+        line = said(process, "FAILED", "/nowhere/b.h5").splitlines()[-1]
+        assert f"(scan {key}): /nowhere/b.h5 is not below" in line
+        assert f"blissdata write --retry {key} --roots {root}" in line
+        with store.create_scan({"name": "s", "number": 3, "data_policy": "none"}) as scan:
+            pass
+        said(process, f"scan {scan.key} is not written: it names no file")
         identity = {"name": "s", "number": 1, "data_policy": "none", "path": str(root / "a.h5")}
         with store.create_scan(identity) as scan:
             diode = scan.create_stream("diode", dtype="f8")
             scan.prepare()
             scan.start()
             diode.send(np.arange(5.0))
-        # The scan is pinned before it has a file, and until the file is complete.
-        waited(lambda: (root / "a.h5").exists() and not store.pins())
+        said(process, f"written {root}/a.h5::/1.1: 5 points")
+        assert [pin.scan_key for pin in store.pins()] == [key]
         with h5py.File(root / "a.h5") as file:
             assert file["1.1/instrument/diode/data"][:].tolist() == [0, 1, 2, 3, 4]
         waited(lambda: (report := read_report(store)) and report.written == 1)

@@ -578,7 +578,10 @@ def test_serving_what_runs_on_demand_makes_it_stay() -> None:
 
 def test_serving_refuses_to_pretend_other_options() -> None:
     ensure_running()
-    with pytest.raises(LocalServerError, match="running with fsync always, not everysec"):
+    with pytest.raises(
+        LocalServerError,
+        match="runs already, with --fsync always, and what was asked for is --fsync everysec",
+    ):
         serve(background=True, options=ServerOptions(fsync="everysec"))
 
 

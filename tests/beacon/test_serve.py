@@ -146,7 +146,8 @@ class TestServe:
     def test_a_server_without_it_has_to_be_stopped_first(self) -> None:
         ensure_running()
         with pytest.raises(
-            LocalServerError, match=r"is running with beacon none, not 127\.0\.0\.1:25000"
+            LocalServerError,
+            match=r"runs already, without --beacon, and .* is --beacon 127\.0\.0\.1:25000",
         ):
             serve(background=True, options=ServerOptions(beacon="127.0.0.1:25000"))
 

@@ -17,7 +17,7 @@ import pytest
 
 from blissdata import DataStore
 from blissdata.cli import command_line_parser, main
-from blissdata.cli.status import _address
+from blissdata.cli.status import _address, _keeping, _writing
 from blissdata.exceptions import BlissdataError
 from blissdata.redis_engine.backends.abstract import PIN_LAPSES_AFTER_S, PinState
 from blissdata.redis_engine.memory_tracker.health import (
@@ -31,6 +31,8 @@ from blissdata.redis_engine.memory_tracker.options import Options
 from blissdata.redis_engine.memory_tracker.report import FOREIGN_S, Alarm, Next, Report
 from blissdata.redis_engine.memory_tracker.service import Service
 from blissdata.testing.servers import StackServer, TestServer
+from blissdata.writer.report import Report as WriterReport
+from blissdata.writer.report import ScanReport
 
 IDENTITY = {"name": "ascan", "number": 1, "data_policy": "none"}
 MB = 1 << 20
@@ -168,6 +170,32 @@ def test_a_tracker_of_2x_is_told_from_ours(
     assert any("blissdata 2.x is at work" in text for text in found["warnings"])
 
 
+def test_the_writer_is_as_far_as_its_pin_says_now() -> None:
+    """Its report may be two seconds old, in which points came and were written."""
+    pin = PinState("key", "esrf:scan:x", "writer", "process 7", True, 0.0, positions={"s:a": 3})
+    health = Health(1000.0, "plain", pins=(PinBehind(pin, 7),))
+    scan = ScanReport("esrf:scan:x", 1, ["/data/a.h5::/1.1"], "writing", points=2, behind=0)
+    report = WriterReport("process 7", ["/data"], scans=[scan])
+    assert (
+        dict(_writing(report, health))["writes"] == "/data/a.h5::/1.1: 3 points written, 7 behind"
+    )
+    assert "pin" not in dict(_keeping(health, report))
+    assert "7 points behind" in dict(_keeping(health, None))["pin"]
+    assert "2 points written, 0 behind" in dict(_writing(report, None))["writes"]
+
+
+def test_a_scan_that_is_not_written_is_told_with_what_to_do() -> None:
+    pin = PinState("key", "esrf:scan:x", "writer", "process 7", True, 1e5)
+    health = Health(1000.0, "plain", pins=(PinBehind(pin, 7),))
+    scan = ScanReport("esrf:scan:x", 1, ["/data/a.h5"], "failed", reason="/data/a.h5: no space")
+    told = dict(_writing(WriterReport("process 7", ["/data", "/tmp"], scans=[scan]), health))
+    assert told["FAILED"] == (
+        "/data/a.h5 (scan esrf:scan:x): /data/a.h5: no space. What is not written stays on the server: mend "
+        "that, then blissdata write --retry esrf:scan:x --roots /data:/tmp; or blissdata record esrf:scan:x "
+        "FILE; or give the points up: blissdata pins --remove esrf:scan:x writer"
+    )
+
+
 def test_a_damaged_scan_hides_nothing(
     store: DataStore, server: TestServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,8 +312,6 @@ def test_an_operator_is_warned(setup: Setup, health: Health | None, parts: list[
 
 
 def rows(health: Health) -> list[tuple[str, Any]]:
-    from blissdata.cli.status import _keeping
-
     return _keeping(health)
 
 
@@ -341,8 +367,6 @@ def test_next_is_told_with_what_is_not_named() -> None:
         "stack",
         Report(999.0, "x", Options(), next=Next(900.0, 12, ("esrf:scan:a", "esrf:scan:b"), 3)),
     )
-    from blissdata.cli.status import _keeping
-
     rows = dict(_keeping(health))
     assert "12 streams of esrf:scan:a, esrf:scan:b and 3 more" in rows["goes next"]
     assert "(1 min ago)" in rows["goes next"]

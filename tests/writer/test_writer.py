@@ -23,7 +23,7 @@ from blissdata.data_roots import DataRoots
 from blissdata.exceptions import FileWriteError, FileWriteRefusedError
 from blissdata.h5api.dynamic_hdf5 import File as DynamicFile
 from blissdata.testing.servers import TestServer
-from blissdata.writer import follower
+from blissdata.writer import beside, follower
 from blissdata.writer.committed_file import LEAST_AHEAD, CommittedFile
 from blissdata.writer.images import without_unsaved
 from blissdata.writer.report import read_report
@@ -865,3 +865,18 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(tmp_path: Path) ->
         writer.wait_written(scan)
     with h5py.File(path) as file:
         assert np.array_equal(file["1.1/instrument/a/data"][:], np.arange(3000))
+
+
+def test_a_terminal_that_nobody_reads_any_more_holds_no_scan_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`serve --write` tells it what becomes of scans."""
+    read, write = os.pipe()
+    monkeypatch.setattr(beside, "STDOUT", write)
+    beside._tell("written \x1b[2Ja.h5")
+    assert os.read(read, 100) == b"written \\x1b[2Ja.h5\n"
+    for _ in range(10_000):  # far more than a pipe holds
+        beside._tell("x" * 99)
+    os.close(read)
+    beside._tell("nobody is there at all")
+    os.close(write)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from blissdata.cli.exits import INTERRUPTED
@@ -84,7 +85,11 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
     try:
         seen = local_server.serve(
-            arguments.directory, background=arguments.background, options=options, ready=ready
+            arguments.directory,
+            background=arguments.background,
+            options=options,
+            ready=ready,
+            told=_stdout(),
         )
     except KeyboardInterrupt:
         if not in_foreground:
@@ -98,12 +103,21 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
+def _stdout() -> int | None:
+    try:
+        return sys.stdout.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def _greeting(seen: ServerStatus) -> str:
     lines = [f"Serving {seen.url}", f"data in {seen.data_directory}"]
     if seen.port:
         lines.append(f"TCP at {seen.bind}:{seen.port}, password in {seen.password_file}")
     if seen.write:
-        lines.append(f"scans are written into files below {seen.write}")
+        lines.append(
+            f"scans are written into files below {seen.write}; `blissdata status` tells how far that is"
+        )
     if seen.beacon:
         lines.append(f"in Beacon's place at {seen.beacon}: export BEACON_HOST={seen.beacon}")
     return "\n".join(lines)

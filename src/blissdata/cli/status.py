@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,9 +165,9 @@ def _for_people(seen: ServerStatus, kept: _Kept, said: list[str]) -> str:
         why = "none: it was killed; the next DataStore() or `serve` starts another"
         rows.append(("supervisor", why))
     if health is not None:
-        rows += _keeping(health)
+        rows += _keeping(health, kept.writing)
     if kept.writing is not None:
-        rows += _writing(kept.writing)
+        rows += _writing(kept.writing, health)
     if trouble is not None:
         rows.append(("keeping", f"cannot be looked at: {trouble}"))
     rows += [("WARNING", text) for text in said]
@@ -187,8 +188,9 @@ def _memory(seen: ServerStatus) -> str:
     return f"{size(used)} of {size(limit)} ({100 * used / limit:.0f} %)"
 
 
-def _keeping(health: Health) -> list[tuple[str, Any]]:
-    """The rows about what keeps the server from filling up."""
+def _keeping(health: Health, writing: WriterReport | None = None) -> list[tuple[str, Any]]:
+    """The rows about what keeps the server from filling up. How far the writer is its own rows tell."""
+    told = _reached(writing, health) if writing else {}
     report = health.report
     rows: list[tuple[str, Any]] = []
     if report is not None:
@@ -213,7 +215,11 @@ def _keeping(health: Health) -> list[tuple[str, Any]]:
                 f"{_counted(coming.streams, 'stream')}{f' of {scans}' if scans else ''}",
             )
         )
-    rows += [("pin", _pin(behind)) for behind in health.pins if not behind.pin.lapsed]
+    rows += [
+        ("pin", _pin(behind))
+        for behind in health.pins
+        if not behind.pin.lapsed and behind is not told.get(behind.pin.scan_key)
+    ]
     if lapsed := sum(behind.pin.lapsed for behind in health.pins):
         rows.append(
             (
@@ -243,8 +249,29 @@ def _history(health: Health) -> str | None:
     return f"{since}, and what was there when the tracker began: it has forgotten nothing"
 
 
-def _writing(report: WriterReport) -> list[tuple[str, Any]]:
+def _reached(report: WriterReport, health: Health) -> dict[str, PinBehind]:
+    """By key of a scan that is written, the writer's pin: it says how far the writer is now, where its report
+    may be seconds old."""
+    from blissdata.writer.report import PIN
+
+    written = {scan.scan for scan in report.scans if scan.outcome != "failed"}
+    return {
+        behind.pin.scan_key: behind
+        for behind in health.pins
+        if behind.pin.name == PIN
+        and behind.pin.scan_key in written
+        and not behind.pin.silent
+        and behind.points is not None
+    }
+
+
+def _writing(report: WriterReport, health: Health | None) -> list[tuple[str, Any]]:
     """The rows about files that scans are written into."""
+    from blissdata.writer.report import PIN, what_now
+
+    reached = {} if health is None else _reached(report, health)
+    pins = () if health is None else health.pins
+    held = {behind.pin.scan_key for behind in pins if behind.pin.name == PIN}
     now = time.time()
     alive = report.alive(now)
     below, ago = ", ".join(report.roots), age(max(now - report.at, 0))
@@ -258,9 +285,17 @@ def _writing(report: WriterReport) -> list[tuple[str, Any]]:
     for scan in report.scans:
         where = ", ".join(scan.files) or scan.scan
         if scan.outcome == "failed":
-            rows.append(("FAILED", f"{where} (scan {scan.scan}): {scan.reason}"))
+            mendable = os.path.isabs(where)
+            advice = what_now(
+                scan.scan, report.roots, pinned=scan.scan in held, can_be_mended=mendable
+            )
+            rows.append(("FAILED", f"{where} (scan {scan.scan}): {scan.reason}. {advice}"))
         else:
-            far = f"{_counted(scan.points, 'point')} written, {scan.behind} behind"
+            points, behind = scan.points, scan.behind
+            if scan.scan in reached:
+                points = sum(reached[scan.scan].pin.positions.values())
+                behind = reached[scan.scan].points or 0
+            far = f"{_counted(points, 'point')} written, {behind} behind"
             rows.append(
                 ("writes", f"{where}: {far if scan.outcome == 'writing' else 'waits for it'}")
             )

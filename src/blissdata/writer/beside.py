@@ -1,6 +1,7 @@
 """The writer beside a local server: `python -m blissdata.writer.beside --roots DIRS`.
 
-Its supervisor writes the server's URL to its stdin, and keeps that open: when it is gone, so is this.
+Its supervisor writes the server's URL to its stdin, and keeps that open: when it is gone, so is this. With
+`--tell`, its stdout is the terminal of whoever started that supervisor.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 
 from blissdata.data_roots import DataRoots
@@ -20,6 +23,11 @@ from blissdata.writer.service import Writer, freeze_what_is_loaded
 
 __all__ = ["main"]
 
+_logger = logging.getLogger("blissdata.writer")
+
+STDOUT = 1
+"""Its file descriptor."""
+
 CLIENT_NAME = "blissdata-local-upkeep"
 """Connections of this name do not count as somebody who uses the server."""
 
@@ -28,24 +36,25 @@ def main() -> int:
     """The exit code: 0, or 1 with the reason on stderr."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--roots", required=True)
-    roots = DataRoots(tuple(parser.parse_args().roots.split(os.pathsep)), "serve --write")
+    parser.add_argument("--tell", action="store_true")
+    arguments = parser.parse_args()
+    roots = DataRoots(tuple(arguments.roots.split(os.pathsep)), "serve --write")
     url = sys.stdin.readline().strip()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.WARNING,
         format="%(process)d:writer %(asctime)s %(levelname)s %(message)s",
     )
-    logger = logging.getLogger("blissdata.writer")
-    logger.setLevel(logging.INFO)
+    _logger.setLevel(logging.INFO)
     if not url:
         return 0
     try:
         store = _opened(url)
     except StoreError as error:
-        logger.error("%s", error)
+        _logger.error("%s", error)
         return 1
     with store:
-        writer = Writer(store, roots)
+        writer = Writer(store, roots, say=_tell if arguments.tell else _logger.info)
 
         def stop(number: int, frame: FrameType | None) -> None:
             writer.stop()
@@ -56,6 +65,16 @@ def main() -> int:
         freeze_what_is_loaded()
         writer.run()
     return 0
+
+
+def _tell(text: str) -> None:
+    """For the log, and for people. Where nobody reads any more, nobody is waited for: the scans are more
+    important."""
+    _logger.info("%s", text)
+    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    with suppress(OSError):
+        if select.select([], [STDOUT], [], 0)[1]:
+            os.write(STDOUT, f"{shown}\n".encode(errors="backslashreplace"))
 
 
 def _opened(url: str) -> DataStore:

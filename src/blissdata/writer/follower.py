@@ -58,6 +58,7 @@ from blissdata.writer.plan import (
     ValueStep,
     plan_of,
 )
+from blissdata.writer.report import PIN, what_now
 
 if TYPE_CHECKING:
     from blissdata.data_roots import DataRoots
@@ -67,12 +68,9 @@ if TYPE_CHECKING:
     from blissdata.writer.files import OpenFiles
     from blissdata.writer.nexus import Entry, NexusFile
 
-__all__ = ["PIN", "Follower", "Outcome", "Progress", "files_of", "together", "what_now"]
+__all__ = ["Follower", "Outcome", "Progress", "files_of", "together"]
 
 _logger = logging.getLogger(__name__)
-
-PIN = "writer"
-"""Name of the pin by which points stay on the server until they are in the file."""
 
 COMMIT_S = 1.0
 """How often what was written becomes visible, at most [s]."""
@@ -623,7 +621,7 @@ class Follower:
             self.progress.outcome = "failed"
             self.progress.reason = "; ".join(self._failures.values())
             told = f"FAILED {self._where()} (scan {self._scan.key}): {self.progress.reason}"
-            self._say(f"{told}. {what_now(self._scan.key, pinned=self._pin is not None)}")
+            self._say(f"{told}. {self._what_now()}")
         else:
             self._be_done("written")
             self._say(f"written {self._where()}: {self.progress.points} points")
@@ -728,8 +726,11 @@ class Follower:
             with suppress(BlissdataError):
                 self._take_pin()
         where = self._where() or ", ".join(files_of(self._scan)) or "nowhere"
-        now = what_now(self._scan.key, pinned=self._pin is not None)
-        self._say(f"FAILED {where} (scan {self._scan.key}): {reason}. {now}")
+        self._say(f"FAILED {where} (scan {self._scan.key}): {reason}. {self._what_now()}")
+
+    def _what_now(self) -> str:
+        roots = self._files.roots.directories
+        return what_now(self._scan.key, roots, pinned=self._pin is not None)
 
     def _told(self, error: OSError) -> str:
         where = self._where() or ", ".join(files_of(self._scan))
@@ -820,19 +821,6 @@ def together(nbytes: Mapping[str, int]) -> list[list[str]]:
             room = TOGETHER_NBYTES - size
         found[-1].append(name)
     return found
-
-
-def what_now(scan: str, *, pinned: bool, can_be_mended: bool = True) -> str:
-    """For whoever runs the writer: where the points of a scan that has failed are, and the next step."""
-    if not pinned:
-        return "Its points are not pinned, and may leave the server"
-    mend = (
-        "mend that, then blissdata write --retry" if can_be_mended else "keep the points elsewhere"
-    )
-    return (
-        f"What is not written stays on the server: {mend}; or blissdata record {scan} FILE; or give the points "
-        f"up: blissdata pins --remove {scan} {PIN}"
-    )
 
 
 def _promised(path: str, number: int) -> int:

@@ -8,6 +8,8 @@ have failed, and up to which scan everything was taken in hand.
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from blissdata.redis_engine.store import DataStore
 
-__all__ = ["SILENT_AFTER_S", "Event", "EventKind", "Report", "ScanReport", "read_report", "tell"]
+__all__ = [
+    "PIN",
+    "SILENT_AFTER_S",
+    "Event",
+    "EventKind",
+    "Report",
+    "ScanReport",
+    "read_report",
+    "tell",
+    "what_now",
+]
+
+PIN = "writer"
+"""Name of the pin by which points stay on the server until they are in the file."""
 
 KEPT_S = 100 * 86400.0
 """How long it stays on the server [s]."""
@@ -134,6 +149,20 @@ class Report:
             return cls(**found, scans=scans)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
+
+
+def what_now(scan: str, roots: Sequence[str], *, pinned: bool, can_be_mended: bool = True) -> str:
+    """For whoever runs the writer, which writes below `roots`: where the points of a scan that has failed
+    are, and the next step."""
+    if not pinned:
+        return "Its points are not pinned, and may leave the server"
+    below = shlex.quote(os.pathsep.join(roots))
+    retry = f"mend that, then blissdata write --retry {scan} --roots {below}"
+    mend = retry if can_be_mended else "keep the points elsewhere"
+    return (
+        f"What is not written stays on the server: {mend}; or blissdata record {scan} FILE; or give the points "
+        f"up: blissdata pins --remove {scan} {PIN}"
+    )
 
 
 def tell(store: DataStore, report: Report) -> None:

@@ -33,15 +33,17 @@ from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.default import Stream
 from blissdata.streams.event_log import SpanRequest
 from blissdata.writer.files import OpenFiles
-from blissdata.writer.follower import PIN, Follower, Progress, what_now
+from blissdata.writer.follower import Follower, Progress
 from blissdata.writer.report import (
     MOST_REMARKS,
+    PIN,
     Event,
     EventKind,
     Report,
     ScanReport,
     read_report,
     tell,
+    what_now,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +79,9 @@ PATIENCE_S = 60.0
 
 MOST_LOOKED_AT = 200
 """Of so many scans that ended before, it is looked whether they have a file."""
+
+NO_PATH = "it names no file (`path` in its identity)"
+"""Why a scan is not written whose publisher may have meant it to be."""
 
 EXTERNAL = ("nexus", "blissdata")
 """The `data_writer` of a scan's info that is this one: `nexus` is what BLISS calls a program that writes
@@ -311,14 +316,16 @@ class Writer:
         path = scan.identity.get("path")
         why_not = _not_written(scan.info, path)
         if why_not:
-            _logger.info("Scan %s is not written: %s", key, why_not)
+            say = self._say if why_not is NO_PATH and not quiet else _logger.info
+            say(f"scan {key} is not written: {why_not}")
             return
         try:
             self._roots.place(str(path))
         except DataFileError as error:
             if not quiet:
                 pinned = self._fail(scan, str(error))
-                now = what_now(key, pinned=pinned, can_be_mended=os.path.isabs(str(path)))
+                mendable = os.path.isabs(str(path))
+                now = what_now(key, self._roots.directories, pinned=pinned, can_be_mended=mendable)
                 self._say(f"FAILED {path} (scan {key}): {error}. {now}")
             return
         self._work[key] = _Work(scan, self._pinned(scan))
@@ -367,13 +374,15 @@ class Writer:
     def _done(self, key: str, work: _Work) -> None:
         del self._work[key]
         progress = work.follower.progress if work.follower else work.progress
+        report = _scan_report(progress)
         if progress.outcome == "failed":
-            self._failed[key] = _scan_report(progress)
+            report = replace(report, files=report.files or [str(work.scan.identity.get("path"))])
+            self._failed[key] = report
         elif progress.outcome == "written":
             self._written += 1
         if progress.outcome in ("failed", "written", "stopped"):
             self._tell_begun(work)
-            self._tell(progress.outcome, _scan_report(progress), _expected(work))
+            self._tell(progress.outcome, report, _expected(work))
         self._reported = 0.0
 
     # ------------------------------------------------------------------------------ telling
@@ -479,7 +488,7 @@ def _not_written(info: Mapping[str, Any], path: object) -> str:
     if writer is not None and writer not in EXTERNAL:
         return f"its info says data_writer: {writer!r}"
     if not isinstance(path, str) or not path:
-        return "it names no path"
+        return NO_PATH
     return ""
 
 

@@ -127,6 +127,7 @@ def serve(
     options: ServerOptions | None = None,
     timeout: float = 20.0,
     ready: Callable[[ServerStatus], None] | None = None,
+    told: int | None = None,
 ) -> ServerStatus:
     """Run the server because a person wants it: it stays until it is stopped.
 
@@ -134,7 +135,8 @@ def serve(
     otherwise than `options` demand). What `options` say of how data are kept holds from then on also when
     a program starts it. Otherwise, in the background: returns once it serves, after at
     most `timeout` [s]. In the foreground: calls `ready` when it serves, and blocks until SIGTERM,
-    SIGINT, SIGHUP or `stop`; only in the main thread, and signals are handled meanwhile.
+    SIGINT, SIGHUP or `stop`; only in the main thread, and signals are handled meanwhile. What its file
+    writer has to say goes to the file descriptor `told` too, as long as somebody reads there.
 
     Returns what the server looked like when it was ready. After SIGINT it raises `KeyboardInterrupt` instead,
     once the server has stopped.
@@ -153,7 +155,7 @@ def serve(
             _start(place, options, "person", deadline)
             place.write_lasting_options(options.lasting())
         else:
-            return _serve_here(place, options, gate, ready)
+            return _serve_here(place, options, gate, ready, told)
         return status(place.directory)
 
 
@@ -162,6 +164,7 @@ def _serve_here(
     options: ServerOptions,
     gate: ExitStack,
     ready: Callable[[ServerStatus], None] | None,
+    told: int | None,
 ) -> ServerStatus:
     """Be the supervisor; the gate opens when the server is ready."""
     seen: list[ServerStatus] = []
@@ -175,7 +178,7 @@ def _serve_here(
         return True
 
     place.trim_log()
-    supervisor = Supervisor(place, options, "person", is_ready)
+    supervisor = Supervisor(place, options, "person", is_ready, told)
     supervisor.run()
     if supervisor.interrupted:
         raise KeyboardInterrupt
@@ -465,8 +468,10 @@ def _refuse_other_options(place: Place, options: ServerOptions) -> None:
     ):
         asked, found = getattr(options, name), getattr(record, name, None)
         if asked is not None and asked != found:
+            option = f"--{name.replace('_', '-')}"
+            now = f"with {option} {found}" if found else f"without {option}"
             raise LocalServerError(
-                f"The local server in {place.directory} is running with {name} {found or 'none'}, not "
+                f"The local server in {place.directory} runs already, {now}, and what was asked for is {option} "
                 f"{asked}: stop it (`blissdata stop`), then start it as you want it"
             )
 

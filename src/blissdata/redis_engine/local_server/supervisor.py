@@ -82,7 +82,10 @@ class Supervisor:
         options: ServerOptions,
         started_by: StartedBy,
         ready: Callable[[], bool] = lambda: True,
+        told: int | None = None,
     ) -> None:
+        """`ready` is called once it answers; `told` is the file descriptor that is told what the file writer
+        has to say."""
         self._place = place
         self._options = options
         self._started_by = started_by
@@ -90,7 +93,7 @@ class Supervisor:
         self._signals = _Signals()
         self._restarts: list[float] = []
         self._tracker = TrackerProcess(place)
-        self._writer = WriterProcess(place)
+        self._writer = WriterProcess(place, told)
 
     @property
     def interrupted(self) -> bool:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from typing import ClassVar
+from typing import IO, ClassVar
 
 from blissdata.redis_engine.local_server.place import Place
 
@@ -62,6 +62,10 @@ class TrackerProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._due = math.inf
 
+    def stdout(self, log: IO[bytes]) -> IO[bytes] | int:
+        """Where what it prints goes."""
+        return log
+
     def keep(self, url: str, pin_limit: str = "") -> None:
         """From now on there is a server to keep, at that address; pins up to that limit (empty: the
         default)."""
@@ -95,7 +99,7 @@ class TrackerProcess:
                     [sys.executable, "-P", "-m", self.program, *self._arguments],
                     cwd=self._place.directory,
                     stdin=subprocess.PIPE,
-                    stdout=log,
+                    stdout=self.stdout(log),
                     stderr=log,
                     start_new_session=True,
                 )

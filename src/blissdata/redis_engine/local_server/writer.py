@@ -3,8 +3,9 @@ the memory tracker is."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import IO, ClassVar
 
+from blissdata.redis_engine.local_server.place import Place
 from blissdata.redis_engine.local_server.tracker import TrackerProcess
 
 __all__ = ["WriterProcess"]
@@ -15,6 +16,15 @@ class WriterProcess(TrackerProcess):
 
     what: ClassVar[str] = "the file writer"
     program: ClassVar[str] = "blissdata.writer.beside"
+
+    def __init__(self, place: Place, told: int | None = None) -> None:
+        """`told` is the file descriptor of a terminal, or the like, that is told what becomes of scans."""
+        super().__init__(place)
+        self._told = told
+
+    def stdout(self, log: IO[bytes]) -> IO[bytes] | int:
+        """What people are told; everything is in the log."""
+        return log if self._told is None else self._told
 
     @property
     def delay_s(self) -> float:
@@ -35,4 +45,4 @@ class WriterProcess(TrackerProcess):
         """From now on the scans of the server at that address are written below these roots,
         separated as in `PATH`; empty: they are not."""
         if roots:
-            self._run(url, ["--roots", roots])
+            self._run(url, ["--roots", roots, *(() if self._told is None else ("--tell",))])

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-MARK = re.compile(r"<!-- help: ([a-z]*) -->")
+MARK = re.compile(r"<!-- help: ([a-z-]*) -->")
 SPEED = "<!-- speed table -->"
 TOP = "<!-- top -->"
 RESULTS = re.compile(r"<!-- results: ([a-z]+) -->")

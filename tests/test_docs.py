@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,20 @@ def test_python_blocks_run(
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_page_of_the_command_line_has_the_help_of_every_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    hooks = runpy.run_path(str(ROOT / "docs" / "_hooks.py"))
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
+    shown = hooks["on_page_markdown"](page)
+    assert "<!--" not in shown
+    listed = re.findall(r"^ {4}([a-z-]+)(?: |$)", hooks["help_text"](""), re.MULTILINE)
+    assert re.findall(r"^## (\S+)$", page, re.MULTILINE) == listed
+    for command in listed:
+        assert f"```text\nusage: blissdata {command} " in shown
 
 
 SHELL = re.compile(

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from blissdata import DataStore
-from blissdata.cli import main
+from blissdata.cli import main, top
 from blissdata.cli.overview import ScanRow
 from blissdata.cli.top import LABEL, Look, curve, frame, thinned
 from blissdata.redis_engine.backends.abstract import ServerInfo
@@ -125,6 +125,42 @@ def test_the_first_look_waits_for_the_curve(
     assert main(["top", "--once", "--json", "--url", server.url]) == 0
     curve = json.loads(capsys.readouterr().out)["curve"]
     assert (curve["of"], curve["points"], curve["behind"]) == ("4 loopscan: alpha", 20, 0)
+
+
+def test_a_channel_that_is_not_there_is_told(
+    plain_store: DataStore,
+    server: TestServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(top, "PERIOD_S", 0.01)
+    identity = {"name": "loopscan", "number": 4, "data_policy": "none"}
+    with plain_store.create_scan(identity) as scan:
+        for name in ("alpha", "beta"):
+            scan.create_stream(name, dtype="f8")
+        scan.create_stream("image", dtype="u2", shape=(4, 6))
+        asked = ["top", "--once", "--json", "--url", server.url, "--channel"]
+        assert main([*asked, "bta"]) == 0  # it may come: the streams are not known yet
+        scan.prepare()
+        assert main([*asked, "bta"]) == 3
+        assert (
+            "has no channel 'bta'; there are: alpha, beta (was 'beta' meant?)"
+            in capsys.readouterr().err
+        )
+        assert main([*asked, "image"]) == 3
+        assert (
+            "are of shape (4, 6), and a curve is drawn of single numbers" in capsys.readouterr().err
+        )
+        assert main([*asked, "b*"]) == 0
+    assert json.loads(capsys.readouterr().out)["curve"]["of"] == "4 loopscan: beta"
+
+
+def test_another_channel_can_be_taken_where_there_is_not_the_one_that_was_asked_for(
+    measured: None, server: TestServer
+) -> None:
+    command = ["top", "--url", server.url, "--channel", "nope"]
+    seen = on_terminal(command, ["has no channel 'nope'", "loopscan: alpha"], ["n", "q"])
+    assert "loopscan: no curve" in seen
 
 
 def test_looks_as_json_until_it_is_ended(plain_store: DataStore, server: TestServer) -> None:

@@ -26,7 +26,9 @@ __all__ = [
     "add_server_option",
     "created_at",
     "find",
+    "fits",
     "load",
+    "no_such",
     "seconds",
     "selected",
     "server_to_read",
@@ -60,12 +62,15 @@ def selected(names: Iterable[str], wanted: Sequence[str], scan_key: str) -> list
     all. Raises `NotThereError` for a wish that none fulfils."""
     names = list(names)
     for pattern in wanted:
-        if not any(_fits(name, pattern) for name in names):
-            there = ", ".join(printable(name) for name in sorted(names)) or "none"
-            raise NotThereError(
-                f"Scan {scan_key} has no stream '{pattern}'; there are: {there}{_meant(pattern, names)}"
-            )
-    return [name for name in names if not wanted or any(_fits(name, p) for p in wanted)]
+        if not any(fits(name, pattern) for name in names):
+            raise NotThereError(no_such("stream", pattern, names, scan_key))
+    return [name for name in names if not wanted or any(fits(name, p) for p in wanted)]
+
+
+def no_such(kind: str, wanted: str, names: Sequence[str], scan_key: str) -> str:
+    """What an error says of a stream, or the like, that the scan does not have."""
+    there = ", ".join(printable(name) for name in sorted(names)) or "none"
+    return f"Scan {scan_key} has no {kind} '{wanted}'; there are: {there}{_meant(wanted, names)}"
 
 
 def _meant(text: str, names: Sequence[str]) -> str:
@@ -74,7 +79,8 @@ def _meant(text: str, names: Sequence[str]) -> str:
     return f" (was '{printable(found[0])}' meant?)" if found else ""
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
+    """Whether that is the name; in the pattern, `*` stands for anything."""
     return name == pattern or fnmatchcase(name, pattern)
 
 

@@ -16,13 +16,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from blissdata.cli import exits
-from blissdata.cli.names import SCAN_HELP, add_server_option, find, short_key, store_to_read
+from blissdata.cli.names import (
+    SCAN_HELP,
+    add_server_option,
+    find,
+    fits,
+    no_such,
+    short_key,
+    store_to_read,
+)
 from blissdata.cli.tables import Painted, missing_extra, painted
 from blissdata.cli.text import age, compact_json, of_many, plain, printable, size
 from blissdata.exceptions import BlissdataError, StoreConnectionError
 
 if TYPE_CHECKING:
-    from blissdata import DataStore
+    from blissdata import DataStore, Scan
     from blissdata.cli.overview import ScanRow
     from blissdata.redis_engine.backends.abstract import ServerInfo
     from blissdata.viewer.live import Hub
@@ -36,6 +44,8 @@ _DESCRIPTION = """\
 Show which scans run, how fast their points come, how long their publishers were silent, how full the
 server is, and the curve of one channel of the newest scan, in a terminal, so also through SSH.
 
+A channel that the scan does not have is told of; with --once that ends it.
+
 Keys: n and p take the next and the previous channel, q or Ctrl-C ends it."""
 
 _EXAMPLES = f"""\
@@ -46,7 +56,8 @@ examples:
   blissdata top --json                  for scripts: an object per line, twice a second; --once: one
   blissdata top --json | jq '[.memory, (.scans[] | .points_per_second)]'
 
-exit codes: {exits.HELP}
+exit codes: {exits.HELP};
+3 also if --once finds no such channel
 """
 
 PERIOD_S = 0.5
@@ -93,6 +104,9 @@ class Look:
     problem: str | None = None
     """What is wrong at present."""
 
+    missing: str | None = None
+    """Why there is no curve of the channel that was asked for; None if there is one, or nobody asked."""
+
     def as_json(self) -> dict[str, Any]:
         """For `--json`; of the curve its newest point and how many there are, for `blissdata tail` gives
         points."""
@@ -125,7 +139,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scan", nargs="?", metavar="SCAN", help=f"draw this one: {SCAN_HELP}")
-    parser.add_argument("--channel", metavar="STREAM", help="draw this channel")
+    parser.add_argument(
+        "--channel", metavar="STREAM", help="draw this channel; * stands for anything"
+    )
     parser.add_argument("--once", action="store_true", help="one look, then end")
     parser.add_argument("--json", action="store_true", help="one JSON object per line and look")
     add_server_option(parser)
@@ -175,7 +191,10 @@ def _tell(source: _Source, *, once: bool) -> None:
     source.look()
     while True:
         time.sleep(PERIOD_S)  # a rate is the difference of two looks
-        print(compact_json(source.look().as_json()), flush=True)
+        look = source.look()
+        if once:
+            _check(look)
+        print(compact_json(look.as_json()), flush=True)
         if once:
             return
 
@@ -184,7 +203,15 @@ def _once(source: _Source) -> None:
     source.look()
     time.sleep(PERIOD_S)  # a rate is the difference of two looks
     columns, rows = shutil.get_terminal_size((100, 40))
-    print(painted(frame(source.look(), columns, rows), columns if sys.stdout.isatty() else None))
+    look = source.look()
+    _check(look)
+    print(painted(frame(look, columns, rows), columns if sys.stdout.isatty() else None))
+
+
+def _check(look: Look) -> None:
+    """Raises `NotThereError` for a channel that is not there: with one look, it does not come."""
+    if look.missing is not None:
+        raise exits.NotThereError(look.missing)
 
 
 def _follow(source: _Source) -> None:
@@ -256,8 +283,15 @@ class _Source:
         if by and self._watched is not None:
             names = self._channels(self._watched)
             if names:
-                at = names.index(self._channel) if self._channel in names else 0
+                shown = self._shown(names)
+                at = names.index(shown) if shown else (-1 if by > 0 else 0)
                 self._channel = names[(at + by) % len(names)]
+
+    def _shown(self, names: Sequence[str]) -> str | None:
+        """Which of the channels is drawn: the one that was asked for, else the first."""
+        if self._channel is None:
+            return next(iter(names), None)
+        return next((name for name in names if fits(name, self._channel)), None)
 
     def look(self) -> Look:
         """What there is to show now. A few round trips."""
@@ -297,11 +331,14 @@ class _Source:
             self._watched.wait_counted(FIRST_S)
         watched = self._watched
         names = self._channels(watched)
-        name = self._channel if self._channel in names else next(iter(names), None)
+        name = self._shown(names)
         identity = watched.scan.identity
         who = f"{identity.get('number', '')} {identity.get('name', '')}".strip() or short_key(key)
         if name is None:
-            return Look(server, rows, f"{who}: no channel of numbers yet", problem=watched.problem)
+            wanted = self._channel if watched.scan.state >= watched.scan.state.PREPARED else None
+            missing = None if wanted is None else _missing(wanted, watched.scan, names)
+            title = f"{who}: no channel of numbers yet" if missing is None else f"{who}: no curve"
+            return Look(server, rows, title, problem=watched.problem or missing, missing=missing)
         length = watched.lengths()[name].length
         selection = f"{max(length - CURVE_POINTS, 0)}:"
         block = watched.points(name, selection, 2**31)
@@ -330,6 +367,19 @@ class _Source:
 
 
 # ---------------------------------------------------------------------------------- pure
+
+
+def _missing(wanted: str, scan: Scan, names: Sequence[str]) -> str:
+    """What to say of a channel that cannot be drawn."""
+    stream = scan.streams.get(wanted)
+    if stream is None:
+        return no_such("channel", wanted, names, scan.key)
+    what = "no numbers" if stream.shape == () else f"of shape {tuple(stream.shape)}"
+    there = ", ".join(printable(name) for name in sorted(names)) or "none"
+    return (
+        f"The points of '{printable(wanted)}' of scan {scan.key} are {what}, and a curve is drawn of single "
+        f"numbers; there are: {there}"
+    )
 
 
 def frame(look: Look, columns: int, rows: int) -> list[Painted]:

@@ -396,6 +396,18 @@ class TestFiles:
         }
         assert kinds["out"] == kinds["up"] == "external_link"
 
+    @pytest.mark.parametrize(
+        "path", ["/api/nothing", "/api/scan/more", "/h5/nothing", "/h5/x/meta"]
+    )
+    def test_a_path_of_nobody_is_told_in_the_form_of_other_errors(
+        self, ask: Ask, path: str
+    ) -> None:
+        answer = ask(path)
+        assert answer.status_code == 404
+        told = f"There is nothing at {path}; /api/openapi.json says what can be asked"
+        assert answer.json() == {"message": told}
+        assert ask(path, token=None).status_code == 401
+
     @pytest.mark.parametrize("sent", ["%2e%2e%2f", "..%2F", "%252e%252e%252f", "%00"])
     def test_percent_signs_lead_nowhere(self, ask: Ask, tmp_path: Path, sent: str) -> None:
         answer = ask(f"/h5/meta?file={tmp_path}/{sent}etc/passwd&path=/")

@@ -66,6 +66,7 @@ try:
     from anyio import to_thread
     from starlette.applications import Starlette
     from starlette.background import BackgroundTask
+    from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.gzip import GZipMiddleware
     from starlette.requests import Request
@@ -120,6 +121,9 @@ MORE_NBYTES = 2**24
 MOST_PIXELS = 100_000
 """A picture is asked for with so many rows and columns at most."""
 
+QUESTIONS = ("/api/", "/h5/")
+"""What programs ask begins so; everything else is the page."""
+
 MOST_QUESTION_NBYTES = 2**16
 """How long a question may be, its headers included [bytes]."""
 
@@ -173,7 +177,7 @@ def viewer_app(
         routes=routes,
         lifespan=viewer.lifespan,
         middleware=[Middleware(_Gatekeeper, gate=gate)],
-        exception_handlers={ViewerError: _refusal, Exception: _failure},
+        exception_handlers={ViewerError: _refusal, HTTPException: _nothing, Exception: _failure},
     )
 
 
@@ -192,6 +196,16 @@ def _no_page(request: Request) -> Response:
 def _refusal(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, ViewerError) else 500
     return JSONResponse({"message": str(error)}, status)
+
+
+def _nothing(request: Request, error: Exception) -> Response:
+    """For a path that is none of ours. Programs get JSON, as for every error."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    path = str(request.scope["path"])
+    if path.startswith(QUESTIONS):
+        message = f"There is nothing at {path}; /api/openapi.json says what can be asked"
+        return JSONResponse({"message": message}, status)
+    return PlainTextResponse("There is nothing here; the page is at /\n", status)
 
 
 def _failure(request: Request, error: Exception) -> Response:
@@ -242,7 +256,7 @@ class _Gatekeeper:
             return JSONResponse({"message": message}, 414)
         if scope["method"] not in ("GET", "HEAD"):
             return JSONResponse({"message": "Nothing can be changed here"}, 405)
-        if scope["path"].startswith(("/api/", "/h5/")):
+        if scope["path"].startswith(QUESTIONS):
             query = Request(scope).query_params.get("token")
             if not self._gate.knows_token(authorization, query):
                 message = "The token is missing or wrong; it stands in the address that was printed"

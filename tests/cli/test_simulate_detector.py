@@ -39,6 +39,22 @@ def test_images_are_published_and_saved(
     assert len({image.tobytes() for image in expected}) == 9
 
 
+def test_images_that_are_not_saved_are_said_to_be_gone(
+    run: Callable, plain_store: DataStore, server: TestServer
+) -> None:
+    shown = run(
+        "simulate-detector", "--shape", "4x6", "--rate", "max", "--frames", "3", "--no-server"
+    )
+    assert shown.code == 0
+    assert "not saved: gone from its buffer when this ends, --save FILE keeps them" in shown.err
+    assert "3 simulated frames" in shown.out
+    assert shown.out.endswith("not saved\n")
+    told = run("tail", "last")
+    assert told.out.startswith("camera[0–2]  expired: ")
+    assert "were in the detector's buffer alone, they are not saved" in told.out
+    assert "server's memory" not in told.out
+
+
 @pytest.mark.parametrize(
     "wrong", [["--shape", "512"], ["--shape", "0x4"], ["--rate", "0"], ["--frames", "-1"]], ids=str
 )

@@ -16,7 +16,8 @@ __all__ = ["add_to"]
 _DESCRIPTION = """\
 Publish a scan of simulated images: powder rings and spots with noise, which nobody measured; the scan says
 so. The images go into shared memory, and through a frame server to readers on other hosts; the server
-of the scan gets counters alone. Ctrl-C ends the scan as USER_ABORT."""
+of the scan gets counters alone. When it ends they are gone, unless --save keeps them.
+Ctrl-C ends the scan as USER_ABORT."""
 
 _EXAMPLES = """\
 examples:
@@ -148,7 +149,12 @@ def _run(arguments: argparse.Namespace) -> int:
         scan.create_stream(buffer.definition("camera", {"simulated": True}))
         scan.prepare()
         scan.start()
-        note(f"simulated images, scan {scan.key}")
+        kept = (
+            ""
+            if saving
+            else "; not saved: gone from its buffer when this ends, --save FILE keeps them"
+        )
+        note(f"simulated images, scan {scan.key}{kept}")
         begin = time.monotonic()
         for index in range(arguments.frames):
             time.sleep(max(0.0, begin + index / arguments.rate - time.monotonic()))
@@ -158,6 +164,6 @@ def _run(arguments: argparse.Namespace) -> int:
         scan.stop()
         print(
             f"{scan.key}  {buffer.taken} simulated frames in {took:.1f} s"
-            + (f", {buffer.saved} saved to {arguments.save}" if saving else "")
+            + (f", {buffer.saved} saved to {arguments.save}" if saving else ", not saved")
         )
     return 0

@@ -123,7 +123,7 @@ def human_lines(stream: str, view: BaseView) -> Iterator[Line]:
     gone, data = present(view)
     if gone:
         expired = span_text((view.index, view.index + gone))
-        yield view.index, f"{name}[{expired}]  expired: no longer in the server's memory\n"
+        yield view.index, f"{name}[{expired}]  expired: {_why_gone(view)}\n"
     for index, text in enumerate(points(data), view.index + gone):
         yield index, f"{name}[{index}]  {text}\n"
 
@@ -148,6 +148,18 @@ def present(view: BaseView) -> tuple[int, Any]:
 
     low = gone_at_the_start(view)
     return low, view.get_data(low) if low < len(view) else []
+
+
+def _why_gone(view: BaseView) -> str:
+    """Why the first point of a view is not there any more: a plugin's may have been elsewhere."""
+    from blissdata.streams.default import View
+
+    if type(view) is not View:
+        try:
+            view.get_data(0, 1)
+        except IndexNoMoreThereError as error:
+            return printable(str(error))
+    return "no longer in the server's memory"
 
 
 def merged(parts: Iterable[Iterator[Line]]) -> Iterator[str]:

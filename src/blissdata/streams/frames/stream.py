@@ -436,7 +436,8 @@ class FramesStream(BaseStream):
         if self._files is None:
             why = f"{reason}; " if isinstance(reason, ImageServerError) else ""
             return IndexNoMoreThereError(
-                f"{where} is gone: {gone}; {why}the frames of this stream are not saved"
+                f"{where} is gone: {gone}; {why}the frames of this stream were in the detector's buffer alone, "
+                "they are not saved"
             )
         if frame >= self._saved and not self._sealed and isinstance(reason, DataFileError | None):
             return IndexNotYetThereError(

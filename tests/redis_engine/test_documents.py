@@ -13,7 +13,10 @@ import datetime
 import enum
 import json
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,13 @@ import redis
 
 from blissdata import DataStore
 from blissdata.exceptions import ScanNotFoundError, ScanTooLargeError, ScanValidationError
-from blissdata.redis_engine.documents import MAX_INFO, ScanDocument, StreamDocument, info_text
+from blissdata.redis_engine.documents import (
+    MAX_INFO,
+    SURE_DEPTH,
+    ScanDocument,
+    StreamDocument,
+    info_text,
+)
 from blissdata.testing.servers import TestServer
 
 KEY = "esrf:scan:{PK}"
@@ -93,6 +102,46 @@ def test_a_stream_without_info_is_written_with_an_empty_one() -> None:
     streams = {"s": StreamDocument("S", {"type": "json"}, None, "k")}
     document = ScanDocument("PK", {}, {}, "STATE", streams)
     assert json.loads(document.to_json())["data_streams"]["s"]["info"] == {}
+
+
+def test_an_info_that_is_a_text_is_in_the_document_as_it_is() -> None:
+    document = DOCUMENT.with_texts(json.dumps(WRITTEN["info"]))
+    assert document.to_json() == DOCUMENT.to_json() == json.dumps(WRITTEN)
+    assert document == DOCUMENT
+
+
+def test_what_is_changed_in_an_info_that_was_a_text_is_in_the_document() -> None:
+    document = DOCUMENT.with_texts('{"title": "x"}')
+    document.info["more"] = [1]
+    assert json.loads(document.to_json())["info"] == {"title": "x", "more": [1]}
+    document.info = {"other": 2}
+    assert json.loads(document.to_json())["info"] == document.info == {"other": 2}
+
+
+def test_all_who_ask_for_an_info_at_once_get_the_same() -> None:
+    document = DOCUMENT.with_texts(json.dumps({"many": list(range(10_000))}))
+    begin = threading.Barrier(4)
+
+    def ask(_: int) -> int:
+        begin.wait(10)
+        return id(document.info)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(ask, range(4))) == {id(document.info)}
+
+
+@pytest.mark.parametrize(
+    ("info", "says"),
+    [({"save": True}, True), ({"save": 0}, False), ({"x": "save"}, False), ({}, False)],
+    ids=repr,
+)
+@pytest.mark.parametrize("parsed", [False, True], ids=["text", "parsed"])
+def test_an_info_says_what_it_has_and_is_not_empty(
+    info: dict[str, Any], says: bool, parsed: bool
+) -> None:
+    document = DOCUMENT.with_texts(json.dumps(info))
+    assert not parsed or document.info == info
+    assert document.says("save") is says
 
 
 @pytest.mark.parametrize("field", ["encoding", "info"])
@@ -257,6 +306,26 @@ class Colour(enum.IntEnum):
     RED = 3
 
 
+class Motor(str, enum.Enum):  # noqa: UP042 — whose str() is not its text
+    TH = "th"
+
+
+class Own(Mapping[str, Any]):
+    """A mapping that is no dict."""
+
+    def __getitem__(self, key: str) -> Any:
+        return {"a": 1}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return "Own"
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -276,6 +345,13 @@ class Colour(enum.IntEnum):
         ({True: 5}, {"true": 5}),
         ({np.int64(1): 2}, {"1": 2}),
         (Colour.RED, 3),
+        (Motor.TH, "th"),
+        ({Motor.TH: 1}, {"th": 1}),
+        ({Motor.TH: math.nan}, {"th": None}),
+        ({"deep": [OrderedDict(b=1, a=(2,))]}, {"deep": [{"b": 1, "a": [2]}]}),
+        (Own(), {"a": 1}),
+        ({1: "number", "1": "text"}, {"1": "text"}),
+        ({"true": "text", True: "bool"}, {"true": "bool"}),
         ("\ud800", "\ud800"),
         (10**100, 10**100),
     ],
@@ -283,6 +359,26 @@ class Colour(enum.IntEnum):
 )
 def test_info_becomes_plain(value: Any, expected: Any) -> None:
     assert json.loads(info_text({"x": value})) == {"x": expected}
+
+
+def test_a_name_stands_but_once_in_the_text() -> None:
+    assert info_text({"x": {1: "number", "1": "text"}}) == '{"x": {"1": "text"}}'
+
+
+@pytest.mark.parametrize("other", [0, math.nan, np.int64(1)], ids=repr)
+@pytest.mark.parametrize("opening", ["[[[{{", "]]", '\\"[', '": {'], ids=repr)
+def test_brackets_and_quotes_in_texts_mean_nothing(opening: str, other: Any) -> None:
+    info = {opening * 200: [opening * 200], "other": other}
+    found = json.loads(info_text(info))
+    assert found == {opening * 200: [opening * 200], "other": found["other"]}
+
+
+@pytest.mark.parametrize("depth", [SURE_DEPTH - 2, SURE_DEPTH, SURE_DEPTH + 2, 2 * SURE_DEPTH])
+def test_info_that_is_nested_deep_is_written(depth: int) -> None:
+    inner, text = ["x"], '["x"]'
+    for _ in range(depth):
+        inner, text = [inner], f"[{text}]"  # type: ignore[list-item]
+    assert info_text({"in": inner}) == f'{{"in": {text}}}'
 
 
 @pytest.mark.parametrize(

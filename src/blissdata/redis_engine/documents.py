@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from blissdata.exceptions import ScanTooLargeError, ScanValidationError
 
-__all__ = ["MAX_INFO", "ScanDocument", "StreamDocument", "info_text"]
+__all__ = ["MAX_INFO", "SURE_DEPTH", "ScanDocument", "StreamDocument", "info_text"]
 
 MAX_INFO = 2**20
 """Longest JSON text of a scan's info [characters]; every reader loads it at every change."""
 
+SURE_DEPTH = 100
+"""Values that are nested no deeper than this are written without a look at each of them."""
+
 _encode = json.JSONEncoder(allow_nan=False).encode
+_KEY_OF_NUMBER = re.compile(r'"(?:-?[0-9][^"]*|true|false|null)": ')
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,44 +61,100 @@ class StreamDocument:
         return self.stream_key
 
 
-@dataclass(slots=True)
 class ScanDocument:
-    """A scan as the server stores it."""
+    """A scan as the server stores it. What its publisher says about it stays a text until somebody asks for
+    it: most steps of a scan leave it as it is."""
 
-    pk: str
-    """Primary key, a ULID."""
+    __slots__ = ("_info_text", "_parsed", "_streams_text", "identity", "pk", "state_pk", "streams")
 
-    identity: dict[str, Any]
-    """The searchable fields."""
+    def __init__(
+        self,
+        pk: str,
+        identity: dict[str, Any],
+        info: dict[str, Any] | str,
+        state_pk: str,
+        streams: dict[str, StreamDocument] | None = None,
+    ) -> None:
+        """`info` is plain (see `info_text`), or the text that `info_text` gave."""
+        self.pk = pk
+        """Primary key, a ULID."""
+        self.identity = identity
+        """The searchable fields."""
+        self.state_pk = state_pk
+        """Primary key of the state stream."""
+        self.streams: dict[str, StreamDocument] = {} if streams is None else streams
+        """The data streams by name."""
+        # Not an attribute: whichever of several threads comes first, all get the same info.
+        self._parsed: dict[str, dict[str, Any]] = {} if isinstance(info, str) else {"info": info}
+        self._info_text = info if isinstance(info, str) else ""
+        self._streams_text: str | None = None
 
-    info: dict[str, Any]
-    """What the publisher says about the scan."""
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the publisher says about the scan: the same object each time, to be changed in place."""
+        try:
+            return self._parsed["info"]
+        except KeyError:
+            return self._parsed.setdefault("info", json.loads(self._info_text))
 
-    state_pk: str
-    """Primary key of the state stream."""
+    @info.setter
+    def info(self, info: dict[str, Any]) -> None:
+        self._parsed["info"] = info
 
-    streams: dict[str, StreamDocument] = field(default_factory=dict)
-    """The data streams by name."""
+    def says(self, name: str) -> bool:
+        """True if the info has a field of that name, and it is not empty."""
+        if not self._parsed and f'"{name}"' not in self._info_text:
+            return False
+        return bool(self.info.get(name))
 
-    text: str | None = field(default=None, repr=False, compare=False)
-    """What `to_json` gives, for who asked and changes nothing any more."""
+    def plain_info(self) -> str:
+        """The text of the info, whatever it has become. Raises as `info_text` does."""
+        return info_text(self.info) if self._parsed else self._info_text
+
+    def info_json(self) -> str:
+        """The text of the info, which must be plain (see `info_text`)."""
+        return _encode(self.info) if self._parsed else self._info_text
+
+    def streams_json(self) -> str:
+        """The text of what the document says about its streams."""
+        if not self.streams:
+            return "{}"
+        return _encode(
+            {
+                name: {"pk": s.pk, "encoding": s.encoding, "info": s.info or {}}
+                for name, s in self.streams.items()
+            }
+        )
 
     def to_json(self) -> str:
         """The document's text. The info must be plain (see `info_text`)."""
-        if self.text is not None:
-            return self.text
-        return _encode(
-            {
-                "pk": self.pk,
-                "id": {"pk": self.pk, **self.identity},
-                "info": self.info,
-                "state_stream": {"pk": self.state_pk, "encoding": None, "info": None},
-                "data_streams": {
-                    name: {"pk": s.pk, "encoding": s.encoding, "info": s.info or {}}
-                    for name, s in self.streams.items()
-                },
-            }
+        identity = _encode({"pk": self.pk, **self.identity})
+        streams = self.streams_json() if self._streams_text is None else self._streams_text
+        return (
+            f'{{"pk": {_encode(self.pk)}, "id": {identity}, "info": {self.info_json()}, '
+            f'"state_stream": {{"pk": {_encode(self.state_pk)}, "encoding": null, "info": null}}, '
+            f'"data_streams": {streams}}}'
         )
+
+    def with_texts(self, info: str, streams: str | None = None) -> ScanDocument:
+        """The same scan with that info, as `plain_info` gave it. With `streams`, as `streams_json` gave
+        them, that is what the document says about them, whatever comes."""
+        document = ScanDocument(self.pk, self.identity, info, self.state_pk, self.streams)
+        document._streams_text = streams
+        return document
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ScanDocument):
+            return NotImplemented
+        return self._parts() == other._parts()
+
+    __hash__ = None  # type: ignore[assignment] # it may be changed
+
+    def __repr__(self) -> str:
+        return f"<ScanDocument {self.pk}: {self.identity}, streams: {', '.join(self.streams) or 'none'}>"
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.pk, self.identity, self.info, self.state_pk, self.streams
 
     @classmethod
     def from_json(
@@ -157,12 +219,14 @@ def info_text(info: Mapping[str, Any]) -> str:
 
     Raises `TypeError` naming the path of what JSON cannot hold, `ScanTooLargeError` above
     `MAX_INFO` characters."""
-    try:
-        text = _encode(_plain(info, "info"))
-    except RecursionError as error:
-        raise TypeError("scan info is nested too deep for JSON, or contains itself") from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise TypeError(f"scan info holds what JSON cannot: {error}") from error
+    text = _quick_text(info)
+    if text is None:
+        try:
+            text = _encode(_plain(info, "info"))
+        except RecursionError as error:
+            raise TypeError("scan info is nested too deep for JSON, or contains itself") from error
+        except ValueError as error:  # an integer of thousands of digits
+            raise TypeError(f"scan info holds what JSON cannot: {error}") from error
     if len(text) > MAX_INFO:
         sizes = sorted(((len(json.dumps(_plain(v, k))), k) for k, v in info.items()), reverse=True)
         largest = ", ".join(f"{k!r} {n}" for n, k in sizes[:3])
@@ -171,6 +235,28 @@ def info_text(info: Mapping[str, Any]) -> str:
             f"(largest: {largest}). Put data into streams, or into a file that info names"
         )
     return text
+
+
+def _quick_text(info: Mapping[str, Any]) -> str | None:
+    """The text of an info that is plain JSON already, as nearly all are. None for any other: then each value
+    must be looked at."""
+    try:
+        text = _encode(info)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    # A number that is a key may become the same text as another key.
+    return text if _is_shallow(text) and not _KEY_OF_NUMBER.search(text) else None
+
+
+def _is_shallow(text: str) -> bool:
+    """True if nothing in a JSON text is nested deeper than `SURE_DEPTH`. (Not always, if there are brackets
+    in its strings.)"""
+    brackets = text.encode().translate(None, _ALL_BUT_BRACKETS)
+    for _ in range(SURE_DEPTH):
+        if not brackets:
+            return True
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return False
 
 
 def _plain(value: Any, path: str) -> Any:
@@ -192,7 +278,7 @@ def _plain_key(key: Any, path: str) -> str:
     if isinstance(key, np.generic):
         key = key.item()
     if isinstance(key, str):
-        return str(key)
+        return str.__str__(key)  # of an enumeration the text that it is, as JSON has it
     if key is None or isinstance(key, bool | int | float):
         return str(next(iter(json.loads(json.dumps({key: 0})))))
     raise TypeError(f"scan {path} has the key {key!r}, a {type(key).__name__}; JSON keys are texts")

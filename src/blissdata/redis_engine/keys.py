@@ -176,6 +176,7 @@ ULID_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """What a primary key is made of."""
 
 _PK_OF_KEY = re.compile(rf"([{ULID_DIGITS}]{{26}})\}}?$")
+_PAIRS = [a + b for a in ULID_DIGITS for b in ULID_DIGITS]
 _lock = threading.Lock()
 _last = 0
 
@@ -190,7 +191,7 @@ def new_ulid() -> str:
         if value <= _last:
             value = _last + 1
         _last = value
-    return "".join(ULID_DIGITS[value >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def created_at(key: str) -> float | None:

@@ -142,7 +142,7 @@ class Scan:
         self._suspicion = Suspicion()
         self._looked = time.monotonic()
         self._published_info = ""
-        self._stored = b""
+        self._published_streams = b""
         self._adopt(loaded)
 
     def _adopt(self, loaded: LoadedScan) -> None:
@@ -150,12 +150,10 @@ class Scan:
         self._document = loaded.document
         self._state = known_state(self._key, loaded.state)
         self._state_id = loaded.state_id
-        self._info = loaded.document.info
         self._announced = set(loaded.document.streams)
         if self._writable:
-            self._published_info = json.dumps(loaded.document.info)
-            self._stored = _digest(loaded.document.to_json())
-            loaded.document.text = None  # the info is the user's from now on
+            self._published_info = loaded.document.info_json()
+            self._published_streams = _digest(loaded.document.streams_json())
 
     # ------------------------------------------------------------------------------ what it is
 
@@ -186,25 +184,25 @@ class Scan:
         Readers learn of changes at `prepare` and `close`; each step replaces it by a copy as JSON
         gives it back (NaN and infinities become None, tuples lists). Changes on a read-only scan
         stay local."""
-        return self._info
+        return self._document.info
 
     @info.setter
     def info(self, info: dict[str, Any]) -> None:
         self._require_writable("replace its info")
         if not isinstance(info, dict):
             raise TypeError(f"scan.info is a dict, not a {type(info).__name__}")
-        self._info = info
+        self._document.info = info
 
     @property
     def _model(self) -> _ScanModel:
         """The document, as programs written for blissdata 2.x see it: when `close` fails for what
         JSON cannot hold, they do `scan._model = scan._model.get(scan._model.pk)`, and close again."""
-        return _ScanModel(self._document.pk, self._info, self._data_store.catalog)
+        return _ScanModel(self._document.pk, self.info, self._data_store.catalog)
 
     @_model.setter
     def _model(self, model: _ScanModel) -> None:
         self._require_writable("replace its document")
-        self._info = model.info
+        self._document.info = model.info
 
     @property
     def streams(self) -> dict[str, BaseStream]:
@@ -245,7 +243,7 @@ class Scan:
             for name, document in self._document.streams.items()
             if name in known
         ]
-        return scan_html(self._key, self._state.name, self.identity, self._info, streams)
+        return scan_html(self._key, self._state.name, self.identity, self.info, streams)
 
     # ------------------------------------------------------------------------------ reading
 
@@ -401,7 +399,7 @@ class Scan:
         document = replace(
             document,
             scan_path=path if isinstance(path, str) else None,
-            scan_saves=bool(self._info.get("save")),
+            scan_saves=self._document.says("save"),
         )
         events = EventStream.create(
             self._data_store, definition.name, document, durability=self._durability
@@ -471,8 +469,8 @@ class Scan:
             raise UnauthorizeStateTransition(
                 self._state, target, f"allowed from {_names(_STEPS[target])}"
             )
-        text = info_text(self._info)
-        if target not in _INFO_REACHES_READERS and (changed := self._changed_fields(text)):
+        info = self._document.plain_info()
+        if target not in _INFO_REACHES_READERS and (changed := self._changed_fields(info)):
             raise ScanInfoError(
                 f"The info of scan {self._key} changed between PREPARED and {target.name}, where "
                 f"readers do not see it (changed: {', '.join(changed)}). Change it before "
@@ -480,23 +478,18 @@ class Scan:
             )
         if target in _SEALING and self._writers:
             self._seal_streams()
-        document = ScanDocument(
-            self._document.pk,
-            self._document.identity,
-            json.loads(text),
-            self._document.state_pk,
-            self._document.streams,
-        )
+        document = self._document.with_texts(info)
         if target == ScanState.PREPARED:
             self._check_layout(document)
-        document.text = document.to_json()
-        stored = _digest(document.text)
-        state_id = self._advance_on_server(target, document, as_stored=stored == self._stored)
-        document.text = None
+            document = document.with_texts(info)
+        streams = document.streams_json()
+        stored = _digest(streams)
+        as_stored = info == self._published_info and stored == self._published_streams
+        sent = document if as_stored else document.with_texts(info, streams)
+        state_id = self._advance_on_server(target, sent, as_stored=as_stored)
         self._document = document
-        self._stored = stored
-        self._info = document.info
-        self._published_info = text
+        self._published_info = info
+        self._published_streams = stored
         self._state = target
         self._state_id = state_id
         self._announced = set(document.streams)
@@ -504,7 +497,7 @@ class Scan:
             self._data_store.heartbeat.end(self._key)
 
     def _check_layout(self, document: ScanDocument) -> None:
-        if not (document.info.get("mapping") or document.info.get("h5maps")):
+        if not (document.says("mapping") or document.says("h5maps")):
             return
         from blissdata.h5map.mistakes import listed
         from blissdata.h5map.tree import check_prepared
@@ -638,14 +631,14 @@ class Scan:
             reason = "SUCCESS"
         else:
             reason = "USER_ABORT" if issubclass(kind, KeyboardInterrupt) else "FAILURE"
-        said = self._info.setdefault("end_reason", reason)
+        said = self.info.setdefault("end_reason", reason)
         now = datetime.datetime.now(datetime.UTC).astimezone()
-        self._info.setdefault("end_time", now.isoformat())
+        self.info.setdefault("end_time", now.isoformat())
         try:
             self.close()
         except Exception as trouble:
             if said == "SUCCESS":
-                self._info["end_reason"] = "FAILURE"
+                self.info["end_reason"] = "FAILURE"
             if not isinstance(trouble, StoreConnectionError):
                 # Points were lost: it was told, so closing again closes; readers shall know as well.
                 self._close_after(trouble)

@@ -180,10 +180,9 @@ class DataStore:
         fields = validated_identity(self._identity_model, identity)
         if info is not None and not isinstance(info, Mapping):
             raise TypeError(f"The info of a scan is a dict, not a {type(info).__name__}")
-        plain_info = _json_copy(info or {})
+        text = info_text(info or {})
         pk = new_ulid()
-        document = ScanDocument(pk, fields, plain_info, self._catalog.new_state_pk(pk))
-        document.text = document.to_json()
+        document = ScanDocument(pk, fields, text, self._catalog.new_state_pk(pk))
         loaded = self._catalog.create(document)
         return Scan(self, self._catalog.scan_key(pk), loaded, writable=True, durability=wanted)
 

@@ -1669,6 +1669,27 @@ class ScanTests(BackendKit):
             step()
         assert store.load_scan(scan.key).info == {"a": 1, "b": [1, 2]}
 
+    def test_the_info_of_before_a_step_is_not_the_scans_any_more(self, store: DataStore) -> None:
+        scan = store.create_scan(IDENTITY, {"a": 1})
+        before = scan.info
+        scan.prepare()
+        before["late"] = 1
+        scan.start()
+        assert scan.info == {"a": 1}
+        scan.close()
+        assert store.load_scan(scan.key).info == {"a": 1}
+
+    def test_what_a_stream_says_of_itself_is_known_as_it_is_at_each_step(
+        self, store: DataStore
+    ) -> None:
+        scan = store.create_scan(IDENTITY)
+        stream = scan.create_stream("a", dtype="float64")
+        scan.prepare()
+        stream.info["unit"] = "A"
+        scan.start()
+        assert store.load_scan(scan.key).streams["a"].info["unit"] == "A"
+        scan.close()
+
     def test_an_info_that_json_cannot_hold_can_be_repaired(self, store: DataStore) -> None:
         scan = store.create_scan(IDENTITY)
         step_to(scan, ScanState.STOPPED)

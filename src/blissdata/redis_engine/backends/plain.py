@@ -7,9 +7,9 @@ tag. What must happen at one instant is a server function.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import Any
 
 import redis
@@ -152,9 +152,9 @@ class PlainCatalog(RedisCatalog):
         as_stored: bool = False,
     ) -> str:
         pk = self._keys.scan_pk(key)
-        keys = [*self._both(key), self._keys.states, self._keys.pulse(pk)]
+        keys = [key, self._keys.state(pk), self._keys.states, self._keys.pulse(pk)]
         stored = "" if as_stored else document.to_json()
-        args = [int(from_state), int(to_state), stored, token_hex(8), pk]
+        args = [int(from_state), int(to_state), stored, os.urandom(8).hex(), pk]
         with translated_errors(f"advancing scan {key}"):
             try:
                 word, value = self._functions.call("bdc3_advance", keys, args)

@@ -194,7 +194,8 @@ class StackCatalog(RedisCatalog):
         args = [int(from_state), int(to_state), "" if as_stored else document.to_json()]
         again = False
         with translated_errors(f"advancing scan {key}"):
-            state_key = self._state_key(key) or self._keys.stream(document.state_pk)
+            known = self._state_keys.get(key) or self._state_key(key)
+            state_key = known or self._keys.stream(document.state_pk)
             keys = [key, state_key, pulse, PULSES]
             try:
                 word, value = self._functions.call("bdj3_advance", keys, args)

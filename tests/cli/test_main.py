@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from blissdata import DataStore, ScanState
+from blissdata.cli import exits
+from blissdata.exceptions import StoreConnectionError
 
 COMMANDS = [
     "completion",
@@ -48,6 +51,35 @@ def test_the_help_of_the_program_names_every_command(run: Callable) -> None:
     shown = run("--help").out
     listed = set(re.findall(r"^ {4}(\S+)", shown, re.MULTILINE))
     assert {*COMMANDS, "demo"} == listed
+
+
+def test_what_went_wrong_is_said_in_words_of_the_shell(
+    run: Callable, store: DataStore, tmp_path: Path
+) -> None:
+    with store.create_scan({"name": "a", "number": 1, "data_policy": "none"}):
+        pass
+    gone = run("show", store.catalog.scan_key("0" * 26))
+    assert gone.code == 3
+    assert "`blissdata ls`" in gone.err
+    file = tmp_path / "nowhere" / "x.jsonl"
+    assert run("record", "last", str(file)).err == f"blissdata: {file}: No such file or directory\n"
+    away = run("ls", "--url", "unix:///nowhere.sock")
+    assert "`blissdata serve` starts one" in away.err
+    assert "object" not in away.err
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(28, "No space left on device", "/data/x"), "/data/x: No space left on device"),
+        (OSError(98, "Cannot listen at 127.0.0.1"), "Cannot listen at 127.0.0.1"),
+        (OSError("odd"), "odd"),
+        (StoreConnectionError("away"), "away"),  # it is an OSError as well
+    ],
+    ids=str,
+)
+def test_an_error_of_the_system_is_told_without_its_number(error: Exception, text: str) -> None:
+    assert exits.told(error) == text
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

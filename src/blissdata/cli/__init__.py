@@ -86,7 +86,7 @@ def _exit_code(command: Callable[[], int | None]) -> int:
         exits.forget_stdout()
         return exits.BROKEN_PIPE
     except (BlissdataError, OSError) as error:
-        exits.note(error)
+        exits.note(exits.told(error))
         return exits.code_for(error)
     except KeyboardInterrupt:
         exits.note("interrupted")

@@ -36,6 +36,7 @@ __all__ = [
     "ending_at_sigterm",
     "forget_stdout",
     "note",
+    "told",
 ]
 
 FAILED = 1
@@ -90,6 +91,13 @@ _CODES: tuple[tuple[type[BlissdataError], int], ...] = (
 def code_for(error: Exception) -> int:
     """The exit code of an error."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+def told(error: Exception) -> str:
+    """An error, as it is said to people: of one of the system the words, without its number."""
+    if isinstance(error, BlissdataError) or not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def note(text: object) -> None:

@@ -448,7 +448,7 @@ def _ask_beacon() -> str:
         RedisStoreTimeoutError,
     )
 
-    advice = "Give DataStore the store's URL, set $BLISSDATA_URL to it, or unset $BEACON_HOST"
+    advice = "Give the store's URL (--url, or DataStore(url)), set $BLISSDATA_URL to it, or unset $BEACON_HOST"
     with BeaconData() as beacon:
         try:
             return beacon.get_redis_data_db()

@@ -306,7 +306,12 @@ def write_atomically(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     if the name ends in `.gz`. Raises `RecordingError` if there is a file of that name, unless
     `overwrite`, and `OSError`; then nothing is left."""
     _check_free(path, overwrite)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+        )
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     try:
         with os.fdopen(handle, "wb") as raw:
             if path.suffix == ".gz":

@@ -206,7 +206,7 @@ class SavedCopy:
         if owner is None and not place.promised:
             raise PointsNotInFileError(
                 f"nothing in {place.file}::/{place.entry} says that it is of this scan; "
-                f"blissdata.h5api.redis_hdf5.File(store, {place.file!r}) reads it all the same"
+                "`blissdata web`, `silx view` and h5py show the file all the same"
             )
         if owner not in (None, self._scan):
             raise PointsNotInFileError(f"{place.file}::/{place.entry} is of scan {owner}")

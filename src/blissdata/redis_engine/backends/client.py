@@ -71,7 +71,7 @@ def _known(*names: str) -> tuple[type[Exception], ...]:
 _FULL_ERRORS = _known("OutOfMemoryError")
 _NOT_NOW_ERRORS = _known("BusyLoadingError", "MasterDownError", "ReadOnlyError", "TryAgainError")
 
-_AGAIN = "Is the server running? Once it is back, the same object goes on where it was"
+_AGAIN = "Is the server running? Once it is back, what reads and publishes goes on where it was"
 
 _NEEDS_CARE = redis.VERSION < (5, 1)
 """Before, connections to a unix socket have the faults that `_UnixConnection` mends."""

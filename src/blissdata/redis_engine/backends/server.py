@@ -252,5 +252,5 @@ def not_found(key: str) -> ScanNotFoundError:
     """The error for a scan that is not there."""
     return ScanNotFoundError(
         f"There is no scan {key}: it was deleted, it expired, or the key is wrong. "
-        "search_existing_scans() lists those that are there"
+        "`blissdata ls`, or search_existing_scans(), lists those that are there"
     )

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import termios
 from pathlib import Path
 
+import psutil
 import pytest
 
-from blissdata import DataStore
+from blissdata import DataStore, ScanState
 from blissdata.demo.__main__ import main
 from blissdata.demo.curve import curve_lines
 from blissdata.demo.measurement import COPPER, read_columns
 from blissdata.testing.servers import TestServer
+
+DEADLINE_S = 60.0
 
 FAST = ["--pace", "20000"]
 
@@ -141,6 +146,58 @@ def run_on_terminal(command: list[str], columns: int, rows: int) -> str:
         os.close(ours)
         assert process.wait(60) == 0, printed.decode(errors="replace")
     return printed.decode()
+
+
+@pytest.mark.parametrize(
+    ("everybody", "options"),
+    [
+        pytest.param(True, ["--images"], id="at a terminal"),
+        pytest.param(
+            False, ["--images", "--web"], id="the demo alone is told", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_ctrl_c_leaves_nothing_behind(
+    everybody: bool, options: list[str], plain_store: DataStore, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "blissdata.demo", "--pace", "100", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 — some runners ignore it
+    ) as demo:
+        processes: list[psutil.Process] = []
+        try:
+            _, key = plain_store.get_next_scan(since=0, timeout=DEADLINE_S)
+            scan = plain_store.load_scan(key)
+            assert scan.wait_state(ScanState.STARTED, DEADLINE_S)
+            (ring,) = (
+                stream.info["frames"]["ring"]
+                for stream in scan.streams.values()
+                if "frames" in stream.info
+            )
+            assert (Path("/dev/shm") / ring).exists()
+            assert len(list(tmp_path.iterdir())) == 1
+            processes = psutil.Process(demo.pid).children(recursive=True)
+            assert len(processes) >= 3  # publisher, the saver of its images, follower
+            (os.killpg if everybody else os.kill)(demo.pid, signal.SIGINT)
+            out, _ = demo.communicate(timeout=DEADLINE_S)
+            _, left = psutil.wait_procs(processes, DEADLINE_S)
+        finally:
+            demo.kill()
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+    assert demo.returncode == 130
+    assert out.count("interrupted") == 1
+    assert "Traceback" not in out
+    assert left == []
+    assert not (Path("/dev/shm") / ring).exists()
+    assert list(tmp_path.iterdir()) == []
+    assert scan.wait_state(ScanState.CLOSED, DEADLINE_S)
 
 
 def test_images_come_beside_the_measurement(

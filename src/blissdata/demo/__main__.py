@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,12 @@ PACE = 300.0
 PROGRESS_S = 0.1
 """A process reports its progress at most this often [s]."""
 
+INTERRUPTED_S = 1.0
+"""A Ctrl-C at a terminal reaches all processes: they end by themselves within this [s]."""
+
+CLOSING_S = 5.0
+"""How long a process that was told to end may take to close its scan [s]."""
+
 PATIENCE_S = 30.0
 """How long the processes may take longer than the replay itself [s]."""
 
@@ -49,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.images_in = Path(directory)
             return _demo(arguments)
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        if not arguments.role:  # the demo says it for its processes
+            print("\ninterrupted", file=sys.stderr)
         return 130
     except (BlissdataError, OSError, ValueError) as error:
         print(f"blissdata demo: {error}", file=sys.stderr)
@@ -185,29 +193,42 @@ class _Process:
 
     def end(self) -> None:
         """Makes sure that it is gone."""
-        if self._process.poll() is None:
-            try:
-                self._process.wait(3.0)  # a Ctrl-C has reached it as well: it closes its scan
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if not (self._has_ended(INTERRUPTED_S) or self._has_ended(CLOSING_S, signal.SIGINT)):
+            self._process.kill()
+            self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
+
+    def _has_ended(self, patience: float, told: signal.Signals | None = None) -> bool:
+        if told is not None:
+            self._process.send_signal(told)
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
 
 # ---------------------------------------------------------------------------------- the whole
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    read_columns(arguments.compare_with)  # a bad file is reported before anything starts
+    since, server = roles.newest_timetag()
+    viewer = DemoViewer.started() if arguments.web else DemoViewer(None, None)
+    try:
+        return _show(arguments, since, server, viewer)
+    finally:
+        viewer.end()
+
+
+def _show(arguments: argparse.Namespace, since: str, server: str, viewer: DemoViewer) -> int:
     columns = read_columns(COPPER)
     npoints = len(columns["energy"])
     limits = [(float(column.min()), float(column.max())) for column in columns.values()]
-    read_columns(arguments.compare_with)  # a bad file is reported before anything starts
-    since, server = roles.newest_timetag()
     say = sys.stderr if arguments.json else sys.stdout
     print(f"X-ray absorption of copper: {npoints} points of energy and absorption", file=say)
     print(f"server: {server}", file=say)
-    viewer = DemoViewer.started() if arguments.web else DemoViewer(None, None)
     if viewer.address:
         print(f"in the browser: {viewer.address}", file=say)
     print(file=say, flush=True)
@@ -223,9 +244,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         reader = _Process("read", since, arguments)
         processes.append(reader)
         read = reader.result()
-    except BaseException:
-        viewer.end()
-        raise
     finally:
         for process in processes:
             process.end()
@@ -252,7 +270,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     else:
         _print_report(report, [publisher.pid, follower.pid, reader.pid])
         viewer.wait_for_the_user()
-    viewer.end()
     return 0 if right else 1
 
 

@@ -37,10 +37,15 @@ class DemoViewer:
         process = subprocess.Popen(  # noqa: S603 — this very program
             [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
         )
-        for line in process.stdout or ():
-            if "://" in line:
-                return cls(process, line.strip())
         found = cls(process, None)
+        try:
+            for line in process.stdout or ():
+                if "://" in line:
+                    found.address = line.strip()
+                    return found
+        except BaseException:
+            found.end()
+            raise
         found.end()
         return found
 

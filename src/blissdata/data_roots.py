@@ -39,6 +39,9 @@ class DataRoots:
     source: str
     """Where they come from, for messages."""
 
+    advice: str = ""
+    """What to do about a file elsewhere, for messages; empty: that more roots can be given, or exported."""
+
     def __post_init__(self) -> None:
         for directory in self.directories:
             if not os.path.isabs(directory) or "\0" in directory:
@@ -145,10 +148,15 @@ class DataRoots:
         allowed = ", ".join(self.directories) or "none"
         directory = os.path.dirname(real)
         more = shlex.quote(os.pathsep.join([*self.directories, directory]))
-        hint = hint or "If this reader may see it, " + (
-            f"add {directory} to them"
-            if self.source == _GIVEN
-            else f"export {ROOTS_VARIABLE}={more}"
+        hint = (
+            hint
+            or self.advice
+            or "If this reader may see it, "
+            + (
+                f"add {directory} to them"
+                if self.source == _GIVEN
+                else f"export {ROOTS_VARIABLE}={more}"
+            )
         )
         raise DataFileRefusedError(
             f"{where} is not below the data roots: {allowed} ({self.source}). {hint}"

@@ -297,7 +297,7 @@ def test_info_is_a_mapping(memory_store: DataStore, info: Any) -> None:
 
 @pytest.mark.parametrize("identity", [None, 5, "x", [1]], ids=repr)
 def test_an_identity_is_a_mapping(memory_store: DataStore, identity: Any) -> None:
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(TypeError, match=f"is a dict, not a {type(identity).__name__}"):
         memory_store.create_scan(identity)
 
 

@@ -389,6 +389,12 @@ class TestFiles:
             str(tmp_path),
         ):
             assert ask("/h5/data", file=str(file), path="/x").status_code in (403, 404), file
+        told = ask("/h5/data", file=str(outside / "secret.h5"), path="/x").json()["message"]
+        assert (
+            f"is not below the data roots: {tmp_path} (--root). No scan on the server names it"
+            in told
+        )
+        assert told.endswith("blissdata web --root DIRECTORY")
         for path in ("/out", "/up", "/virtual"):
             assert ask("/h5/data", file=inside, path=path).status_code in (403, 404, 422), path
         kinds = {

@@ -177,6 +177,8 @@ class DataStore:
 
         wanted = Durability(durability)
         self.event_log.require(wanted)
+        if not isinstance(identity, Mapping):
+            raise TypeError(f"The identity of a scan is a dict, not a {type(identity).__name__}")
         fields = validated_identity(self._identity_model, identity)
         if info is not None and not isinstance(info, Mapping):
             raise TypeError(f"The info of a scan is a dict, not a {type(info).__name__}")

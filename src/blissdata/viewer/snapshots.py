@@ -11,11 +11,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from blissdata.data_roots import DataRoots
-from blissdata.exceptions import DataFileError, DataFileRefusedError
+from blissdata.exceptions import DataFileError, DataFileMissingError, DataFileRefusedError
 from blissdata.h5api.redis_hdf5 import File
 from blissdata.viewer.content import Content, NotThereError, RefusedError
 
@@ -63,6 +64,13 @@ class Snapshot:
             return question(self.content)
 
 
+ADVICE = (
+    "No scan on the server names it, and files without a scan are shown below directories that were allowed: "
+    "blissdata web --root DIRECTORY"
+)
+"""For whoever asks for a file that may not be opened."""
+
+
 class Snapshots:
     """The snapshots of all files."""
 
@@ -70,7 +78,9 @@ class Snapshots:
         """`roots` are the directories below which files without a scan may be opened (None: those of
         `$BLISSDATA_DATA_ROOTS`)."""
         self._store = store
-        self._roots = DataRoots.choose(roots)
+        chosen = DataRoots.choose(roots)
+        source = chosen.source if roots is None else "--root"
+        self._roots = DataRoots(chosen.directories, source, ADVICE)
         self._lock = threading.Lock()
         self._files: OrderedDict[str, File] = OrderedDict()
         self._kept: OrderedDict[int, Snapshot] = OrderedDict()
@@ -119,6 +129,8 @@ class Snapshots:
             # Without a scan that names it, its own directory is no reason to open it.
             file = File(path, data_store=self._store, wait=False, roots=self._roots.directories)
             try:
+                with suppress(DataFileMissingError):
+                    self._roots.real_path(path)
                 file.require_file("/")
             except KeyError as error:
                 raise NotThereError(

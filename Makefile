@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## replay a measured scan, follow it live, read it again, compare every number
 	@$(BIN)/python -m blissdata.demo --web
 
-test: $(STAMP)  ## the tests
+test: $(STAMP)  ## the tests; NEW_EXAMPLES=1: with other examples than each time
 	@-$(BIN)/python -m tests.clients.environments peer >/dev/null
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not environments and not slow and not browser"
 

@@ -1,12 +1,13 @@
 """A few faults in every run of the tests, of the network and of another kind; `make faults` has hundreds.
 
-The seed is new each time, and printed where a promise broke: `python -m tests.faults --seed …` brings the
-same faults again. The judge is judged first.
+They are the same each time; `NEW_EXAMPLES=1 make test` has others. The seed is printed where a promise broke:
+`python -m tests.faults --seed …` brings the same faults again. The judge is judged first.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -247,8 +248,9 @@ def test_faults_are_shared_out_to_the_last_one(total: int) -> None:
 
 @pytest.mark.timeout(900)  # its programs have two minutes to end alone
 def test_promises_are_kept_whatever_breaks() -> None:
-    seed = random.randrange(10**6)
-    names = ["network", random.choice([name for name in SETTINGS if name != "network"])]
+    seed = random.randrange(10**6) if os.environ.get("NEW_EXAMPLES") else 1
+    others = [name for name in SETTINGS if name != "network"]
+    names = ["network", random.Random(seed).choice(others)]
     report = run(seed, 4, names)
     total = report.total
     assert total.good, f"--seed {seed}: {names}: {total}"

@@ -447,12 +447,13 @@ def test_points_on_the_way_arrive_when_the_server_comes_back_while_closing(backe
 
 
 def test_closing_confirms_no_more_than_is_there(backend):
-    store = DataStore(backend=backend, publish_timeout=0.1)
+    store = DataStore(backend=backend)
     publication = Publication(store, each=1)
     publication.send(2)
     publication.join()
     backend.full = True
     publication.send(3)
+    store.publisher.publish_timeout = 0.1
     with pytest.raises(PublishTimeoutError, match=r"points 2 to 4 were not confirmed"):
         publication.scan.close()
     with suppress(PublishTimeoutError):

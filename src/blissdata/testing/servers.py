@@ -144,8 +144,8 @@ class TestServer:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Ends it (by default at once, without a chance to save) and waits for its end."""
         if self._process is not None:
-            os.kill(self._process.pid, signal.SIGCONT)
             os.kill(self._process.pid, number)
+            os.kill(self._process.pid, signal.SIGCONT)  # not before: a paused one does no more work
             self._process.wait(timeout=START_TIMEOUT_S)
             self._process = None
             self.socket.unlink(missing_ok=True)

@@ -295,7 +295,7 @@ def on_terminal(
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
-    return printed.decode()
+    return printed.decode(errors="replace")  # Ctrl-C may come in the middle of a character
 
 
 def read_more(terminal: int, printed: bytearray) -> bool:

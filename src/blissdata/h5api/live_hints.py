@@ -40,8 +40,8 @@ class OtherFiles:
         self._paths: list[str] = []
 
     def told(self) -> str:
-        """What to say of the file: that no scan has it, and which ones have a similar one. Two round trips,
-        if it was not asked a moment ago."""
+        """What to say of the file: that no scan has it, and which ones have a similar one. Two round trips
+        or three, if it was not asked a moment ago; what they cost does not grow with the number of scans."""
         if time.monotonic() - self._asked >= FRESH_S:
             self._paths = self._look()
             self._asked = time.monotonic()
@@ -56,9 +56,9 @@ class OtherFiles:
         return _similar(self._filename, self._paths)
 
     def _look(self) -> list[str]:
-        keys = sorted(self._store.search_existing_scans()[1])[-NEWEST:]
+        keys = [key for _, key in self._store.newest_scans(NEWEST)]
         found = self._store.load_scans(keys) if keys else {}
-        scans = [scan for key in reversed(keys) if not isinstance(scan := found[key], Exception)]
+        scans = [scan for key in keys if not isinstance(scan := found[key], Exception)]
         paths = (scan.identity.get("path") for scan in scans)
         return list(dict.fromkeys(path for path in paths if isinstance(path, str) and path))
 

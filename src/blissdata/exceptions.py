@@ -63,6 +63,7 @@
     │   └── ImageFormatNotSupported             (ValueError) bytes of a format that is not known
     ├── SharedMemoryError                       (OSError) no room for a buffer of frames
     ├── BeaconError                             a Beacon server
+    │   ├── BeaconAddressError                  (ValueError) that is no address of one
     │   ├── BeaconConnectionError               (ConnectionError) nobody answers
     │   ├── BeaconTimeoutError                  (TimeoutError) no answer in time
     │   ├── BeaconRefusedError                  (RuntimeError) it refuses, or says what means nothing
@@ -82,6 +83,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BeaconAddressError",
     "BeaconConnectionError",
     "BeaconError",
     "BeaconRefusedError",
@@ -459,6 +461,10 @@ class SharedMemoryError(BlissdataError, OSError):
 # ---------------------------------------------------------------------------------- files to replay
 class BeaconError(BlissdataError):
     """A Beacon server was asked, and there is no answer to use."""
+
+
+class BeaconAddressError(BeaconError, ValueError):
+    """`$BEACON_HOST` is set, and is not like `hostname:port`."""
 
 
 class BeaconConnectionError(BeaconError, ConnectionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blissdata.beacon.config import get_beacon_address
+from blissdata.exceptions import BeaconAddressError
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,9 @@ def test_what_is_none_is_named_with_the_variable(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("BEACON_HOST", text)
-    with pytest.raises(ValueError, match=r"\$BEACON_HOST.*not properly set.*Found") as caught:
+    with pytest.raises(
+        BeaconAddressError, match=r"\$BEACON_HOST.*not properly set.*Found"
+    ) as caught:
         get_beacon_address()
     assert repr(text) in str(caught.value)
 

@@ -97,10 +97,16 @@ class TestDataStore:
         with pytest.raises(StoreError, match=r"there is no database.*BLISSDATA_URL"):
             DataStore()
 
-    def test_an_address_that_is_none_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_address_that_is_none_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         monkeypatch.setenv("BEACON_HOST", "nowhere")
         with pytest.raises(ValueError, match=r"BEACON_HOST.*'nowhere'"):
             DataStore()
+        assert main(["ls"]) == 1
+        assert capsys.readouterr().err.startswith(
+            "blissdata: $BEACON_HOST variable not properly set"
+        )
 
 
 class TestServe:

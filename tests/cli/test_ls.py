@@ -161,7 +161,7 @@ def test_a_damaged_scan_does_not_hide_lost_publishers(
 def test_no_scan_is_said_on_stderr(run: Callable, scans: list[Scan]) -> None:
     shown = run("ls", "--name", "nix")
     assert (shown.code, shown.out) == (0, "")
-    assert shown.err.startswith("blissdata: no scan")
+    assert shown.err == "blissdata: no scan is what was asked for\n"
 
 
 def test_older_ones_that_are_not_shown_are_mentioned(run: Callable, scans: list[Scan]) -> None:

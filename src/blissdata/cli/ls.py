@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blissdata.cli.exits import UsageError, note
 from blissdata.cli.names import add_server_option, short_key, store_to_read
@@ -101,18 +101,15 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             _print_json(store, keys[:count])
         else:
-            _print_table(store, keys[:count], more=len(keys) > count)
+            asked = bool(_asked(arguments) or arguments.state)
+            _print_table(store, keys[:count], more=len(keys) > count, asked=asked)
     return 0
 
 
 def _keys(store: DataStore, arguments: argparse.Namespace) -> list[str]:
     """The scans that were asked for, newest first. At most two round trips; where nothing in particular
     was asked for, no more than one scan too many, which tells that there are more."""
-    wanted = {
-        field: found
-        for field in (*FIELDS, "number")
-        if (found := getattr(arguments, field)) is not None
-    }
+    wanted = _asked(arguments)
     if not wanted and not arguments.state and arguments.n:
         return [key for _, key in store.newest_scans(arguments.n + 1)]
     try:
@@ -124,6 +121,15 @@ def _keys(store: DataStore, arguments: argparse.Namespace) -> list[str]:
     states = store.scan_states(keys)
     lost = _lost(store, states) if LOST in arguments.state else {}
     return [key for key in keys if key in lost or _is_in(states[key], arguments.state)]
+
+
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of the identity that were asked for."""
+    return {
+        field: found
+        for field in (*FIELDS, "number")
+        if (found := getattr(arguments, field)) is not None
+    }
 
 
 def _lost(store: DataStore, states: Mapping[str, int | None]) -> Mapping[str, float]:
@@ -147,13 +153,13 @@ def _print_json(store: DataStore, keys: Sequence[str]) -> None:
             print(compact_json(row.as_json()), flush=start + AT_ONCE < len(keys))
 
 
-def _print_table(store: DataStore, keys: Sequence[str], *, more: bool) -> None:
+def _print_table(store: DataStore, keys: Sequence[str], *, more: bool, asked: bool) -> None:
     from blissdata.cli.overview import rows_of
     from blissdata.cli.tables import terminal_width
 
     rows = rows_of(store, keys)
     if not rows:
-        note("no scan is what was asked for" if keys else "no scan")
+        note("no scan is what was asked for" if asked else "no scan")
         return
     print(table_of(rows, terminal_width()))
     if more:

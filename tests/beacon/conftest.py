@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from blissdata.beacon.client import BeaconClient
+
 Script = Callable[[int, bytes], Any]
 
 
@@ -74,6 +76,12 @@ def _read(stream: Any, size: int) -> bytes:
         return bytes(stream.read(size))
     except OSError:
         return b""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not say how long waits for a minute: the machine may be busy."""
+    monkeypatch.setattr(BeaconClient.__init__, "__defaults__", (None, None, 60.0))
 
 
 @pytest.fixture

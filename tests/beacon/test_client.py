@@ -10,6 +10,7 @@ connections  closed by the server, by us; silent; lying; nobody there
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import time
 from collections.abc import Callable
@@ -292,12 +293,12 @@ class TestConnections:
         assert client.get("fruit") == "apple"
         client.close()
 
-    def test_nobody_there(self, scripted: Make) -> None:
-        server = scripted(as_captured)
-        server.close()
-        server.close = lambda: None
-        with pytest.raises(ConnectionError, match=f"127.0.0.1:{server.port} cannot be asked"):
-            BeaconData("127.0.0.1", server.port).get("fruit")
+    def test_nobody_there(self) -> None:
+        with socket.socket() as kept:  # nobody else gets the port, and nobody listens
+            kept.bind(("127.0.0.1", 0))
+            port = kept.getsockname()[1]
+            with pytest.raises(ConnectionError, match=f"127.0.0.1:{port} cannot be asked"):
+                BeaconData("127.0.0.1", port).get("fruit")
 
     def test_a_host_that_is_none(self) -> None:
         with pytest.raises(BeaconConnectionError, match="cannot be asked"):

@@ -12,13 +12,17 @@ from blissdata.streams.frames.ring import RingReader
 
 
 def main(name: str, slots: int, nbytes: int, stride: int) -> None:
-    """Says `ready`, reads until a line comes, then prints what it accepted, what was torn among it, and how
-    often it saw that a frame was overwritten under its hands."""
+    """Says `ready`, reads until a line comes and once more, then prints what it accepted, what was torn among
+    it, and how often it saw that a frame was overwritten under its hands."""
     ring = RingReader.open(name, slots, nbytes)
     out = np.empty(nbytes, np.uint8)
     accepted = torn = overrun = 0
     print("ready", flush=True)
-    while not select.select([0], [], [], 0)[0]:
+    last = False
+    while not last:
+        last = bool(
+            select.select([0], [], [], 0)[0]
+        )  # then the writer has ended: what is there is read
         taken = ring.taken
         for index in range(max(0, taken - slots), taken, stride):
             if ring.read_into(index, out):

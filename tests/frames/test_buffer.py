@@ -14,6 +14,7 @@ from typing import Any
 import fabio
 import h5py
 import numpy as np
+import psutil
 import pytest
 from tests.frames.formula import frame, is_right
 
@@ -52,6 +53,15 @@ def opened(store: DataStore, scan: Scan, *, elsewhere: bool = False) -> Any:
     if elsewhere:
         stream._no_ring = "it is elsewhere"
     return stream
+
+
+def paused(pid: int) -> None:
+    """Stops a process where it is, and waits until it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 60
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def put(made: FrameBuffer, count: int, shape: tuple[int, ...] = SHAPE) -> None:
@@ -201,7 +211,10 @@ def test_a_saver_that_dies_is_told_of(memory_store: DataStore, scan: Scan, tmp_p
             put(made, 2)
             made.finish()
             assert made._saver is not None
-            os.kill(made._saver._process.pid, signal.SIGKILL)
+            pid = made._saver._process.pid
+            paused(pid)
+            put(made, 1)  # taken for certain: one that is known to be dead is given no more
+            os.kill(pid, signal.SIGKILL)
             put(made, 100)
     scan.close()
     reader = opened(memory_store, scan)
@@ -220,7 +233,7 @@ def test_saving_that_does_not_keep_up_is_told_of(scan: Scan, tmp_path: Path) -> 
         begun(scan, made)
         assert made._saver is not None
         pid = made._saver._process.pid
-        os.kill(pid, signal.SIGSTOP)
+        paused(pid)
         with pytest.raises(FileWriteError, match="saving is behind"):
             put(made, 10)
         os.kill(pid, signal.SIGCONT)

@@ -190,7 +190,10 @@ FRAME = Reply(Status.FRAME, 1, 3, 6, 0, NBYTES)
         "refused",
     ],
 )
-def test_a_server_that_is_none_is_told_of(answer: Any, message: str) -> None:
+def test_a_server_that_is_none_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, message: str
+) -> None:
+    monkeypatch.setattr(remote, "DOWN_S", 3600.0)
     with answering(answer) as server:
         connection = FrameConnection(server, NBYTES)
         with pytest.raises(ImageServerError, match=message):

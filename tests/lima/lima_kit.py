@@ -53,6 +53,7 @@ class Camera:
         import tango
 
         self.device = tango.DeviceProxy(self.url)
+        self.device.set_timeout_millis(int(LONG_S * 1000))
 
     def reset(self) -> None:
         """As it was at the start: no frame taken."""

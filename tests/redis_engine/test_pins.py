@@ -66,9 +66,10 @@ def test_one_thread_speaks_for_all_pins_and_ends_with_them(
 
 
 def test_what_the_thread_was_told_is_raised_at_the_next_move(
-    plain_store: DataStore, scan: Scan
+    plain_store: DataStore, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody calls `sync`."""
+    """Nobody calls `sync`, and the thread speaks when something has moved."""
+    monkeypatch.setattr("blissdata.redis_engine.pins.PERIOD_S", 3600.0)
     pin = scan.pin("writer")
     key = scan.streams["s"].key
     (seen,) = plain_store.pins()

@@ -169,9 +169,10 @@ def test_a_scan_without_news_is_deleted(limited: TestServer, start: Start) -> No
     with DataStore(limited.url) as store:
         scan = store.create_scan(IDENTITY)
         tracker = start(limited.url, "--monitoring-period", "1", "--inactive-scan-deletion", "2")
-        tracker.wait_for(
-            rf"^Open scan {re.escape(scan.key)} was inactive for 0:00:0\d seconds, deleting now$"
+        at = tracker.wait_for(
+            rf"^Open scan {re.escape(scan.key)} was inactive for 0:\d\d:\d\d seconds, deleting now$"
         )
+        assert tracker.lines[at - 1][1] > f"Open scan {scan.key} was inactive for 0:00:02"
         assert tracker.stop() == (0, "")
         assert store.search_existing_scans()[1] == []
 
@@ -300,7 +301,7 @@ def test_a_publisher_of_more_than_memory_never_fails_and_the_limit_holds(
                 reader[0]
             scan.stop()
         assert most <= (40 + 8) << 20
-        assert tracker.said("Trimmed off the oldest 20% of stream history")
+        tracker.wait_for("Trimmed off the oldest 20% of stream history")
         assert tracker.stop() == (0, "")
 
 

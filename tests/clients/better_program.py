@@ -76,8 +76,25 @@ def group_read(store: DataStore) -> Any:
     scan, first, second = new_scan(store, "first", "second")
     group = CursorGroup(store.load_scan(scan.key).streams)
     first.seal()
-    threading.Timer(0.2, second.send, [1.0]).start()
-    return sorted(stream.name for stream in group.read())
+    over = threading.Event()
+
+    def blocked() -> int:
+        found: int = store._redis.info("clients")["blocked_clients"]
+        return found
+
+    before = blocked()
+
+    def send_once_it_waits() -> None:
+        while not over.wait(0.01) and blocked() <= before:
+            pass
+        second.send(1.0)
+
+    sender = threading.Thread(target=send_once_it_waits)
+    sender.start()
+    names = sorted(stream.name for stream in group.read())
+    over.set()
+    sender.join()
+    return names
 
 
 def context_manager(store: DataStore) -> Any:

@@ -21,8 +21,11 @@ SIZE = 2 * LARGE_PAGE + MIB
 
 def pages_refused() -> int:
     """How often the kernel had no large page to make of small ones: its memory may be in pieces."""
+    told = Path("/proc/vmstat")
     counted = re.search(
-        r"^thp_collapse_alloc_failed (\d+)$", Path("/proc/vmstat").read_text(), re.M
+        r"^thp_collapse_alloc_failed (\d+)$",
+        told.read_text() if told.exists() else "",
+        re.MULTILINE,
     )
     return int(counted[1]) if counted else 0
 

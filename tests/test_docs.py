@@ -19,6 +19,7 @@ import pytest
 from blissdata import DataStore
 from blissdata.demo import roles
 from blissdata.demo.measurement import COPPER
+from blissdata.redis_engine.local_server import stop
 from blissdata.streams import heartbeat, sink
 from blissdata.testing.servers import TestServer
 
@@ -50,10 +51,14 @@ def test_python_blocks_run(
     if page.name in NEED_A_SCAN:
         roles.publish(COPPER, pace=1e6)
     names: dict[str, object] = {}
-    for skipped, goes_on, code in BLOCK.findall(page.read_text()):
-        if not skipped:
-            names = names if goes_on else {"__name__": "__main__"}
-            exec(compile(code, str(page), "exec"), names)  # noqa: S102
+    try:
+        for skipped, goes_on, code in BLOCK.findall(page.read_text()):
+            if not skipped:
+                names = names if goes_on else {"__name__": "__main__"}
+                exec(compile(code, str(page), "exec"), names)  # noqa: S102
+    finally:
+        for place in tmp_path.glob("*/gate.lock"):  # a server of its own would stay for minutes
+            stop(place.parent)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

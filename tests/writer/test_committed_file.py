@@ -24,10 +24,10 @@ from tests.writer.kit import contents
 from blissdata.data_roots import DataRoots
 from blissdata.exceptions import FileWriteError, FileWriteRefusedError
 from blissdata.h5map.data_items import TEXT
-from blissdata.writer import committed_file
+from blissdata.writer import committed_file, write_queue
 from blissdata.writer.nexus import NexusFile
-from blissdata.writer.past_the_cache import PAGE
 from blissdata.writer.plan import Pace, Points, plan_of
+from blissdata.writer.write_queue import PAGE
 
 STREAMS = {
     "a": Points(np.dtype("f8")),
@@ -139,8 +139,8 @@ def test_it_can_be_read_at_every_instant_and_only_grows(
 
 WAYS = {
     "late": {},
-    "early": {"LATE_NBYTES": PAGE},  # small pieces are written by a thread of the file's, too
-    "direct": {"LATE_PIECE": 2 * PAGE},  # points of "b" are large
+    "early": {"LATE_NBYTES": PAGE, "ROOM_NBYTES": 0},  # a thread writes at once
+    "direct": {"LATE_PIECE": 2 * PAGE, "ROOM_NBYTES": 0},  # points of "b" are large
 }
 
 
@@ -149,7 +149,7 @@ def test_a_kill_at_any_write_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(committed_file, name, value)
+        monkeypatch.setattr(write_queue, name, value)
     kill_at(range(list(WAYS).index(way), 10**6, 29), tmp_path, monkeypatch)
 
 
@@ -159,7 +159,7 @@ def test_a_kill_at_each_write_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(committed_file, name, value)
+        monkeypatch.setattr(write_queue, name, value)
     kill_at(range(10**6), tmp_path, monkeypatch)
 
 
@@ -189,7 +189,7 @@ def test_what_a_disk_refuses_once_another_scan_is_begun_costs_nothing(
 ) -> None:
     """The writer closes the file then, and another one goes on."""
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(committed_file, name, value)
+        monkeypatch.setattr(write_queue, name, value)
     whole, path = tmp_path / "whole" / "a.h5", tmp_path / "refused" / "a.h5"
     whole.parent.mkdir()
     path.parent.mkdir()

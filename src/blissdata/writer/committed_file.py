@@ -30,13 +30,12 @@ import struct
 import time
 import zlib
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from blissdata.exceptions import FileWriteError, FileWriteRefusedError
-from blissdata.writer.past_the_cache import PAGE, PastCache
+from blissdata.writer.write_queue import PAGE, WriteQueue
 
-__all__ = ["LATE_PIECE", "CommittedFile"]
+__all__ = ["CommittedFile"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -67,13 +66,6 @@ MOST_AHEAD = 1 << 30
 """How much more than there is the superblock promises while the file is written [bytes]: the disk has
 a hole there, and readers may follow what comes meanwhile."""
 
-LATE_NBYTES = 1 << 22
-"""So much of what is new waits to be written together [bytes]: the disk takes it while something else is
-done, where small pieces would be waited for one by one."""
-
-LATE_PIECE = 1 << 18
-"""Pieces of this size and more [bytes] do not wait for small ones, but go to the disk past the cache."""
-
 LOOK_S = 0.05
 """Between its looks at how long the file is and at what the superblock promises, a reader that opens it is not
 kept for longer than that [s]."""
@@ -94,12 +86,7 @@ class CommittedFile:
         self._committed = committed
         self._reach = 0
         self._position = 0
-        self._late: list[tuple[int, list[bytes]]] = []
-        self._late_end = -1
-        self._late_nbytes = 0
-        self._writing: Future[None] | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._large: PastCache | None = None
+        self._queue = WriteQueue(descriptor, _write_all)
         self._pages: dict[int, bytearray] = {}
         self._blocks: dict[int, int] = {}
         self._new_path: str | None = None
@@ -143,7 +130,7 @@ class CommittedFile:
     @property
     def cached_nbytes(self) -> int:
         """How much went through the system's page cache so far [bytes], the journal included."""
-        return self._cached_nbytes + (self._large.cached_nbytes if self._large else 0)
+        return self._cached_nbytes + self._queue.cached_nbytes
 
     @property
     def root(self) -> int | None:
@@ -193,8 +180,8 @@ class CommittedFile:
         elif whence == os.SEEK_CUR:
             self._position += offset
         else:
-            self._put_late()
-            self._position = offset + (0 if self._fd < 0 else os.fstat(self._fd).st_size)
+            length = 0 if self._fd < 0 else max(os.fstat(self._fd).st_size, self._reach)
+            self._position = offset + length
         return self._position
 
     def tell(self) -> int:
@@ -209,7 +196,6 @@ class CommittedFile:
 
     def readinto(self, into: Any) -> int:
         """What was written, committed or not; 0 behind the end."""
-        self._put_late()
         start, view = self._position, memoryview(into).cast("B")
         found = len(view) if self._fd < 0 else 0
         while found < len(view):
@@ -218,6 +204,7 @@ class CommittedFile:
                 view[found:] = bytes(len(view) - found)
                 break
             found += n
+        self._queue.overlay(start, view)
         if self._pages and start < self._committed:
             for page, low, high in _pieces(start, min(start + len(view), self._committed)):
                 held = self._pages.get(page)
@@ -228,7 +215,7 @@ class CommittedFile:
         return len(view)
 
     def write(self, data: Any) -> int:
-        """New bytes go to the disk, changes of committed ones are held until `commit`."""
+        """New bytes go to the disk, later; changes of committed ones are held until `commit`. Does not wait."""
         view = memoryview(data).cast("B")
         start, length = self._position, len(view)
         self._position += length
@@ -241,7 +228,7 @@ class CommittedFile:
             is_first = self._new_path is None and not self.has_committed
             if is_first and self._long_since is None:
                 self._make_long()
-            self._put_soon(start + held, view[held:])
+            self._queue.put(start + held, view[held:])
             self._reach = max(self._reach, start + length)
         return length
 
@@ -254,49 +241,11 @@ class CommittedFile:
         except OSError:  # a disk without holes, or a limit
             self._can_be_sparse = False
 
-    def _put_soon(self, start: int, view: memoryview) -> None:
-        """Writes what is new, sooner or later; what came before is written before."""
-        if len(view) >= LATE_PIECE:
-            self._put_small()
-            self._put_large(start, view)
-            return
-        if self._large is not None and self._large.holds(start, start + len(view)):
-            self._put_late()
-        if start != self._late_end:
-            self._late.append((start, []))
-        self._late[-1][1].append(bytes(view))
-        self._late_end = start + len(view)
-        self._late_nbytes += len(view)
-        if self._late_nbytes >= LATE_NBYTES:
-            self._settle()
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, thread_name_prefix="blissdata-writer-file")
-            self._writing = self._pool.submit(self._put_pieces, self._forget_late())
-
-    def _put_large(self, start: int, view: memoryview) -> None:
-        if self._large is None:
-            self._large = PastCache(self._fd, _write_all)
-        with self._noting_trouble():
-            self._large.put(start, view)
-
-    def _settle(self) -> None:
-        """Waits until the small pieces that are being written are; raises what went wrong."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
-
-    def _put_small(self) -> None:
-        """Writes the small pieces that wait."""
-        self._settle()
-        if self._late:
-            self._put_pieces(self._forget_late())
-
-    def _put_late(self) -> None:
-        """Writes what waits; raises what went wrong."""
-        self._put_small()
-        if self._large is not None:
+    def make_room(self) -> None:
+        """Waits while too much waits for the disk; raises what went wrong. Not to be called by HDF5."""
+        if not self._abandoned:
             with self._noting_trouble():
-                self._large.settle()
+                self._queue.make_room()
 
     @contextlib.contextmanager
     def _noting_trouble(self) -> Iterator[None]:
@@ -306,20 +255,9 @@ class CommittedFile:
             self.trouble = error
             raise
 
-    def _put_pieces(self, late: list[tuple[int, list[bytes]]]) -> None:
-        """Writes pieces, in the order in which they came."""
-        for start, pieces in late:
-            self._put(start, b"".join(pieces) if len(pieces) > 1 else pieces[0])
-
-    def _forget_late(self) -> list[tuple[int, list[bytes]]]:
-        """What waited."""
-        late, self._late, self._late_end, self._late_nbytes = self._late, [], -1, 0
-        return late
-
     def truncate(self, size: int | None = None) -> int:
         """Makes the file as long as that, but never shorter than it was committed."""
-        wanted = self._position if size is None else size
-        self._put_late()
+        wanted = max(self._position if size is None else size, self._reach)
         if not self._abandoned and wanted > os.fstat(self._fd).st_size:
             self._lengthen(wanted)
         return wanted
@@ -358,7 +296,8 @@ class CommittedFile:
         stays as it was, and `resume` finishes what was begun."""
         if self._abandoned:
             raise FileWriteError(f"{self.path} was given up; nothing more is written to it")
-        self._put_late()
+        with self._noting_trouble():
+            self._queue.drain()
         self._found_long = None  # from here on, what is new belongs to the file
         blocks = self._held_blocks()
         for start in [start for start in blocks if start in invisible]:
@@ -449,11 +388,7 @@ class CommittedFile:
 
     def finish(self) -> None:
         """The superblock promises no more than there is from now on; what is not committed is lost."""
-        with contextlib.suppress(OSError):  # nothing that is committed is under way
-            self._settle()
-        self._forget_late()
-        if self._large is not None:
-            self._large.forget()
+        self._queue.forget()
         self._pages.clear()
         self._blocks.clear()
         self.commit(final=True)
@@ -466,9 +401,7 @@ class CommittedFile:
     def abandon(self) -> None:
         """From now on nothing is written any more: what HDF5 still writes while it closes is lost."""
         self._abandoned = True
-        self._forget_late()
-        if self._large is not None:
-            self._large.forget()
+        self._queue.forget()
         self._pages.clear()
         self._blocks.clear()
 
@@ -489,10 +422,7 @@ class CommittedFile:
         """Gives the file free for others; what is not committed is lost. Repeatable."""
         if self._fd < 0:
             return
-        if self._pool is not None:
-            self._pool.shutdown()
-        if self._large is not None:
-            self._large.close()
+        self._queue.close()
         if self._found_long is not None:  # no commit was begun
             with contextlib.suppress(OSError):  # it may as well be long
                 os.ftruncate(self._fd, self._found_long)

@@ -46,7 +46,6 @@ from blissdata.redis_engine.scan import Scan, ScanState
 from blissdata.streams.cursor import CursorGroup
 from blissdata.streams.default import Stream
 from blissdata.streams.views import gone_at_the_start
-from blissdata.writer.committed_file import LATE_PIECE
 from blissdata.writer.images import ImageSource, saved_images, without_unsaved
 from blissdata.writer.plan import (
     ExternalLinkStep,
@@ -59,6 +58,7 @@ from blissdata.writer.plan import (
     plan_of,
 )
 from blissdata.writer.report import PIN, what_now
+from blissdata.writer.write_queue import LATE_PIECE
 
 if TYPE_CHECKING:
     from blissdata.data_roots import DataRoots

@@ -246,6 +246,10 @@ class NexusFile:
         """Remembers that the dataset has points which no commit has made visible."""
         self._growing.add(dataset)
 
+    def make_room(self) -> None:
+        """Waits while too much waits for the disk. Raises `OSError`."""
+        self._disk.make_room()
+
     def commit(self, *, final: bool = False) -> None:
         """Makes all changes visible. Raises `OSError`; readers then still see the last commit."""
         if not self._disk.is_there():
@@ -500,6 +504,7 @@ class Entry:
         """Adds points to the dataset at that path: arrays, or lists for text and points that vary in
         shape."""
         dataset = self._growing[path]
+        self._file.make_room()
         dataset.append(blocks)
         self._file.grew(dataset)
 

@@ -73,23 +73,28 @@ class _Waiting(Protocol):
 
 
 class _Small:
-    """Small pieces, those that follow each other together."""
+    """Small pieces in a buffer, those that follow each other together."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffer: memoryview) -> None:
+        self.buffer = buffer
         self.nbytes = 0
-        self._rows: list[tuple[int, list[bytes]]] = []
+        self._rows: list[list[int]] = []
+        """Of each row: where it begins in the file, where in the buffer, and where it ends there."""
         self._end = -1
 
     def add(self, start: int, view: Any) -> None:
-        if start != self._end:
-            self._rows.append((start, []))
-        self._rows[-1][1].append(bytes(view))
+        begin, end = self.nbytes, self.nbytes + len(view)
+        self.buffer[begin:end] = view
+        self.nbytes = end
+        if start == self._end:
+            self._rows[-1][2] = end
+        else:
+            self._rows.append([start, begin, end])
         self._end = start + len(view)
-        self.nbytes += len(view)
 
     def pieces(self) -> Iterator[tuple[int, Any]]:
-        for start, row in self._rows:
-            yield start, b"".join(row) if len(row) > 1 else row[0]
+        for start, begin, end in self._rows:
+            yield start, self.buffer[begin:end]
 
 
 @dataclass
@@ -117,7 +122,7 @@ class WriteQueue:
         self._write = write
         self._direct = -1
         self._through_cache: bool | None = None
-        self._small = _Small()
+        self._small: _Small | None = None
         self._run: _Run | None = None
         self._queued: deque[_Waiting] = deque()
         """What was given to the thread, as long as it is not known to be written."""
@@ -126,6 +131,7 @@ class WriteQueue:
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._free: list[_Pages] = []
+        self._free_small: list[memoryview] = []
         self._trouble: BaseException | None = None
         self._judged = 0
         self._judged_s = 0.0
@@ -140,8 +146,7 @@ class WriteQueue:
         if len(view) < LATE_PIECE:
             if run is not None and start < run.stop and run.start < start + len(view):
                 self._end_run()
-            self._small.add(start, view)
-            if self._small.nbytes >= LATE_NBYTES:
+            if self._add_small(start, view).nbytes >= LATE_NBYTES:
                 self._end_small()
             return
         if run is not None and run.stop != start:
@@ -152,7 +157,7 @@ class WriteQueue:
             first = -(-start // PAGE) * PAGE
             head, data = data[: first - start], data[first - start :]
             if len(head):
-                self._small.add(start, head)
+                self._add_small(start, head)
                 self._end_small()
             self._run = _Run(first, self._buffer())
         while len(data):
@@ -167,9 +172,8 @@ class WriteQueue:
     def overlay(self, start: int, view: memoryview) -> None:
         """Puts what is not written yet into what was read from the disk, from `start` on."""
         stop = start + len(view)
-        run = [self._run] if self._run is not None else []
-        for waiting in (*self._queued, self._small, *run):
-            for at, data in waiting.pieces():
+        for waiting in (*self._queued, self._small, self._run):
+            for at, data in waiting.pieces() if waiting is not None else ():
                 low, high = max(at, start), min(at + len(data), stop)
                 if low < high:
                     view[low - start : high - start] = memoryview(data)[low - at : high - at]
@@ -178,7 +182,7 @@ class WriteQueue:
 
     def make_room(self) -> None:
         """Waits until not too much waits; raises what went wrong."""
-        if self._queued_nbytes > ROOM_NBYTES and self._thread is None:
+        if self._queued and self._thread is None:
             self._thread = threading.Thread(
                 target=self._run_thread, name="blissdata-writer-file", daemon=True
             )
@@ -197,7 +201,7 @@ class WriteQueue:
 
     def forget(self) -> None:
         """Forgets what waits, and what went wrong with it."""
-        self._small, self._run = _Small(), None
+        self._small = self._run = None
         with suppress(Empty):
             while True:
                 self._todo.get_nowait()
@@ -214,6 +218,7 @@ class WriteQueue:
             self._thread.join()
             self._thread = None
         self._free.clear()
+        self._free_small.clear()
         if self._direct >= 0:
             os.close(self._direct)
             self._direct = -1
@@ -226,9 +231,19 @@ class WriteQueue:
             return self._free.pop()
         return np.frombuffer(private_memory(BUFFER_NBYTES), np.uint8)
 
+    def _add_small(self, start: int, view: Any) -> _Small:
+        if self._small is None:
+            if self._free_small:
+                buffer = self._free_small.pop()
+            else:
+                buffer = memoryview(private_memory(LATE_NBYTES + LATE_PIECE, large_pages=False))
+            self._small = _Small(buffer)
+        self._small.add(start, view)
+        return self._small
+
     def _end_small(self) -> None:
-        if self._small.nbytes:
-            small, self._small = self._small, _Small()
+        small, self._small = self._small, None
+        if small is not None:
             self._queue(small)
 
     def _end_run(self) -> None:
@@ -239,7 +254,7 @@ class WriteQueue:
         left = run.nbytes % PAGE
         run.nbytes -= left
         if left:
-            self._small.add(run.stop, run.buffer[run.nbytes : run.nbytes + left])
+            self._add_small(run.stop, run.buffer[run.nbytes : run.nbytes + left])
         self._end_small()
         if run.nbytes:
             self._queue(run)
@@ -260,8 +275,10 @@ class WriteQueue:
                 break
             done = self._queued.popleft()
             self._queued_nbytes -= done.nbytes
-            if isinstance(done, _Run) and len(self._free) * BUFFER_NBYTES < 2 * ROOM_NBYTES:
-                self._free.append(done.buffer)
+            if isinstance(done, _Small):
+                self._free_small = [*self._free_small[-1:], done.buffer]
+            elif isinstance(done, _Run):
+                self._free = [*self._free[-2:], done.buffer]
             self._trouble = self._trouble or error
         if self._trouble is not None:
             raise self._trouble

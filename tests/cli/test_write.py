@@ -76,11 +76,18 @@ def waited(store: DataStore, condition: Any) -> Report:
         time.sleep(0.02)
 
 
-def publish(store: DataStore, path: Path, number: int, mib: int) -> Any:
+def publish(
+    store: DataStore, path: Path, number: int, mib: int, *, once_there: Path | None = None
+) -> Any:
+    """A scan of images. Its file appears early if the writer sees the scan before its end: that is waited for."""
     with new_scan(store, path, number) as scan:
         image = scan.create_stream("image", dtype="u1", shape=(1024, 1024))
         scan.prepare()
         scan.start()
+        deadline = time.monotonic() + LONG_S
+        while once_there is not None and not once_there.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         for i in range(mib):
             image.send(np.full((1024, 1024), i, "u1"))
     return scan
@@ -95,7 +102,7 @@ def test_a_full_disk_fails_the_scan_and_keeps_its_points_until_somebody_decides(
     with writing(server, root, limit=6 << 20):
         waited(plain_store, lambda report: report.running)
         small = publish(plain_store, root / "small.h5", 1, 2)
-        large = publish(plain_store, path, 2, 12)
+        large = publish(plain_store, path, 2, 12, once_there=path)
         other = publish(plain_store, root / "other.h5", 3, 2)
         report = waited(plain_store, lambda r: large.key in r.failed and r.written == 2)
         assert "File too large" in report.failed[large.key].reason
@@ -140,7 +147,7 @@ def test_a_disk_that_was_full_and_has_room_again_takes_the_rest(
     with writing(server, root, start=[*DISK_OF_ITS_OWN, *mounted]) as process:
         seen = Path(f"/proc/{process.pid}/root{root}/large.h5")
         waited(plain_store, lambda report: report.running)
-        scan = publish(plain_store, root / "large.h5", 1, 12)
+        scan = publish(plain_store, root / "large.h5", 1, 12, once_there=seen)
         report = waited(plain_store, lambda r: scan.key in r.failed)
         assert "No space left on device" in report.failed[scan.key].reason
         assert [pin.scan_key for pin in plain_store.pins()] == [scan.key]

@@ -4,8 +4,8 @@ HDF5 changes its own bookkeeping in place, here and there, at times of its own. 
 this file object, which lets new bytes through and holds back every change of old ones:
 
     bytes     0 ──────────── end of the last commit ─────────────▶
-    write     held in memory   │ straight to the disk: nobody refers to it yet
-    commit    1. what is held goes into a journal beside the file
+    write     held in memory   │ queued for the disk: nobody refers to it yet
+    commit    1. what is queued goes to the disk, what is held into a journal beside the file
               2. then to its place: where chunks are, then how long datasets are, then the root
               3. the journal is emptied
 
